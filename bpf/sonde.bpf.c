@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * The one object that the collector loads: every probe's kernel part, and the hooks that several of them share. A shared
+ * hook is one program, because each program on a hook costs every call its entry (20 ns), whether it is interested or not.
+ */
+#include "../probes/tcp/tcp.bpf.h"
+#include "../probes/udp/udp.bpf.h"
+
+#define S_IFMT 0170000
+#define S_IFSOCK 0140000
+#define FMODE_PATH 0x4000
+
+/* Set from configuration; the verifier removes the code of a probe that is off. */
+const volatile bool tcp_enabled = true;
+const volatile bool udp_enabled = true;
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(sock_recv, struct sock *sk, int length, int flags)
+{
+	u16 protocol = sk->sk_protocol;
+
+	if (tcp_enabled && protocol == IPPROTO_TCP)
+		tcp_on_io(sk, true);
+	else if (udp_enabled && protocol == IPPROTO_UDP)
+		udp_on_recv(sk, length, flags);
+	return 0;
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(sock_send, struct sock *sk, int length, int flags)
+{
+	u16 protocol = sk->sk_protocol;
+
+	if (tcp_enabled && protocol == IPPROTO_TCP)
+		tcp_on_io(sk, true);
+	else if (udp_enabled && protocol == IPPROTO_UDP)
+		udp_on_call(sk, length, ROLE_OUTGOING);
+	return 0;
+}
+
+/* A process that owns sockets called exec: announce it again, under its new name. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(process_exec)
+{
+	u32 tgid = current_tgid();
+	struct owner owner;
+
+	if (bpf_map_lookup_elem(&sonde_procs, &tgid))
+		owner_of_current(&owner);
+	return 0;
+}
+
+/* Sends the totals of records that found no room, once there is room again. */
+SEC("iter/bpf_map_elem")
+int overflow_sweep(struct bpf_iter__bpf_map_elem *ctx)
+{
+	u32 *slot_now = ctx->key;
+	u32 slot;
+
+	if (!slot_now || ring_nearly_full())
+		return 0;
+	slot = *slot_now;
+	overflow_report(slot);
+	return 0;
+}
+
+/* The sweep of open files at start. Listening sockets are learned in a first pass, connections in a second. */
+SEC("iter/task_file")
+int files_sweep(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct socket *socket;
+	struct sock *sk;
+
+	if (!task || !file || task->pid != task->tgid)
+		return 0;
+	/* bpf_sock_from_file is missing before 5.11; an open file of a socket inode keeps its socket here */
+	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK || BPF_CORE_READ(file, f_mode) & FMODE_PATH)
+		return 0;
+	socket = BPF_CORE_READ(file, private_data);
+	sk = BPF_CORE_READ(socket, sk);
+	if (tcp_enabled && sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP)
+		tcp_found(sk, task);
+	return 0;
+}

@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Every TCP connection of the host, in all network namespaces, from the socket's own counters.
+ *
+ * A connection has one entry in `tcp_conns`, keyed by the address of its struct sock, from connect() or the end of the
+ * handshake until TCP_CLOSE. The entry says who owns it and how much of the socket's counters was reported. Whoever
+ * reports (the end of the connection, the sweep, a change of owner) claims the difference with a compare-and-exchange,
+ * so that the records of a connection add up to its final counters whatever races.
+ *
+ * Why not bpf_sk_storage: its creation costs a short connection 640-880 ns, an entry here 100-200.
+ */
+#ifndef SONDE_TCP_H
+#define SONDE_TCP_H
+
+#include "sock.bpf.h"
+
+#define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
+#define TCP_SYN_RECV 3
+#define TCP_FIN_WAIT1 4
+#define TCP_CLOSE 7
+#define TCP_LAST_ACK 9
+#define TCP_LISTEN 10
+
+#define CLAIM_BITS 48 /* a claim: 48 bits of counter below 16 bits of the entry's generation */
+#define CLAIM_DEAD (0xffffULL << CLAIM_BITS)
+#define OWNER_CHANGES_MAX 8
+
+/* Counters of a socket that are reported as differences. */
+enum claim {
+	CLAIM_READ = 0,
+	CLAIM_WRITTEN = 1,
+	CLAIM_SEGS_IN = 2,
+	CLAIM_SEGS_OUT = 3,
+	CLAIM_RETRANS = 4,
+	CLAIM_MAX = 5,
+};
+
+enum conn_state {
+	CONN_CONNECTING = 0,
+	CONN_ESTABLISHED = 1, /* established, no record yet */
+	CONN_PREEXISTING = 2, /* found by the sweep of files, no record yet */
+	CONN_REPORTED = 3,    /* the establishment was reported */
+	CONN_DEAD = 4,
+};
+
+struct conn {
+	u64 claimed[CLAIM_MAX]; /* reported so far, plus `base` */
+	u64 base; /* generation << CLAIM_BITS: makes a claim fail that was begun on the entry's former life */
+	u64 born_ns; /* connect(), or the end of the handshake */
+	u64 connect_ns;
+	struct owner owner;
+	u32 state; /* enum conn_state */
+	u8 role;
+	u8 owner_changes;
+	u8 reset_flags; /* FLOW_RESET_IN, FLOW_RESET_OUT */
+	u8 unused;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072); /* configuration: collector.tcp_connections_max */
+	__type(key, u64);
+	__type(value, struct conn);
+} tcp_conns SEC(".maps");
+
+struct listener {
+	u32 netns;
+	u32 port;
+};
+
+/* Ports with a listening socket, filled by the sweep of files: tells who opened an older connection. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct listener);
+	__type(value, u32);
+} tcp_listeners SEC(".maps");
+
+/* What the socket's counters say now. */
+struct counters {
+	u64 value[CLAIM_MAX];
+	u32 srtt_us;
+	u32 rttvar_us;
+};
+
+/* bytes_received counts the peer's FIN as one byte (SOCK_DONE tells); bytes_sent counts repeats. */
+#define DEFINE_COUNTERS(way, READ) \
+static __always_inline void counters_##way(struct tcp_sock *tp, struct counters *now) \
+{ \
+	u64 received = READ(tp, bytes_received); \
+	unsigned long flags = READ(tp, inet_conn.icsk_inet.sk.__sk_common.skc_flags); \
+	if (received && (flags & (1UL << SOCK_DONE_BIT))) \
+		received--; \
+	now->value[CLAIM_READ] = received; \
+	now->value[CLAIM_WRITTEN] = READ(tp, bytes_sent) - READ(tp, bytes_retrans); \
+	now->value[CLAIM_SEGS_IN] = READ(tp, segs_in); \
+	now->value[CLAIM_SEGS_OUT] = READ(tp, segs_out); \
+	now->value[CLAIM_RETRANS] = READ(tp, total_retrans); \
+	now->srtt_us = READ(tp, srtt_us) >> 3; \
+	now->rttvar_us = READ(tp, mdev_us) >> 2; \
+}
+
+DEFINE_COUNTERS(direct, READ_DIRECT)
+DEFINE_COUNTERS(probe, READ_PROBE)
+
+/*
+ * The difference between the counter `now` and what was reported of it, claimed for the caller: 0 when somebody else has
+ * it. Kernels before 5.12 have no compare-and-exchange: there two claims within some 50 ns of each other may both get it.
+ */
+static __always_inline s64 claim(struct conn *conn, u32 what, u64 now, bool atomics)
+{
+	u64 want = conn->base + (now & ((1ULL << CLAIM_BITS) - 1));
+	u64 old = conn->claimed[what];
+
+	if (old == want || (old ^ want) >> CLAIM_BITS)
+		return 0;
+	if (!atomics)
+		conn->claimed[what] = want;
+	else if (__sync_val_compare_and_swap(&conn->claimed[what], old, want) != old)
+		return 0;
+	return want - old;
+}
+
+/* The last claim: leaves CLAIM_DEAD, with which no other claim on this entry can succeed. */
+static __always_inline s64 claim_last(struct conn *conn, u32 what, u64 now, bool atomics)
+{
+	u64 want = conn->base + (now & ((1ULL << CLAIM_BITS) - 1));
+	u64 old = conn->claimed[what];
+
+	if (atomics)
+		old = __sync_lock_test_and_set(&conn->claimed[what], CLAIM_DEAD);
+	else
+		conn->claimed[what] = CLAIM_DEAD;
+	return (old ^ want) >> CLAIM_BITS ? 0 : want - old;
+}
+
+#define CLAIM_ALL(how, conn, now, flow, atomics) \
+({ \
+	(flow)->bytes_read = how(conn, CLAIM_READ, (now)->value[CLAIM_READ], atomics); \
+	(flow)->bytes_written = how(conn, CLAIM_WRITTEN, (now)->value[CLAIM_WRITTEN], atomics); \
+	(flow)->packets_read = how(conn, CLAIM_SEGS_IN, (now)->value[CLAIM_SEGS_IN], atomics); \
+	(flow)->packets_written = how(conn, CLAIM_SEGS_OUT, (now)->value[CLAIM_SEGS_OUT], atomics); \
+	(flow)->retransmits = how(conn, CLAIM_RETRANS, (now)->value[CLAIM_RETRANS], atomics); \
+	(flow)->srtt_us = (now)->srtt_us; \
+	(flow)->rttvar_us = (now)->rttvar_us; \
+})
+
+/* Moves the entry from `state` to `next`; false: somebody else did. */
+static __always_inline bool claim_state(struct conn *conn, u32 state, u32 next, bool atomics)
+{
+	if (atomics)
+		return __sync_val_compare_and_swap(&conn->state, state, next) == state;
+	conn->state = next;
+	return true;
+}
+
+static __always_inline void new_conn(struct conn *conn, u8 role, u32 state)
+{
+	u64 now = bpf_ktime_get_boot_ns();
+
+	conn->base = (now >> 6) << CLAIM_BITS;
+	if (conn->base == CLAIM_DEAD)
+		conn->base = 0;
+	conn->born_ns = now;
+	conn->role = role;
+	conn->state = state;
+	for (int i = 0; i < CLAIM_MAX; i++)
+		conn->claimed[i] = conn->base;
+}
+
+static __always_inline void keep_conn(u64 key, struct conn *conn)
+{
+	if (bpf_map_update_elem(&tcp_conns, &key, conn, BPF_ANY))
+		count(COUNT_CONN_FULL); /* reported at its end from the socket alone */
+}
+
+/* What does not come from the socket, and nothing that must be claimed. */
+static __always_inline void flow_head(struct flow_record *flow, struct conn *conn)
+{
+	__builtin_memset(flow, 0, sizeof(*flow));
+	flow->head.kind = RECORD_FLOW;
+	flow->head.time_ns = bpf_ktime_get_boot_ns();
+	flow->transport = IPPROTO_TCP;
+	flow->owner = conn->owner;
+	flow->role = conn->role;
+}
+
+/* The establishment is part of a connection's first record, whoever sends it. */
+static __always_inline void flow_established(struct flow_record *flow, struct conn *conn, u32 state)
+{
+	flow->head.flags |= state == CONN_PREEXISTING ? FLOW_PREEXISTING | FLOW_ESTABLISHED : FLOW_ESTABLISHED;
+	flow->connections_established = 1;
+	flow->connect_ns = conn->connect_ns;
+}
+
+/* connect() was called: this process opens the connection. */
+static __always_inline void tcp_on_connect(struct sock *sk)
+{
+	u64 key = (u64)sk;
+	struct conn conn = {};
+
+	new_conn(&conn, ROLE_OUTGOING, CONN_CONNECTING);
+	owner_of_current(&conn.owner);
+	keep_conn(key, &conn);
+}
+
+static __always_inline void tcp_on_established(struct sock *sk)
+{
+	u64 key = (u64)sk;
+	struct conn *known = bpf_map_lookup_elem(&tcp_conns, &key);
+	struct conn conn = {};
+
+	if (known && known->state == CONN_CONNECTING) {
+		known->connect_ns = bpf_ktime_get_boot_ns() - known->born_ns;
+		known->state = CONN_ESTABLISHED;
+		return;
+	}
+	if (known)
+		count(COUNT_STALE);
+	new_conn(&conn, ROLE_INCOMING, CONN_ESTABLISHED); /* softirq: the owner comes with its first call */
+	keep_conn(key, &conn);
+}
+
+/* close() or shutdown() by a process: the last chance to learn the owner of a socket that nobody read or wrote. */
+static __always_inline void tcp_on_closing(struct sock *sk)
+{
+	u64 key = (u64)sk;
+	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
+
+	if (conn && !conn->owner.tgid)
+		owner_of_current(&conn->owner);
+}
+
+static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, struct conn *conn, bool atomics)
+{
+	struct flow_record flow;
+	struct counters now;
+	u32 state = conn->state;
+
+	flow_head(&flow, conn);
+	flow.head.flags |= conn->reset_flags;
+	sock_ends_direct(sk, &flow);
+	flow.local_port = bpf_ntohs(tp->inet_conn.icsk_inet.inet_sport); /* skc_num is 0 by now */
+	counters_direct(tp, &now);
+	CLAIM_ALL(claim_last, conn, &now, &flow, atomics);
+	if (atomics)
+		state = __sync_lock_test_and_set(&conn->state, CONN_DEAD);
+	flow.error = sk->sk_err ? sk->sk_err : sk->sk_err_soft;
+	if (state == CONN_CONNECTING) {
+		flow.head.flags |= FLOW_FAILED;
+		flow.connections_failed = 1;
+	} else {
+		flow.head.flags |= FLOW_CLOSED;
+		flow.connections_closed = 1;
+		if (state != CONN_REPORTED)
+			flow_established(&flow, conn, state);
+	}
+	emit_flow(&flow);
+}
+
+static __always_inline void tcp_on_close(struct sock *sk, int oldstate, bool atomics)
+{
+	u64 key = (u64)sk;
+	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct conn unseen;
+
+	if (!tp)
+		return; /* not a full TCP socket: nothing was counted on it */
+	if (conn) {
+		end_record(sk, tp, conn, atomics);
+		bpf_map_delete_elem(&tcp_conns, &key);
+		return;
+	}
+	if (oldstate == TCP_CLOSE || oldstate == TCP_LISTEN || oldstate == TCP_SYN_RECV)
+		return; /* never a connection */
+	__builtin_memset(&unseen, 0, sizeof(unseen));
+	new_conn(&unseen, ROLE_UNKNOWN, oldstate == TCP_SYN_SENT ? CONN_CONNECTING : CONN_PREEXISTING);
+	end_record(sk, tp, &unseen, atomics);
+}
+
+static __always_inline int tcp_on_state(struct sock *sk, int oldstate, int newstate, bool atomics)
+{
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	if (newstate == TCP_CLOSE)
+		tcp_on_close(sk, oldstate, atomics);
+	else if (newstate == TCP_SYN_SENT)
+		tcp_on_connect(sk);
+	else if (newstate == TCP_ESTABLISHED)
+		tcp_on_established(sk);
+	else if (newstate == TCP_FIN_WAIT1 || newstate == TCP_LAST_ACK)
+		tcp_on_closing(sk);
+	return 0;
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
+{
+	return tcp_on_state(sk, oldstate, newstate, true);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state_510, struct sock *sk, int oldstate, int newstate)
+{
+	return tcp_on_state(sk, oldstate, newstate, false);
+}
+
+/*
+ * A record of a live connection. `key` may be the address of a socket that is being closed: all is read first and claimed
+ * last, and a claim on a dead entry fails, so what was read belongs to a socket that lived until then.
+ */
+static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool atomics)
+{
+	struct sock *sk = (struct sock *)key;
+	struct flow_record flow;
+	struct counters now;
+	u32 state = conn->state;
+	bool first = state == CONN_ESTABLISHED || state == CONN_PREEXISTING;
+
+	if (state == CONN_CONNECTING || state == CONN_DEAD)
+		return;
+	counters_probe((struct tcp_sock *)sk, &now);
+	if (!first && conn->claimed[CLAIM_SEGS_IN] == conn->base + now.value[CLAIM_SEGS_IN] &&
+	    conn->claimed[CLAIM_SEGS_OUT] == conn->base + now.value[CLAIM_SEGS_OUT] &&
+	    conn->claimed[CLAIM_WRITTEN] == conn->base + now.value[CLAIM_WRITTEN])
+		return; /* nothing came or went */
+	flow_head(&flow, conn);
+	sock_ends_probe(sk, &flow);
+	flow.local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	CLAIM_ALL(claim, conn, &now, &flow, atomics);
+	if (first && claim_state(conn, state, CONN_REPORTED, atomics))
+		flow_established(&flow, conn, state);
+	emit_flow(&flow);
+}
+
+/* Another process reads or writes: what was until now is reported as the former owner's. */
+static __always_inline void tcp_owner_changed(u64 key, struct conn *conn, bool atomics)
+{
+	if (conn->owner.tgid && conn->owner_changes < OWNER_CHANGES_MAX) {
+		conn->owner_changes++;
+		tcp_report_live(key, conn, atomics);
+	}
+	owner_of_current(&conn->owner);
+}
+
+/* Each read and write of a TCP socket passes here: two loads and a look-up unless the owner is another. */
+static __always_inline void tcp_on_io(struct sock *sk, bool atomics)
+{
+	u64 key = (u64)sk;
+	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
+
+	if (conn && conn->owner.tgid != current_tgid())
+		tcp_owner_changed(key, conn, atomics);
+}
+
+/* Only where sock_recv_length is missing (before 6.3). */
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(tcp_read, struct sock *sk)
+{
+	tcp_on_io(sk, true);
+	return 0;
+}
+
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(tcp_read_510, struct sock *sk)
+{
+	tcp_on_io(sk, false);
+	return 0;
+}
+
+static __always_inline int tcp_on_reset(const struct sock *sk, u8 flag)
+{
+	u64 key = (u64)sk;
+	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
+
+	if (conn)
+		conn->reset_flags |= flag;
+	return 0;
+}
+
+SEC("tp_btf/tcp_receive_reset")
+int BPF_PROG(tcp_reset_in, struct sock *sk)
+{
+	return tcp_on_reset(sk, FLOW_RESET_IN);
+}
+
+SEC("tp_btf/tcp_send_reset")
+int BPF_PROG(tcp_reset_out, const struct sock *sk)
+{
+	return tcp_on_reset(sk, FLOW_RESET_OUT);
+}
+
+/* The periodic sweep: one record for each connection on which something happened since the last. */
+static __always_inline int tcp_sweep_one(struct bpf_iter__bpf_map_elem *ctx, bool atomics)
+{
+	u64 *key_now = ctx->key;
+	struct conn *conn;
+	u64 key;
+
+	if (!key_now)
+		return 0; /* the end of the pass */
+	key = *key_now;
+	conn = bpf_map_lookup_elem(&tcp_conns, &key);
+	if (conn && !ring_nearly_full())
+		tcp_report_live(key, conn, atomics);
+	return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int tcp_sweep(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return tcp_sweep_one(ctx, true);
+}
+
+SEC("iter/bpf_map_elem")
+int tcp_sweep_510(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return tcp_sweep_one(ctx, false);
+}
+
+/* A connection that is older than sonde. Its owner is the first process found with it, until another uses it. */
+static __always_inline void tcp_found(struct sock *sk, struct task_struct *task)
+{
+	u64 key = (u64)sk;
+	u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	struct listener local = { .port = BPF_CORE_READ(sk, __sk_common.skc_num) };
+	u32 one = 1;
+	struct conn conn = {};
+
+	local.netns = sock_netns_probe(sk);
+	if (state == TCP_LISTEN) {
+		bpf_map_update_elem(&tcp_listeners, &local, &one, BPF_ANY);
+		return;
+	}
+	if (state == TCP_CLOSE || state == TCP_SYN_SENT || bpf_map_lookup_elem(&tcp_conns, &key))
+		return;
+	new_conn(&conn, bpf_map_lookup_elem(&tcp_listeners, &local) ? ROLE_INCOMING : ROLE_UNKNOWN, CONN_PREEXISTING);
+	owner_of_task(task, 0, &conn.owner);
+	if (bpf_map_update_elem(&tcp_conns, &key, &conn, BPF_NOEXIST))
+		count(COUNT_CONN_FULL);
+}
+
+#endif
