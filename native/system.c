@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// What belongs to no object: statistics, wakers, probes of what the kernel can do, the memlock limit.
+#define _GNU_SOURCE
+#include "sonde_bpf.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define TYPES_MAX 256
+
+// The names come from the kernel header that the addon is built with.
+static const char *const helper_names[] = {
+#define HELPER_NAME(name, ...) [BPF_FUNC_##name] = #name
+	__BPF_FUNC_MAPPER(HELPER_NAME)
+};
+
+// statsEnable() → handle: the kernel counts runs while it, or another of the kind, is open
+static napi_value stats_enable(napi_env env, napi_callback_info info)
+{
+	int fd;
+
+	(void)info;
+	log_begin();
+	fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
+	if (fd < 0)
+		return throw_errno(env, errno, "Cannot enable program statistics");
+	return fd_handle_new(env, HANDLE_FD, fd);
+}
+
+// wakerOpen(fd | -1) → handle of a new eventfd, or of a duplicate of this one
+static napi_value waker_open(napi_env env, napi_callback_info info)
+{
+	struct call call = call_begin(env, info, 1);
+	int from = call_i32(&call, 0);
+	int fd;
+
+	if (call.failed)
+		return NULL;
+	fd = from < 0 ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : fcntl(from, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return throw_errno(env, errno, "Cannot open a waker");
+	return fd_handle_new(env, HANDLE_FD, fd);
+}
+
+// wakerWake(waker)
+static napi_value waker_wake(napi_env env, napi_callback_info info)
+{
+	struct call call = call_begin(env, info, 1);
+	struct handle *waker = call_handle(&call, 0, HANDLE_FD);
+	uint64_t one = 1;
+
+	if (!waker)
+		return NULL;
+	// EAGAIN: the counter is full, so a wake-up is due anyway.
+	if (write(waker->fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		return throw_errno(env, errno, "Cannot wake");
+	return NULL;
+}
+
+static int program_type_of(const char *name)
+{
+	for (int i = 0; i < TYPES_MAX; i++) {
+		const char *known = libbpf_bpf_prog_type_str(i);
+
+		if (known && strcmp(known, name) == 0)
+			return i;
+	}
+	return -1;
+}
+
+static int map_type_of(const char *name)
+{
+	for (int i = 0; i < TYPES_MAX; i++) {
+		const char *known = libbpf_bpf_map_type_str(i);
+
+		if (known && strcmp(known, name) == 0)
+			return i;
+	}
+	return -1;
+}
+
+static int helper_of(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(helper_names); i++)
+		if (helper_names[i] && strcmp(helper_names[i], name) == 0)
+			return (int)i;
+	return -1;
+}
+
+// probe('program' | 'map' | 'helper', type name, helper name | null) → 1 yes, 0 no, −errno unknown.
+// A name that this build does not know is −ENOENT.
+static napi_value probe(napi_env env, napi_callback_info info)
+{
+	struct call call = call_begin(env, info, 3);
+	struct text kind_text, type_text, helper_text;
+	const char *kind = call_text(&call, 0, &kind_text);
+	const char *type_name = call_text(&call, 1, &type_text);
+	const char *helper_name = call_text(&call, 2, &helper_text);
+	int type, helper, result;
+
+	if (call.failed || !kind || !type_name)
+		return NULL;
+	type = kind[0] == 'm' ? map_type_of(type_name) : program_type_of(type_name);
+	helper = helper_name ? helper_of(helper_name) : -1;
+	if (type < 0 || (kind[0] == 'h' && helper < 0))
+		return value_number(env, -ENOENT);
+	if (kind[0] == 'm')
+		result = libbpf_probe_bpf_map_type(type, NULL);
+	else if (kind[0] == 'p')
+		result = libbpf_probe_bpf_prog_type(type, NULL);
+	else
+		result = libbpf_probe_bpf_helper(type, helper, NULL);
+	return value_number(env, result);
+}
+
+// raiseMemlock(): kernels before 5.11 charge maps and programs to RLIMIT_MEMLOCK
+static napi_value raise_memlock(napi_env env, napi_callback_info info)
+{
+	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+
+	(void)info;
+	log_begin();
+	if (setrlimit(RLIMIT_MEMLOCK, &limit))
+		return throw_errno(env, errno, "Cannot raise the locked memory limit");
+	return NULL;
+}
+
+static napi_value possible_cpus(napi_env env, napi_callback_info info)
+{
+	int count;
+
+	(void)info;
+	log_begin();
+	count = libbpf_num_possible_cpus();
+	if (count < 1)
+		return throw_errno(env, -count, "Cannot count the possible CPUs");
+	return value_number(env, count);
+}
+
+static const struct function functions[] = {
+	{ "statsEnable", stats_enable }, { "wakerOpen", waker_open },
+	{ "wakerWake", waker_wake },	 { "probe", probe },
+	{ "raiseMemlock", raise_memlock }, { "possibleCpus", possible_cpus },
+};
+
+void system_register(napi_env env, napi_value exports)
+{
+	register_functions(env, exports, functions, ARRAY_LENGTH(functions));
+}

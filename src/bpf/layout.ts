@@ -1,0 +1,195 @@
+// From C structs to TypeScript: walks the BTF of an object and writes constants and flyweight views.
+// The C struct is the only source of a layout; layout-text.ts writes what this file finds.
+import { Btf, type BtfMember, type BtfType, DEPTH_MAX } from './btf.ts';
+import { BpfError } from './error.ts';
+import { layoutText } from './layout-text.ts';
+
+/** One readable value of a struct; nested structs are flattened, their names joined with `_`. */
+export interface LayoutField {
+  readonly name: string;
+  readonly offset: number;
+  /** Bytes of the whole field. */
+  readonly size: number;
+  readonly form: FieldForm;
+}
+
+export type Scalar =
+  | 'u8'
+  | 'u16'
+  | 'u32'
+  | 'u64'
+  | 'i8'
+  | 'i16'
+  | 'i32'
+  | 'i64'
+  | 'f32'
+  | 'f64'
+  | 'bool';
+
+export type FieldForm =
+  | { readonly kind: 'scalar'; readonly scalar: Scalar; readonly type: string }
+  /** char[]: text up to the first NUL. */
+  | { readonly kind: 'text' }
+  /** Unsigned char[]. */
+  | { readonly kind: 'bytes' }
+  | { readonly kind: 'numbers'; readonly scalar: Scalar; readonly length: number }
+  | { readonly kind: 'structs'; readonly stride: number; readonly length: number };
+
+export interface StructLayout {
+  readonly name: string;
+  readonly size: number;
+  readonly fields: readonly LayoutField[];
+}
+
+export interface EnumLayout {
+  readonly name: string;
+  readonly values: readonly { readonly name: string; readonly value: number }[];
+}
+
+/**
+ * TypeScript for the named structs (and enums) of a compiled object, to be written to a `.gen.ts` file.
+ *
+ * @throws {BpfError} `ELAYOUT` for an unknown name, a hole without a name (it would carry old kernel stack bytes), a bit
+ * field, a pointer; `EFORMAT` for bytes that are no object.
+ */
+export function generateLayout(objectBytes: Uint8Array, names: readonly string[]): string {
+  const { structs, enums } = readLayouts(Btf.ofObject(objectBytes), names);
+  return layoutText(structs, enums);
+}
+
+export function readLayouts(
+  btf: Btf,
+  names: readonly string[],
+): { structs: StructLayout[]; enums: EnumLayout[] } {
+  const structs: StructLayout[] = [];
+  const enums = new Map<string, EnumLayout>();
+  for (const name of names) {
+    const type = btf.find(name);
+    if (type?.kind === 'struct') {
+      structs.push(new StructWalk(btf, name, enums).layout(type));
+    } else if (type?.kind === 'enum') {
+      enums.set(name, { name, values: type.values });
+    } else {
+      throw refused(`the object has no struct or enum '${name}'`);
+    }
+  }
+  return { structs, enums: [...enums.values()] };
+}
+
+type StructType = Extract<BtfType, { kind: 'struct' | 'union' }>;
+
+class StructWalk {
+  readonly #btf: Btf;
+  readonly #name: string;
+  readonly #enums: Map<string, EnumLayout>;
+  readonly #fields: LayoutField[] = [];
+
+  constructor(btf: Btf, name: string, enums: Map<string, EnumLayout>) {
+    this.#btf = btf;
+    this.#name = name;
+    this.#enums = enums;
+  }
+
+  layout(type: StructType): StructLayout {
+    this.#members(type, 0, '', 0);
+    const seen = new Set<string>();
+    for (const field of this.#fields) {
+      if (seen.has(field.name)) throw refused(`two fields of '${this.#name}' are '${field.name}'`);
+      seen.add(field.name);
+    }
+    return { name: this.#name, size: type.size, fields: this.#fields };
+  }
+
+  #members(type: StructType, base: number, prefix: string, depth: number): void {
+    if (depth > DEPTH_MAX) throw refused(`struct '${this.#name}' is nested too deeply`);
+    let end = 0;
+    for (const member of type.members) {
+      const label = member.name === '' ? prefix : join(prefix, member.name);
+      const offset = this.#byteOffset(member, label);
+      const size = this.#btf.sizeOf(member.type);
+      if (size === undefined || size === 0) {
+        throw refused(`field '${label}' of struct '${this.#name}' has no size`);
+      }
+      if (type.kind === 'struct') this.#requireNoHole(end, offset, base);
+      this.#member(member, base + offset, label, size, depth);
+      end = type.kind === 'struct' ? offset + size : Math.max(end, size);
+    }
+    this.#requireNoHole(end, type.size, base);
+  }
+
+  #byteOffset(member: BtfMember, label: string): number {
+    if (member.bits !== 0 || member.bitOffset % 8 !== 0) {
+      throw refused(`field '${label}' of struct '${this.#name}' is a bit field`);
+    }
+    return member.bitOffset / 8;
+  }
+
+  #requireNoHole(end: number, next: number, base: number): void {
+    if (next === end) return;
+    throw refused(
+      `struct '${this.#name}' has a hole of ${next - end} bytes at offset ${base + end}, name it`,
+    );
+  }
+
+  #member(member: BtfMember, offset: number, name: string, size: number, depth: number): void {
+    const type = this.#btf.resolve(member.type);
+    if (type.kind === 'struct' || type.kind === 'union') {
+      this.#members(type, offset, name, depth + 1);
+      return;
+    }
+    const form = type.kind === 'array' ? this.#array(type, name) : this.#scalar(member.type, name);
+    this.#fields.push({ name, offset, size, form });
+  }
+
+  #array(type: Extract<BtfType, { kind: 'array' }>, name: string): FieldForm {
+    const element = this.#btf.resolve(type.element);
+    if (element.kind === 'int' && element.size === 1 && !element.boolean) {
+      return { kind: element.name === 'char' ? 'text' : 'bytes' };
+    }
+    if (element.kind === 'struct') {
+      new StructWalk(this.#btf, element.name || name, this.#enums).layout(element);
+      return { kind: 'structs', stride: element.size, length: type.length };
+    }
+    const form = this.#scalar(type.element, name);
+    if (form.kind !== 'scalar') throw refused(`field '${name}' of '${this.#name}' has no form`);
+    return { kind: 'numbers', scalar: form.scalar, length: type.length };
+  }
+
+  #scalar(id: number, name: string): FieldForm {
+    const type = this.#btf.resolve(id);
+    if (type.kind === 'enum' && type.name !== '') {
+      this.#enums.set(type.name, { name: type.name, values: type.values });
+    }
+    const scalar = scalarOf(type);
+    if (scalar) return { kind: 'scalar', scalar, type: this.#btf.type(id).name || type.name };
+    throw refused(`field '${name}' of struct '${this.#name}' is a ${type.kind}, which has no form`);
+  }
+}
+
+const INTEGERS: Readonly<Record<string, Scalar>> = {
+  u1: 'u8',
+  u2: 'u16',
+  u4: 'u32',
+  u8: 'u64',
+  i1: 'i8',
+  i2: 'i16',
+  i4: 'i32',
+  i8: 'i64',
+};
+
+function scalarOf(type: BtfType): Scalar | undefined {
+  if (type.kind === 'int' && type.boolean) return type.size === 1 ? 'bool' : undefined;
+  if (type.kind === 'int' || type.kind === 'enum') {
+    return INTEGERS[`${type.signed ? 'i' : 'u'}${type.size}`];
+  }
+  if (type.kind === 'float') return type.size === 4 ? 'f32' : type.size === 8 ? 'f64' : undefined;
+  return undefined;
+}
+
+function join(prefix: string, name: string): string {
+  return prefix === '' ? name : `${prefix}_${name}`;
+}
+
+function refused(why: string): BpfError {
+  return new BpfError(`Cannot generate a layout, ${why}`, { code: 'ELAYOUT' });
+}
