@@ -21,6 +21,10 @@ struct owner {
 	u32 uid;
 };
 
+struct path_part {
+	char text[PATH_PART]; /* ends with NUL, cut to 39 bytes */
+};
+
 struct process_record {
 	struct record_head head; /* flags: 1 = the path has more parts than fit */
 	u64 start_ns;
@@ -30,7 +34,7 @@ struct process_record {
 	u32 uid;
 	u32 parts; /* path components in `path`, the last one (the file's name) first */
 	char comm[16];
-	char path[PATH_PARTS][PATH_PART]; /* each ends with NUL, cut to 39 bytes */
+	struct path_part path[PATH_PARTS];
 };
 
 /* What a restarted collector reads of processes announced to its predecessor. */
@@ -89,7 +93,7 @@ static __always_inline u32 read_exe_path(struct task_struct *task, struct proces
 		parent = BPF_CORE_READ(dentry, d_parent);
 		if (parent == dentry)
 			return parts;
-		bpf_probe_read_kernel_str(out->path[parts], PATH_PART, BPF_CORE_READ(dentry, d_name.name));
+		bpf_probe_read_kernel_str(out->path[parts].text, PATH_PART, BPF_CORE_READ(dentry, d_name.name));
 		dentry = parent;
 	}
 	out->head.flags = 1;

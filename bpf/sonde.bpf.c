@@ -14,6 +14,18 @@
 const volatile bool tcp_enabled = true;
 const volatile bool udp_enabled = true;
 
+/* Never read: it makes the compiler describe these types, from which the TypeScript layouts are generated. */
+const volatile struct {
+	struct flow_record flow;
+	struct process_record process_record;
+	struct process process;
+	struct overflow overflow;
+	enum flow_flag flow_flag;
+	enum flow_role flow_role;
+	enum record_kind record_kind;
+	enum kernel_count kernel_count;
+} layouts = {};
+
 char _license[] SEC("license") = "Dual BSD/GPL";
 
 SEC("tp_btf/sock_recv_length")

@@ -80,25 +80,34 @@ struct {
 /* What the socket's counters say now. */
 struct counters {
 	u64 value[CLAIM_MAX];
+	u64 received;
+	u64 sent;
 	u32 srtt_us;
 	u32 rttvar_us;
 };
 
-/* bytes_received counts the peer's FIN as one byte (SOCK_DONE tells); bytes_sent counts repeats. */
+/*
+ * In two steps. bytes_received counts the peer's FIN as one byte before SOCK_DONE tells so, and bytes_sent counts a repeat
+ * before bytes_retrans does: the correcting field is read last, so that a socket that moves meanwhile is reported too low
+ * (and made good by the next record), never too high.
+ */
 #define DEFINE_COUNTERS(way, READ) \
 static __always_inline void counters_##way(struct tcp_sock *tp, struct counters *now) \
 { \
-	u64 received = READ(tp, bytes_received); \
-	unsigned long flags = READ(tp, inet_conn.icsk_inet.sk.__sk_common.skc_flags); \
-	if (received && (flags & (1UL << SOCK_DONE_BIT))) \
-		received--; \
-	now->value[CLAIM_READ] = received; \
-	now->value[CLAIM_WRITTEN] = READ(tp, bytes_sent) - READ(tp, bytes_retrans); \
+	now->received = READ(tp, bytes_received); \
+	now->sent = READ(tp, bytes_sent); \
 	now->value[CLAIM_SEGS_IN] = READ(tp, segs_in); \
 	now->value[CLAIM_SEGS_OUT] = READ(tp, segs_out); \
 	now->value[CLAIM_RETRANS] = READ(tp, total_retrans); \
 	now->srtt_us = READ(tp, srtt_us) >> 3; \
 	now->rttvar_us = READ(tp, mdev_us) >> 2; \
+} \
+static __always_inline void settle_##way(struct tcp_sock *tp, struct counters *now) \
+{ \
+	unsigned long flags = READ(tp, inet_conn.icsk_inet.sk.__sk_common.skc_flags); \
+	u64 fin = now->received && (flags & (1UL << SOCK_DONE_BIT)); \
+	now->value[CLAIM_READ] = now->received - fin; \
+	now->value[CLAIM_WRITTEN] = now->sent - READ(tp, bytes_retrans); \
 }
 
 DEFINE_COUNTERS(direct, READ_DIRECT)
@@ -113,8 +122,8 @@ static __always_inline s64 claim(struct conn *conn, u32 what, u64 now, bool atom
 	u64 want = conn->base + (now & ((1ULL << CLAIM_BITS) - 1));
 	u64 old = conn->claimed[what];
 
-	if (old == want || (old ^ want) >> CLAIM_BITS)
-		return 0;
+	if (old >= want || (old ^ want) >> CLAIM_BITS)
+		return 0; /* nothing new, or a dead entry */
 	if (!atomics)
 		conn->claimed[what] = want;
 	else if (__sync_val_compare_and_swap(&conn->claimed[what], old, want) != old)
@@ -243,6 +252,7 @@ static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, str
 	sock_ends_direct(sk, &flow);
 	flow.local_port = bpf_ntohs(tp->inet_conn.icsk_inet.inet_sport); /* skc_num is 0 by now */
 	counters_direct(tp, &now);
+	settle_direct(tp, &now);
 	CLAIM_ALL(claim_last, conn, &now, &flow, atomics);
 	if (atomics)
 		state = __sync_lock_test_and_set(&conn->state, CONN_DEAD);
@@ -323,12 +333,12 @@ static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool ato
 		return;
 	counters_probe((struct tcp_sock *)sk, &now);
 	if (!first && conn->claimed[CLAIM_SEGS_IN] == conn->base + now.value[CLAIM_SEGS_IN] &&
-	    conn->claimed[CLAIM_SEGS_OUT] == conn->base + now.value[CLAIM_SEGS_OUT] &&
-	    conn->claimed[CLAIM_WRITTEN] == conn->base + now.value[CLAIM_WRITTEN])
+	    conn->claimed[CLAIM_SEGS_OUT] == conn->base + now.value[CLAIM_SEGS_OUT])
 		return; /* nothing came or went */
 	flow_head(&flow, conn);
 	sock_ends_probe(sk, &flow);
 	flow.local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	settle_probe((struct tcp_sock *)sk, &now);
 	CLAIM_ALL(claim, conn, &now, &flow, atomics);
 	if (first && claim_state(conn, state, CONN_REPORTED, atomics))
 		flow_established(&flow, conn, state);

@@ -1,0 +1,127 @@
+// The table `netflow`: one row is one end's view of a flow, for one interval. Both the TCP and the UDP probe fill it.
+
+import { type Dimension, defineTable, type Measure } from '../src/table/definition.ts';
+
+const ADDRESS_TYPES = ['other', 'private', 'multicast'] as const;
+
+const dimensions: readonly Dimension[] = [
+  {
+    name: 'direction',
+    type: 'string',
+    values: ['incoming', 'outgoing', 'unknown', '<other>'],
+    help: 'who opened the connection (UDP: who sent first): the peer, or the local end',
+  },
+  {
+    name: 'transport',
+    type: 'string',
+    values: ['tcp', 'udp', '<other>'],
+    help: 'transport layer protocol',
+  },
+  {
+    name: 'family',
+    type: 'string',
+    values: ['IPv4', 'IPv6', '', '<other>'],
+    help: 'network layer protocol',
+  },
+  { name: 'src_ip', type: 'string', help: 'address of the local end' },
+  { name: 'src_port', type: 'u16', help: 'port of the local end; 0: an ephemeral port, folded' },
+  { name: 'src_ip_type', type: 'string', help: `kind of the address: ${ADDRESS_TYPES.join(', ')}` },
+  { name: 'dst_ip', type: 'string', help: 'address of the peer' },
+  { name: 'dst_port', type: 'u16', help: 'port of the peer; 0: an ephemeral port, folded' },
+  { name: 'dst_ip_type', type: 'string', help: `kind of the address: ${ADDRESS_TYPES.join(', ')}` },
+  {
+    name: 'pid',
+    type: 'u32',
+    help: 'process that reads and writes the socket, as the host numbers it; 0: unknown',
+  },
+  { name: 'process_name', type: 'string', help: 'file name of the executable; empty: unknown' },
+  { name: 'process_executable_path', type: 'string', help: 'path of the executable' },
+  { name: 'uid', type: 'u32', help: 'user id of the process, as the host numbers it' },
+  { name: 'cgroup_id', type: 'u64', help: 'cgroup v2 id of the process; 0: unknown' },
+  {
+    name: 'cgroup_path',
+    type: 'string',
+    help: 'path of the cgroup, from the root of its hierarchy',
+  },
+  { name: 'container_id', type: 'string', help: 'container, where the cgroup path names one' },
+  { name: 'netns', type: 'u32', help: 'network namespace: inode number; 0: unknown' },
+  {
+    name: 'error_type',
+    type: 'string',
+    help: 'why a connect failed (ECONNREFUSED …); empty: it did not',
+  },
+];
+
+const measures: readonly Measure[] = [
+  sum('bytes_read', 'By', 'bytes received'),
+  sum('bytes_written', 'By', 'bytes sent, repeats not counted'),
+  sum('packets_read', '1', 'segments or datagrams received'),
+  sum('packets_written', '1', 'segments or datagrams sent'),
+  sum('retransmits', '1', 'segments sent again'),
+  {
+    name: 'rtt',
+    type: 'u64',
+    unit: 'us',
+    fold: 'mean',
+    weight: 'rtt_samples',
+    help: 'smoothed round trip time',
+  },
+  {
+    name: 'rtt_var',
+    type: 'u64',
+    unit: 'us',
+    fold: 'mean',
+    weight: 'rtt_samples',
+    help: 'its mean deviation',
+  },
+  sum('rtt_samples', '1', 'reports that carried a round trip time'),
+  sum('tcp_established', '1', 'connections established, or found open at start'),
+  sum('tcp_closed', '1', 'connections ended'),
+  sum('connect_failures', '1', 'connects that failed; error_type says why'),
+  {
+    name: 'connect_latency',
+    type: 'u64',
+    unit: 'ns',
+    fold: 'histogram',
+    help: 'from SYN to established',
+  },
+  sum('resets_sent', '1', 'connections that this end reset'),
+  sum('resets_received', '1', 'connections that the peer reset'),
+  sum(
+    'preexisting',
+    '1',
+    'connections that are older than sonde, in the row that first names them',
+  ),
+  sum('bytes_read_before_start', 'By', 'part of bytes_read that came before sonde started'),
+  sum('bytes_written_before_start', 'By', 'part of bytes_written that went before sonde started'),
+];
+
+const enriched: readonly Dimension[] = [
+  { name: 'sub_source', type: 'string', help: 'class of the flow: K8s for traffic of pods' },
+  { name: 'dst_domain', type: 'string', help: 'domain that the peer was looked up by' },
+  { name: 'dst_nat_ip', type: 'string', help: 'address after DNAT, of outgoing flows' },
+  { name: 'dst_nat_port', type: 'u16', help: 'port after DNAT, of outgoing flows' },
+  ...['src', 'dst'].flatMap((end) =>
+    ['namespace', 'pod_name', 'deployment_name', 'service_name'].map(
+      (what): Dimension => ({
+        name: `${end}_k8s_${what}`,
+        type: 'string',
+        help: `Kubernetes ${what.replace('_', ' ')} of the ${end === 'src' ? 'local end' : 'peer'}`,
+      }),
+    ),
+  ),
+];
+
+export const netflow = defineTable({
+  name: 'netflow',
+  help: 'connections and flows: each row is the view of one end, for one interval',
+  kind: 'fold',
+  dimensions,
+  measures,
+  enriched,
+  rows_max: 65536,
+});
+
+function sum(name: string, unit: '1' | 'By', help: string): Measure {
+  return { name, type: 'u64', unit, fold: 'sum', help };
+}
