@@ -1,0 +1,449 @@
+// The collector's end of the wire: sends the spool's entries in order over one DoPut stream and forgets them when
+// the reducer says that they are stored. One stream for all tables: one order, one cumulative acknowledgement.
+import { readFileSync } from 'node:fs';
+import {
+  type ChannelOptions,
+  Client,
+  type ClientDuplexStream,
+  credentials,
+  Metadata,
+} from '@grpc/grpc-js';
+import { authority, checkAddress, checkPlaintext } from './address.ts';
+import { OperatorError, reasonOf } from './error.ts';
+import { type Decoded, type FlightData, flight_service } from './flight.ts';
+import { splitStream } from './ipc.ts';
+import { decodeAck, encodeMetadata, type PutAck } from './metadata.ts';
+import { Signal } from './signal.ts';
+import type { Spool, SpoolEntry } from './spool.ts';
+
+export interface ClientTls {
+  /** Paths of PEM files. Without `ca` the system's roots are trusted. */
+  readonly ca?: string;
+  /** Both for mTLS. */
+  readonly cert?: string;
+  readonly key?: string;
+  /** The name on the reducer's certificate when it is not the host. */
+  readonly server_name?: string;
+}
+
+export interface SenderOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly collector_id: string;
+  /** This machine's name, for the store's `host` column. */
+  readonly hostname: string;
+  readonly version: string;
+  readonly tls?: ClientTls;
+  readonly token?: string;
+  readonly allow_plaintext?: boolean;
+  /** Sent and not yet acknowledged. */
+  readonly bytes_in_flight_max?: number;
+  /** The reducer's limit for one message; a larger one is rejected here, since it would never pass. */
+  readonly message_bytes_max?: number;
+  readonly connect_timeout_ms?: number;
+  /** Without an acknowledgement for so long the stream is opened anew. */
+  readonly ack_timeout_ms?: number;
+  readonly keepalive_ms?: number;
+  readonly backoff_ms_min?: number;
+  readonly backoff_ms_max?: number;
+  /** For tests: the jitter's source. */
+  readonly random?: () => number;
+  /** A batch that the reducer, or a limit, refused for good: it is lost, and the ledger has to say so. */
+  readonly on_rejected?: (entry: RejectedEntry) => void;
+}
+
+export interface RejectedEntry {
+  readonly table: string;
+  readonly seq: number;
+  readonly rows: number;
+  readonly counts: Readonly<Record<string, number>>;
+  readonly reason: string;
+}
+
+export interface SenderStats {
+  connected: boolean;
+  /** The last reason why a stream ended; empty while all is well. */
+  last_error: string;
+  connects: number;
+  failures: number;
+  batches_sent: number;
+  rows_sent: number;
+  bytes_sent: number;
+  /** Batches sent again after a stream broke. */
+  resends: number;
+  acks: number;
+  batches_acknowledged: number;
+  rejected: number;
+  bytes_in_flight: number;
+  rtt_ms_last: number;
+}
+
+interface InFlight {
+  readonly entry: Omit<SpoolEntry, 'payload'>;
+  readonly bytes: number;
+  readonly sent_ms: number;
+}
+
+interface Waiter {
+  readonly seq: number;
+  readonly resolve: () => void;
+}
+
+type PutStream = ClientDuplexStream<FlightData, Decoded<Uint8Array>>;
+type SenderSpool = Pick<Spool, 'pending' | 'acknowledge' | 'acknowledged' | 'last'>;
+
+const EMPTY = new Uint8Array(0);
+const defaults = {
+  bytes_in_flight_max: 8 * 1024 * 1024,
+  // 64 KiB less than the server's limit, for descriptor and metadata.
+  message_bytes_max: 16 * 1024 * 1024 - 65536,
+  connect_timeout_ms: 10_000,
+  ack_timeout_ms: 30_000,
+  keepalive_ms: 30_000,
+  backoff_ms_min: 200,
+  backoff_ms_max: 30_000,
+  random: Math.random,
+};
+
+export class FlightSender {
+  readonly stats: SenderStats = {
+    connected: false,
+    last_error: '',
+    connects: 0,
+    failures: 0,
+    batches_sent: 0,
+    rows_sent: 0,
+    bytes_sent: 0,
+    resends: 0,
+    acks: 0,
+    batches_acknowledged: 0,
+    rejected: 0,
+    bytes_in_flight: 0,
+    rtt_ms_last: 0,
+  };
+  private readonly spool: SenderSpool;
+  private readonly options: SenderOptions & typeof defaults;
+  private readonly signal = new Signal();
+  private readonly channel: ReturnType<typeof channelOf>;
+  private readonly done: Promise<void>;
+  private closed = false;
+  private acknowledged_seq: number;
+  /** The last sequence written to the stream, and the highest ever written: what is in between is a resend. */
+  private sent_seq: number;
+  private sent_seq_max: number;
+  private rejected_seq = 0;
+  private in_flight: InFlight[] = [];
+  /** Batches that found the disk full, in ascending sequence. */
+  private memory: SpoolEntry[] = [];
+  private reader: Iterator<SpoolEntry> | undefined;
+  private peeked: SpoolEntry | undefined;
+  private waiters: Waiter[] = [];
+
+  /** Starts to send. Throws OperatorError for an address or certificates that cannot be used. */
+  constructor(spool: SenderSpool, options: SenderOptions) {
+    this.spool = spool;
+    this.options = { ...defaults, ...options };
+    this.channel = channelOf(this.options);
+    this.acknowledged_seq = spool.acknowledged();
+    this.sent_seq = this.acknowledged_seq;
+    this.sent_seq_max = this.acknowledged_seq;
+    this.done = this.run();
+  }
+
+  /** After an append: there is something to send. */
+  kick(): void {
+    this.signal.notify();
+  }
+
+  /**
+   * Sends entries that could not be appended, under the sequences which the failed append gave. Call it in the same
+   * turn: later entries must not overtake them. Resolves when they are stored; false when they came too late.
+   */
+  async sendMemory(entries: readonly SpoolEntry[]): Promise<boolean> {
+    const last = entries.at(-1);
+    if (!last) return true;
+    if (entries[0].seq <= this.sent_seq_max) return false;
+    this.memory.push(...entries);
+    await this.reached(last.seq);
+    return true;
+  }
+
+  /** Bytes of payload held for `sendMemory`: the caller sets the limit. */
+  memoryBytes(): number {
+    return this.memory.reduce((sum, entry) => sum + entry.payload.length, 0);
+  }
+
+  /** Resolves when everything appended before the call is stored (or counted as lost). */
+  flush(): Promise<void> {
+    return this.reached(Math.max(this.spool.last()?.seq ?? 0, this.memory.at(-1)?.seq ?? 0));
+  }
+
+  private reached(seq: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.waiters.push({ seq, resolve });
+      this.signal.notify();
+    });
+  }
+
+  private settle(): void {
+    // Entries that overflowed the spool are never acknowledged: an empty queue settles them too.
+    const idle = this.in_flight.length === 0 && this.waiters.length > 0 && !this.peek();
+    const left: Waiter[] = [];
+    for (const waiter of this.waiters) {
+      if (idle || waiter.seq <= this.acknowledged_seq) waiter.resolve();
+      else left.push(waiter);
+    }
+    this.waiters = left;
+  }
+
+  /** The next entry to send, from disk or memory, whichever is older. */
+  private peek(): SpoolEntry | undefined {
+    if (!this.peeked) {
+      this.reader ??= this.spool.pending(this.sent_seq);
+      const next = this.reader.next();
+      if (next.done) this.reader = undefined;
+      else this.peeked = next.value;
+    }
+    const held = this.memory.find((entry) => entry.seq > this.sent_seq);
+    if (held && (!this.peeked || held.seq < this.peeked.seq)) return held;
+    return this.peeked;
+  }
+
+  private took(entry: SpoolEntry): void {
+    if (entry === this.peeked) this.peeked = undefined;
+    this.sent_seq = entry.seq;
+    this.sent_seq_max = Math.max(this.sent_seq_max, entry.seq);
+  }
+
+  private rewind(): void {
+    this.sent_seq = this.acknowledged_seq;
+    this.reader = undefined;
+    this.peeked = undefined;
+    this.in_flight = [];
+    this.stats.bytes_in_flight = 0;
+  }
+
+  private async run(): Promise<void> {
+    let attempts = 0;
+    while (!this.closed) {
+      this.settle();
+      if (!this.peek()) {
+        await this.signal.wait();
+        continue;
+      }
+      const acks_before = this.stats.acks;
+      await this.session();
+      this.rewind();
+      if (this.closed) break;
+      attempts = this.stats.acks > acks_before ? 0 : attempts + 1;
+      await this.pause(attempts);
+    }
+  }
+
+  /** Exponential, with full jitter above the minimum. Kicks do not shorten it. */
+  private async pause(attempts: number): Promise<void> {
+    const { backoff_ms_min, backoff_ms_max, random } = this.options;
+    const ceiling = Math.min(backoff_ms_max, backoff_ms_min * 2 ** Math.min(attempts, 16));
+    const until = Date.now() + backoff_ms_min + random() * Math.max(0, ceiling - backoff_ms_min);
+    for (let left = until - Date.now(); left > 0 && !this.closed; left = until - Date.now()) {
+      await this.signal.wait(left);
+    }
+  }
+
+  /** One connection from its start to its end. Never throws: the reason goes to the stats. */
+  private async session(): Promise<void> {
+    const { address, creds, options } = this.channel;
+    const client = new Client(address, creds, options);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const deadline = Date.now() + this.options.connect_timeout_ms;
+        client.waitForReady(deadline, (error) => (error ? reject(error) : resolve()));
+      });
+      this.stats.connects++;
+      await this.pump(this.open(client));
+    } catch (error) {
+      this.stats.failures++;
+      this.stats.last_error = reasonOf(error);
+    } finally {
+      this.stats.connected = false;
+      client.close();
+    }
+  }
+
+  private open(client: Client): PutStream {
+    const { path, requestSerialize, responseDeserialize } = flight_service.DoPut;
+    const metadata = new Metadata();
+    if (this.options.token) metadata.set('authorization', `Bearer ${this.options.token}`);
+    return client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadata);
+  }
+
+  private async pump(stream: PutStream): Promise<void> {
+    let ended: string | undefined;
+    stream.on('data', (result: Decoded<Uint8Array>) => {
+      const ack = result.ok ? decodeAck(result.value) : undefined;
+      if (ack) this.onAck(ack);
+      else ended ??= 'malformed acknowledgement';
+      this.signal.notify();
+    });
+    stream.on('error', (error) => {
+      ended ??= error.message;
+      this.signal.notify();
+    });
+    stream.on('end', () => {
+      ended ??= 'closed by the reducer';
+      this.signal.notify();
+    });
+    this.stats.connected = true;
+    while (ended === undefined && !this.closed) {
+      const room = this.in_flight.length === 0 || this.hasRoom();
+      const entry = room ? this.peek() : undefined;
+      if (entry) this.send(stream, entry);
+      else {
+        this.settle();
+        if (this.overdue()) ended ??= 'no acknowledgement in time';
+        else await this.signal.wait(this.in_flight.length > 0 ? 1000 : undefined);
+      }
+    }
+    stream.cancel();
+    if (ended !== undefined) throw new Error(ended);
+  }
+
+  private hasRoom(): boolean {
+    return this.stats.bytes_in_flight < this.options.bytes_in_flight_max;
+  }
+
+  private overdue(): boolean {
+    const oldest = this.in_flight.at(0);
+    return oldest !== undefined && performance.now() - oldest.sent_ms > this.options.ack_timeout_ms;
+  }
+
+  private send(stream: PutStream, entry: SpoolEntry): void {
+    const resend = entry.seq <= this.sent_seq_max;
+    this.took(entry);
+    const split = splitStream(entry.payload);
+    const { seq, table, rows, counts } = entry;
+    const flown = { entry: { seq, table, rows, counts }, sent_ms: performance.now() };
+    if (!split.ok) {
+      this.skip(flown, split.reason);
+      return;
+    }
+    const { schema, messages } = split.value;
+    const largest = messages.reduce(
+      (most, one) => Math.max(most, one.data_header.length + one.data_body.length),
+      schema.length,
+    );
+    if (largest > this.options.message_bytes_max) {
+      this.skip(flown, 'too_large');
+      return;
+    }
+    const { collector_id, hostname, version } = this.options;
+    const about = { collector_id, host: hostname, seq, version, messages: messages.length };
+    const descriptor = { path: [table], command: EMPTY };
+    const app_metadata = encodeMetadata(about);
+    stream.write({ descriptor, data_header: schema, app_metadata, data_body: EMPTY });
+    for (const one of messages) {
+      stream.write({ descriptor: undefined, app_metadata: EMPTY, ...one });
+    }
+    this.in_flight.push({ ...flown, bytes: entry.payload.length });
+    this.stats.bytes_in_flight += entry.payload.length;
+    this.stats.bytes_sent += entry.payload.length;
+    this.stats.rows_sent += rows;
+    this.stats.batches_sent++;
+    if (resend) this.stats.resends++;
+  }
+
+  /** Counts a batch that cannot be sent; the acknowledgement of an older one must not run ahead of it. */
+  private skip(flown: Omit<InFlight, 'bytes'>, reason: string): void {
+    this.reject(flown.entry, reason);
+    if (this.in_flight.length === 0) this.advance(flown.entry.seq);
+    else this.in_flight.push({ ...flown, bytes: 0 });
+  }
+
+  private reject(entry: InFlight['entry'], reason: string): void {
+    // A resend meets the same refusal; the loss is counted once.
+    if (entry.seq <= this.rejected_seq) return;
+    this.rejected_seq = entry.seq;
+    this.stats.rejected++;
+    this.options.on_rejected?.({ ...entry, reason });
+  }
+
+  private onAck(ack: PutAck): void {
+    this.stats.acks++;
+    this.stats.last_error = '';
+    if (ack.seq > this.sent_seq) return;
+    const now = performance.now();
+    let flown = this.in_flight.at(0);
+    while (flown && (flown.entry.seq <= ack.seq || flown.bytes === 0)) {
+      this.in_flight.shift();
+      this.stats.bytes_in_flight -= flown.bytes;
+      this.stats.batches_acknowledged++;
+      if (flown.entry.seq === ack.seq) {
+        this.stats.rtt_ms_last = now - flown.sent_ms;
+        if (ack.rejected !== undefined) this.reject(flown.entry, ack.rejected);
+      }
+      this.advance(flown.entry.seq);
+      flown = this.in_flight.at(0);
+    }
+    this.settle();
+  }
+
+  private advance(seq: number): void {
+    if (seq <= this.acknowledged_seq) return;
+    this.acknowledged_seq = seq;
+    this.memory = this.memory.filter((entry) => entry.seq > seq);
+    this.spool.acknowledge(seq);
+  }
+
+  /** Stops sending at once; what is not acknowledged stays in the spool. Open `flush` calls are released. */
+  async close(): Promise<void> {
+    this.closed = true;
+    this.signal.notify();
+    await this.done;
+    for (const waiter of this.waiters) waiter.resolve();
+    this.waiters = [];
+  }
+}
+
+function readPem(path: string | undefined): Buffer | null {
+  if (path === undefined) return null;
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    const message = `Cannot read ${path}: ${reasonOf(error)}`;
+    throw new OperatorError('wire_tls', message, 'name a PEM file that can be read');
+  }
+}
+
+/** Throws OperatorError for what cannot work. */
+function channelOf(options: SenderOptions & typeof defaults) {
+  const { host, port, tls, keepalive_ms } = options;
+  checkAddress(host, port);
+  if (!tls) checkPlaintext('send to', host, options.allow_plaintext ?? false);
+  const channel_options: ChannelOptions = {
+    'grpc.keepalive_time_ms': keepalive_ms,
+    'grpc.keepalive_timeout_ms': 10_000,
+    'grpc.max_receive_message_length': 1024 * 1024,
+    'grpc.max_send_message_length': -1,
+    // The environment's proxy is for browsers; TXT records in the DNS do not configure a collector.
+    'grpc.enable_http_proxy': 0,
+    'grpc.service_config_disable_resolution': 1,
+    // Each attempt has its own connection: the back-off is ours alone.
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.enable_retries': 0,
+    'grpc.enable_channelz': 0,
+  };
+  if (tls?.server_name) {
+    channel_options['grpc.ssl_target_name_override'] = tls.server_name;
+    channel_options['grpc.default_authority'] = tls.server_name;
+  }
+  try {
+    const creds = tls
+      ? credentials.createSsl(readPem(tls.ca), readPem(tls.key), readPem(tls.cert))
+      : credentials.createInsecure();
+    return { address: authority(host, port), creds, options: channel_options };
+  } catch (error) {
+    if (error instanceof OperatorError) throw error;
+    const message = `Cannot use the TLS files: ${reasonOf(error)}`;
+    throw new OperatorError('wire_tls', message, 'give cert and key together, in PEM');
+  }
+}
