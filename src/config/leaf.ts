@@ -1,0 +1,293 @@
+// The kinds of value that configuration is made of. Each parses what a file, a variable or a flag may hold (text from
+// the last two) and says in words what is wrong and what to write. `key()` ties a kind to its help, names and default.
+
+import { isIP } from 'node:net';
+import { z } from 'zod';
+
+export type Milliseconds = number;
+export type Bytes = number;
+
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** What is known of a key beside its type; documentation, --help and reload follow from it. */
+export interface KeyMeta {
+  readonly kind: string;
+  readonly help: string;
+  /** Can change while sonde runs (HUP); otherwise a restart is needed. */
+  readonly live?: boolean;
+  /** Variables that a document promises; the derived SONDE_… name serves where there is none. */
+  readonly env?: string;
+  readonly flag?: string;
+  /** For a flag without argument: the value that it sets. */
+  readonly flag_value?: boolean;
+  /** Never shown: not in logs, not in errors. */
+  readonly secret?: boolean;
+}
+
+export const key_registry = z.registry<KeyMeta>();
+
+class Fault {
+  readonly problem: string;
+  readonly cure: string;
+  constructor(problem: string, cure: string) {
+    this.problem = problem;
+    this.cure = cure;
+  }
+}
+
+export interface Kind<T> {
+  readonly name: string;
+  readonly parse: (value: unknown) => T | Fault;
+}
+
+function schemaOf<T>(kind: Kind<T>) {
+  return z.unknown().transform((value, context): T => {
+    const parsed = kind.parse(value);
+    if (!(parsed instanceof Fault)) return parsed;
+    const { problem, cure } = parsed;
+    context.issues.push({ code: 'custom', message: problem, params: { cure }, input: value });
+    return z.NEVER;
+  });
+}
+
+/** A key with a default, written as an operator would write it. */
+export function key<T>(kind: Kind<T>, fallback: unknown, meta: Omit<KeyMeta, 'kind'>) {
+  const schema = schemaOf(kind).prefault(fallback);
+  return schema.register(key_registry, { kind: kind.name, ...meta });
+}
+
+/** A key that may be left out. */
+export function optionalKey<T>(kind: Kind<T>, meta: Omit<KeyMeta, 'kind'>) {
+  return schemaOf(kind)
+    .optional()
+    .register(key_registry, { kind: kind.name, ...meta });
+}
+
+const DURATION_MS: Record<string, number> = { ms: 1, s: 1e3, m: 6e4, h: 3.6e6, d: 8.64e7 };
+const SIZE_BYTES: Record<string, number> = {
+  B: 1,
+  kB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+};
+
+/** A number with a unit; undefined when it is not that. */
+function measure(value: unknown, units: Record<string, number>): number | undefined {
+  if (typeof value !== 'string') return undefined;
+  const match = /^(\d+(?:\.\d+)?) ?([A-Za-z]+)$/.exec(value.trim());
+  const unit = match && Object.hasOwn(units, match[2]) ? units[match[2]] : undefined;
+  return match && unit !== undefined ? Math.round(Number(match[1]) * unit) : undefined;
+}
+
+/** `min` and `max` as written: "100ms". */
+export function duration(min: string, max: string): Kind<Milliseconds> {
+  const low = measure(min, DURATION_MS) ?? 0;
+  const high = measure(max, DURATION_MS) ?? 0;
+  return {
+    name: 'duration',
+    parse(value) {
+      const found = measure(value, DURATION_MS);
+      if (found === undefined) {
+        return new Fault('is no duration', `write a number and a unit, from ${min} to ${max}: 10s`);
+      }
+      if (found >= low && found <= high) return found;
+      return new Fault('is out of range', `give ${min} to ${max}`);
+    },
+  };
+}
+
+/** `min` and `max` as written: "64KiB". `power_of_two`: the kernel takes a ring in no other size. */
+export function size(min: string, max: string, power_of_two = false): Kind<Bytes> {
+  const low = measure(min, SIZE_BYTES) ?? 0;
+  const high = measure(max, SIZE_BYTES) ?? 0;
+  return {
+    name: 'size',
+    parse(value) {
+      const found = measure(value, SIZE_BYTES);
+      if (found === undefined) {
+        return new Fault('is no size', `write a number and a unit, from ${min} to ${max}: 64MiB`);
+      }
+      if (found < low || found > high) return new Fault('is out of range', `give ${min} to ${max}`);
+      if (power_of_two && !Number.isInteger(Math.log2(found))) {
+        return new Fault('is no power of two', 'give 1MiB, 2MiB, 4MiB, 8MiB …');
+      }
+      return found;
+    },
+  };
+}
+
+/** A whole number, in a file or as text. */
+function whole(value: unknown): number | undefined {
+  if (typeof value === 'string' && /^\d{1,15}$/.test(value)) return Number(value);
+  return typeof value === 'number' && Number.isSafeInteger(value) ? value : undefined;
+}
+
+export function count(min: number, max: number, name = 'number'): Kind<number> {
+  return {
+    name,
+    parse(value) {
+      const found = whole(value);
+      if (found === undefined) {
+        return new Fault(`is no ${name}`, `give a whole number from ${min} to ${max}`);
+      }
+      if (found >= min && found <= max) return found;
+      return new Fault('is out of range', `give ${min} to ${max}`);
+    },
+  };
+}
+
+export const port = count(1, 65535, 'port');
+
+export const bool: Kind<boolean> = {
+  name: 'true or false',
+  parse(value) {
+    if (typeof value === 'boolean') return value;
+    if (value === 'true' || value === '1') return true;
+    if (value === 'false' || value === '0') return false;
+    return new Fault('is neither true nor false', 'write true or false');
+  },
+};
+
+const TEXT_LENGTH_MAX = 4096;
+
+export function text(name = 'text'): Kind<string> {
+  return {
+    name,
+    parse(value) {
+      if (typeof value !== 'string' || value === '') {
+        return new Fault(
+          `is no ${name}`,
+          `give a ${name}, in quotes where YAML would read otherwise`,
+        );
+      }
+      if (value.length <= TEXT_LENGTH_MAX && !value.includes('\0')) return value;
+      return new Fault(
+        'is too long or holds a zero byte',
+        `give at most ${TEXT_LENGTH_MAX} characters`,
+      );
+    },
+  };
+}
+
+export const path = text('path');
+
+/** A folder for pinned objects: one of sonde's own, since others pin at the root of bpffs. */
+export const pinPath: Kind<string> = {
+  name: 'path',
+  parse(value) {
+    const found = path.parse(value);
+    if (found instanceof Fault) return found;
+    const segments = found.split('/').filter((segment) => segment !== '');
+    const plain = found.startsWith('/') && !segments.includes('..') && !segments.includes('.');
+    if (plain && segments.length > 0 && segments.join('/') !== 'sys/fs/bpf') return found;
+    return new Fault('is no folder of its own', 'give a folder below bpffs: /sys/fs/bpf/sonde');
+  },
+};
+
+export function choice<const T extends string>(values: readonly T[]): Kind<T> {
+  return {
+    name: values.join(', '),
+    parse(value) {
+      const found = values.find((candidate) => candidate === value);
+      return found ?? new Fault('is not one of the choices', `choose from ${values.join(', ')}`);
+    },
+  };
+}
+
+const LIST_LENGTH_MAX = 1024;
+
+/** A list of texts; in a variable or flag separated by commas. */
+export function list(name = 'list'): Kind<readonly string[]> {
+  return {
+    name,
+    parse(value) {
+      const parts = typeof value === 'string' ? splitList(value) : value;
+      const item = text();
+      if (!Array.isArray(parts) || parts.some((part) => item.parse(part) instanceof Fault)) {
+        return new Fault(
+          `is no ${name}`,
+          'give a list of texts: [a, b], or a,b in a variable or flag',
+        );
+      }
+      if (parts.length <= LIST_LENGTH_MAX) return parts.map(String);
+      return new Fault('is too long', `give at most ${LIST_LENGTH_MAX} entries`);
+    },
+  };
+}
+
+function splitList(value: string): string[] {
+  return value
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
+}
+
+const HOST_LENGTH_MAX = 253;
+const HOST_LABEL = /^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
+
+function isHostName(value: string): boolean {
+  const labels = value.replace(/\.$/, '').split('.');
+  return value.length <= HOST_LENGTH_MAX && labels.every((label) => HOST_LABEL.test(label));
+}
+
+/** The host without brackets, or undefined. All digits and dots is a mistyped address, not a name. */
+export function parseHost(value: string): string | undefined {
+  const bare = /^\[(.*)\]$/.exec(value);
+  if (bare) return isIP(bare[1]) === 6 ? bare[1] : undefined;
+  if (isIP(value) !== 0) return value;
+  return isHostName(value) && !/^[\d.]+$/.test(value) ? value : undefined;
+}
+
+export const host: Kind<string> = {
+  name: 'host',
+  parse(value) {
+    const found = typeof value === 'string' ? parseHost(value) : undefined;
+    if (found !== undefined) return found;
+    if (typeof value === 'string' && parseHostPort(value)) {
+      return new Fault('holds a port too', 'give the host alone; the port has its own setting');
+    }
+    return new Fault(
+      'is no host',
+      'give a host name, an IPv4 or an IPv6 address: reducer.example, ::1',
+    );
+  },
+};
+
+/** `host:port`, `[::1]:port`, or `:port` for every address of this machine. */
+export function parseHostPort(value: string): HostPort | undefined {
+  const match = /^(\[[^\]]*\]|[^:[\]]*):(\d{1,5})$/.exec(value);
+  const found = match ? (match[1] === '' ? '::' : parseHost(match[1])) : undefined;
+  const number = match ? Number(match[2]) : -1;
+  return found !== undefined && number <= 65535 ? { host: found, port: number } : undefined;
+}
+
+export const hostPort: Kind<HostPort> = {
+  name: 'host:port',
+  parse(value) {
+    const found = typeof value === 'string' ? parseHostPort(value) : undefined;
+    return found ?? new Fault('is no host:port', 'write 127.0.0.1:8000, [::1]:8000 or :8000');
+  },
+};
+
+/** For URLs and messages: IPv6 in brackets. */
+export function formatHostPort({ host: name, port: number }: HostPort): string {
+  return isIP(name) === 6 ? `[${name}]:${number}` : `${name}:${number}`;
+}
+
+export const url: Kind<string> = {
+  name: 'url',
+  parse(value) {
+    const found = typeof value === 'string' && URL.canParse(value) ? new URL(value) : undefined;
+    if (!found || !['http:', 'https:'].includes(found.protocol)) {
+      return new Fault('is no URL', 'write http://host:8123 or https://host:8443');
+    }
+    if (found.username === '' && found.password === '') return found.href;
+    return new Fault('holds a password', 'put user and password into their own keys');
+  },
+};

@@ -1,0 +1,223 @@
+// From file, variables and flags to the configuration in force. A flag wins over a variable, a variable over the file,
+// the file over the default. Every fault found is reported at once, each with its place.
+
+import { resolve } from 'node:path';
+import type { z } from 'zod';
+import { ConfigError, type ConfigIssue, quoteValue } from './error.ts';
+import { type ConfigFile, readConfigFile, type Tree } from './file.ts';
+import { type ConfigKey, configKeys, namesBelow } from './keys.ts';
+import { checkRole, type Role } from './role.ts';
+import { type Config, config_schema, SECTION_ALIASES } from './schema.ts';
+import { didYouMean } from './suggest.ts';
+
+export interface LoadOptions {
+  readonly role: Role;
+  readonly file?: string | undefined;
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** By the flag's long name: `{'--interval': '5s', '--log-console': true}`. Unknown ones are the caller's fault. */
+  readonly flags?: Readonly<Record<string, string | boolean | undefined>>;
+  /** The names of the sources, from the list of probes. */
+  readonly sources?: readonly string[];
+}
+
+export interface Loaded {
+  readonly config: Config;
+  /** Worth one line in the log each; nothing that stops. */
+  readonly warnings: readonly string[];
+  /** Where a key's value came from: `file:line:column`, a variable, a flag, or `default`. */
+  readonly originOf: (key: string) => string;
+}
+
+interface Draft {
+  readonly tree: Tree;
+  readonly origins: Map<string, string>;
+  readonly warnings: string[];
+  /** Keys that the file holds under another name: ours → the file's path. */
+  readonly moved: Map<string, readonly string[]>;
+  readonly fileWhere: ConfigFile['where'];
+}
+
+export function loadConfig(options: LoadOptions): Loaded {
+  const sources = options.sources ?? [];
+  const keys = configKeys(sources);
+  const draft = draftOf(options.file);
+  moveDocumentSection(draft, sources);
+  for (const source of sources) setDefault(draft.tree, ['collector', 'probes', source]);
+  applyEnvironment(draft, keys, options.env ?? {});
+  applyFlags(draft, keys, options.flags ?? {});
+  const parsed = config_schema.safeParse(draft.tree);
+  if (!parsed.success) {
+    throw new ConfigError(parsed.error.issues.flatMap((issue) => explain(issue, draft, keys)));
+  }
+  const config = { ...parsed.data, data_dir: resolve(parsed.data.data_dir) };
+  const origin = (key: string): string => originOf(draft, key);
+  const issues = [...checkSources(config, sources), ...checkRole(options.role, config)];
+  if (issues.length > 0) {
+    throw new ConfigError(issues.map((issue) => placed(issue, origin(issue.key))));
+  }
+  return { config, warnings: draft.warnings, originOf: origin };
+}
+
+function placed(issue: ConfigIssue, origin: string): ConfigIssue {
+  return { ...issue, where: issue.where || (origin === 'default' ? '' : origin) };
+}
+
+function draftOf(file: string | undefined): Draft {
+  const read = file === undefined ? undefined : readConfigFile(file);
+  return {
+    tree: read?.tree ?? {},
+    origins: new Map(),
+    warnings: [],
+    moved: new Map(),
+    fileWhere: read?.where ?? (() => ''),
+  };
+}
+
+function isTree(value: unknown): value is Tree {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function valueAt(tree: unknown, at: readonly PropertyKey[]): unknown {
+  return at.reduce<unknown>((node, name) => {
+    return isTree(node) && Object.hasOwn(node, name) ? node[String(name)] : undefined;
+  }, tree);
+}
+
+function setValue(tree: Tree, at: readonly string[], value: unknown): void {
+  let node = tree;
+  for (const name of at.slice(0, -1)) {
+    const next = Object.hasOwn(node, name) ? node[name] : undefined;
+    // A section that is no section stays as it is: the schema reports it with its place.
+    if (next !== undefined && !isTree(next)) return;
+    const section: Tree = next ?? {};
+    node[name] = section;
+    node = section;
+  }
+  node[at[at.length - 1]] = value;
+}
+
+function setDefault(tree: Tree, at: readonly string[]): void {
+  if (valueAt(tree, at) === undefined) setValue(tree, at, {});
+}
+
+/** The place in the file of one of our paths, under the name that the file has for it. */
+function placeInFile(draft: Draft, at: readonly string[], of?: 'key'): string {
+  for (let length = at.length; length > 0; length--) {
+    const moved = draft.moved.get(at.slice(0, length).join('.'));
+    if (moved) return draft.fileWhere([...moved, ...at.slice(length)], of);
+  }
+  return draft.fileWhere(at, of);
+}
+
+function originOf(draft: Draft, key: string): string {
+  const at = key.split('.');
+  if (valueAt(draft.tree, at) === undefined) return 'default';
+  return draft.origins.get(key) ?? (placeInFile(draft, at) || 'default');
+}
+
+/** `collectors.ebpf` of the documents: each of its keys moves to the one that it stands for. */
+function moveDocumentSection(draft: Draft, sources: readonly string[]): void {
+  const outer = draft.tree.collectors;
+  const section = valueAt(draft.tree, ['collectors', 'ebpf']);
+  if (!isTree(outer) || !isTree(section)) return;
+  for (const [name, value] of Object.entries(section)) {
+    const to = aliasOf(name, sources);
+    if (to === undefined && DOCUMENT_SOURCES.includes(name)) {
+      draft.warnings.push(`collectors.ebpf.${name}: this sonde has no such source yet; ignored`);
+      delete section[name];
+    }
+    if (to === undefined) continue;
+    const from = ['collectors', 'ebpf', name];
+    if (valueAt(draft.tree, to.split('.')) !== undefined) {
+      const cure = `keep one of collectors.ebpf.${name} and ${to}`;
+      const where = draft.fileWhere(from, 'key');
+      throw new ConfigError([{ where, key: to, problem: 'is given twice', cure }]);
+    }
+    setValue(draft.tree, to.split('.'), value);
+    draft.moved.set(to, from);
+    delete section[name];
+  }
+  if (Object.keys(section).length === 0) delete outer.ebpf;
+  if (Object.keys(outer).length === 0) delete draft.tree.collectors;
+}
+
+/** The document's six; each becomes a source of that name when it is built. */
+const DOCUMENT_SOURCES = ['syscalls', 'network', 'fileio', 'scheduler', 'memory', 'tcp_state'];
+
+function aliasOf(name: string, sources: readonly string[]): string | undefined {
+  return sources.includes(name) ? `collector.probes.${name}` : SECTION_ALIASES.get(name);
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+function applyEnvironment(draft: Draft, keys: readonly ConfigKey[], env: Environment): void {
+  for (const row of keys) {
+    const value = env[row.env];
+    // Set but empty is how a shell or a manifest says "not set".
+    if (value === undefined || value === '') continue;
+    setValue(draft.tree, row.key.split('.'), value);
+    draft.origins.set(row.key, row.env);
+  }
+  const known = new Set(keys.map((row) => row.env));
+  for (const name of Object.keys(env)) {
+    if (known.has(name) || !OURS.test(name) || FROM_KUBERNETES.test(name)) continue;
+    draft.warnings.push(`${name}: no such variable, ignored; ${didYouMean(name, [...known])}`);
+  }
+}
+
+const OURS = /^(SONDE_(COLLECTOR|REDUCER|LOG)_|EBPF_NET_)/;
+/** Kubernetes sets these for a service called sonde-reducer; they are none of ours. */
+const FROM_KUBERNETES = /_(SERVICE_(HOST|PORT.*)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$/;
+
+function applyFlags(
+  draft: Draft,
+  keys: readonly ConfigKey[],
+  flags: NonNullable<LoadOptions['flags']>,
+): void {
+  for (const row of keys) {
+    const given = row.flag === undefined ? undefined : flags[row.flag];
+    if (row.flag === undefined || given === undefined || given === false) continue;
+    setValue(draft.tree, row.key.split('.'), row.flag_value ?? given);
+    draft.origins.set(row.key, row.flag);
+  }
+}
+
+function checkSources(config: Config, sources: readonly string[]): readonly ConfigIssue[] {
+  const unknown = (key: string, name: string): ConfigIssue => {
+    const problem = `${quoteValue(name)} is no source`;
+    return { where: '', key, problem, cure: didYouMean(name, sources) };
+  };
+  return [
+    ...Object.keys(config.collector.probes)
+      .filter((name) => !sources.includes(name))
+      .map((name) => unknown(`collector.probes.${name}`, name)),
+    ...config.collector.fail_sources
+      .filter((name) => !sources.includes(name))
+      .map((name) => unknown('collector.fail_sources', name)),
+  ];
+}
+
+/** A fault of the schema, in the operator's words and with its place. */
+function explain(issue: z.core.$ZodIssue, draft: Draft, keys: readonly ConfigKey[]): ConfigIssue[] {
+  const at = issue.path.map(String);
+  const key = at.join('.');
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((name) => ({
+      where: placeInFile(draft, [...at, name], 'key'),
+      key: [...at, name].join('.'),
+      problem: 'is no known key',
+      cure: didYouMean(name, namesBelow(at)),
+    }));
+  }
+  const row = keys.find((candidate) => candidate.key === key);
+  const value = valueAt(draft.tree, at);
+  const shown =
+    row?.secret || value === undefined || isTree(value) ? {} : { value: quoteValue(value) };
+  const where = draft.origins.get(key) ?? placeInFile(draft, at);
+  if (issue.code !== 'custom') {
+    const cure = `give the keys of this section: ${namesBelow(at).join(', ')}`;
+    return [{ where, key, ...shown, problem: 'is no section', cure }];
+  }
+  const cure = String(issue.params?.cure ?? 'see docs/configuration.md');
+  return [{ where, key, ...shown, problem: issue.message, cure }];
+}

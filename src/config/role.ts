@@ -1,0 +1,92 @@
+// What the schema cannot know: which keys a role needs, and which keys only make sense together.
+
+import { isIPv4 } from 'node:net';
+import type { ConfigIssue } from './error.ts';
+import type { HostPort } from './leaf.ts';
+import type { Config } from './schema.ts';
+
+export type Role = 'collector' | 'reducer' | 'run';
+
+export function checkRole(role: Role, config: Config): readonly ConfigIssue[] {
+  return [
+    ...(role === 'collector' ? checkIntake(config) : checkReducer(config)),
+    ...(role === 'reducer' ? [] : checkCollectorTls(config)),
+  ];
+}
+
+/** Where the collector delivers. `sonde run` has a reducer of its own, and sends there unless told otherwise. */
+export function intakeOf(config: Config): HostPort {
+  const { intake_host, intake_port } = config.collector;
+  const { host, port } = config.reducer.listen;
+  const own = host === '::' ? '::1' : host === '0.0.0.0' ? '127.0.0.1' : host;
+  return { host: intake_host ?? own, port: intake_port ?? port };
+}
+
+/** Names are not resolved here: `localhost` alone is taken at its word. */
+export function isLoopback(host: string): boolean {
+  if (isIPv4(host)) return host.startsWith('127.');
+  return host === '::1' || host.toLowerCase() === 'localhost';
+}
+
+function checkIntake(config: Config): ConfigIssue[] {
+  const issues: ConfigIssue[] = [];
+  const missing = (name: 'HOST' | 'PORT', example: string): void => {
+    const key = `collector.intake_${name.toLowerCase()}`;
+    const variable = `EBPF_NET_INTAKE_${name}`;
+    const cure = `set it to the reducer's, for example ${variable}=${example}`;
+    issues.push({ where: variable, key, problem: 'is not set', cure });
+  };
+  if (config.collector.intake_host === undefined) missing('HOST', '192.168.0.101');
+  if (config.collector.intake_port === undefined) missing('PORT', '8000');
+  return issues;
+}
+
+const PLAINTEXT_CURE =
+  'turn TLS on, or allow plain text by name: --allow-plaintext, allow_plaintext: true';
+
+function checkCollectorTls(config: Config): ConfigIssue[] {
+  const { intake_host, tls, allow_plaintext } = config.collector;
+  const issues: ConfigIssue[] = pair('collector.tls', tls.cert_path, tls.key_path);
+  if (intake_host !== undefined && !tls.enabled && !allow_plaintext && !isLoopback(intake_host)) {
+    const problem = 'lies beyond this machine and would get the data as plain text';
+    issues.push({
+      where: '',
+      key: 'collector.intake_host',
+      value: JSON.stringify(intake_host),
+      problem,
+      cure: PLAINTEXT_CURE,
+    });
+  }
+  return issues;
+}
+
+function checkReducer(config: Config): ConfigIssue[] {
+  const { listen, tls, allow_plaintext, store } = config.reducer;
+  const issues: ConfigIssue[] = pair('reducer.tls', tls.cert_path, tls.key_path);
+  if (tls.cert_path === undefined && !allow_plaintext && !isLoopback(listen.host)) {
+    const problem = 'would take data as plain text from beyond this machine';
+    const value = JSON.stringify(listen.host);
+    issues.push({ where: '', key: 'reducer.listen', value, problem, cure: PLAINTEXT_CURE });
+  }
+  if (tls.client_ca_path !== undefined && tls.cert_path === undefined) {
+    const cure = 'give reducer.tls.cert_path and key_path too';
+    issues.push({
+      where: '',
+      key: 'reducer.tls.client_ca_path',
+      problem: 'has no TLS to serve',
+      cure,
+    });
+  }
+  if (store.path !== undefined && store.url !== undefined) {
+    const problem = 'is given beside reducer.store.path';
+    issues.push({ where: '', key: 'reducer.store.url', problem, cure: 'keep one of them' });
+  }
+  return issues;
+}
+
+function pair(section: string, cert: string | undefined, key: string | undefined): ConfigIssue[] {
+  if ((cert === undefined) === (key === undefined)) return [];
+  const [given, other] = cert === undefined ? ['key_path', 'cert_path'] : ['cert_path', 'key_path'];
+  const problem = `needs ${section}.${other}`;
+  return [{ where: '', key: `${section}.${given}`, problem, cure: `give ${other} too` }];
+}

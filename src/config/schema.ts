@@ -1,0 +1,216 @@
+// Everything that can be configured, once. The file, the variables, the flags, --help and docs/configuration.md all
+// follow from this schema; adding a key is adding a line here.
+
+import { z } from 'zod';
+import {
+  bool,
+  choice,
+  count,
+  duration,
+  host,
+  hostPort,
+  key,
+  list,
+  optionalKey,
+  path,
+  pinPath,
+  port,
+  size,
+  text,
+  url,
+} from './leaf.ts';
+
+const log = z.strictObject({
+  console: key(bool, false, {
+    help: 'Write the log to standard error',
+    flag: '--log-console',
+    flag_value: true,
+  }),
+  file: key(bool, true, {
+    help: 'Write the log to log.file_path',
+    flag: '--no-log-file',
+    flag_value: false,
+  }),
+  file_path: key(path, '/var/log/ebpf_net.log', {
+    help: 'Log file; reopened on USR1 and HUP. Where it cannot be written, the log goes to standard error',
+    env: 'EBPF_NET_LOG_FILE_PATH',
+    flag: '--log-file-path',
+  }),
+  level: key(choice(['trace', 'debug', 'info', 'warn', 'error', 'fatal']), 'info', {
+    help: 'Least severity that is written',
+    flag: '--log-level',
+    live: true,
+  }),
+  format: key(choice(['auto', 'json', 'line']), 'auto', {
+    help: 'JSON lines, or lines for people; auto: lines on a terminal, else JSON',
+    flag: '--log-format',
+  }),
+});
+
+const maps = z.strictObject({
+  sockets_max: key(count(64, 10_000_000), 131_072, {
+    help: 'Sockets whose owner and counters the kernel side holds at once',
+  }),
+  processes_max: key(count(64, 1_000_000), 16_384, {
+    help: 'Processes whose names are held at once',
+  }),
+});
+
+const clientTls = z.strictObject({
+  enabled: key(bool, false, { help: 'Speak TLS to the reducer', flag: '--tls', flag_value: true }),
+  ca_path: optionalKey(path, {
+    help: 'Certificates that may sign the reducer; default: the system',
+  }),
+  cert_path: optionalKey(path, { help: "The collector's own certificate, for mutual TLS" }),
+  key_path: optionalKey(path, { help: 'The key to cert_path' }),
+  server_name: optionalKey(host, {
+    help: 'Name expected in the certificate; default: intake_host',
+  }),
+});
+
+const processes = z.strictObject({
+  include: key(list(), [], {
+    help: 'Only processes whose name or executable path matches one of these globs; empty: all',
+    live: true,
+  }),
+  exclude: key(list(), [], { help: 'Never processes that match one of these globs', live: true }),
+});
+
+/** One probe; which there are, `loadConfig` is told by its caller, so that the list of probes stands once. */
+const probe = z.strictObject({
+  enabled: key(bool, true, { help: 'Load this source', live: true }),
+});
+
+const token = optionalKey(text(), {
+  help: 'Bearer token that the collector shows and the reducer asks for',
+  secret: true,
+});
+
+const allow_plaintext = key(bool, false, {
+  help: 'Allow traffic without TLS beyond the loopback interface',
+  flag: '--allow-plaintext',
+  flag_value: true,
+});
+
+const collector = z.strictObject({
+  enabled: key(bool, true, { help: 'Gather from the kernel at all' }),
+  intake_host: optionalKey(host, {
+    help: 'Reducer to send to: host name, IPv4 or IPv6. Required for kernel-collector',
+    env: 'EBPF_NET_INTAKE_HOST',
+    flag: '--intake-host',
+  }),
+  intake_port: optionalKey(port, {
+    help: 'TCP port of the reducer, usually 8000. Required for kernel-collector',
+    env: 'EBPF_NET_INTAKE_PORT',
+    flag: '--intake-port',
+  }),
+  interval: key(duration('100ms', '1h'), '10s', {
+    help: 'Rows of one interval with equal dimensions become one',
+    flag: '--interval',
+    live: true,
+  }),
+  ephemeral_port: key(count(1, 65535, 'port'), 10_001, {
+    help: 'Client ports from here on are folded into one, so that the number of rows stays bounded',
+    live: true,
+  }),
+  host_dir: key(path, '/hostfs', {
+    help: "Where the host's directories are mounted inside a container",
+    env: 'EBPF_NET_HOST_DIR',
+  }),
+  pin_path: key(pinPath, '/sys/fs/bpf/sonde', {
+    help: 'Folder of bpffs for pinned maps and programs, which a restarted collector takes over',
+  }),
+  btf_path: optionalKey(path, {
+    help: "Type information of the kernel; default: the kernel's own",
+  }),
+  ring_bytes: key(size('64KiB', '1GiB', true), '8MiB', {
+    help: 'Size of the ring between kernel and collector',
+  }),
+  spool_bytes_max: key(size('1MiB', '1000GB'), '256MiB', {
+    help: 'Disk space for batches that the reducer has not acknowledged; the oldest go first, counted',
+  }),
+  maps: maps.prefault({}),
+  probes: z.record(z.string(), probe.prefault({})).prefault({}),
+  processes: processes.prefault({}),
+  tls: clientTls.prefault({}),
+  token,
+  allow_plaintext,
+  fail_sources: key(list(), [], {
+    help: 'Test aid: sources that are made to fail at loading, to see that the others go on',
+    env: 'SONDE_FAIL_SOURCE',
+  }),
+});
+
+const store = z.strictObject({
+  path: optionalKey(path, { help: 'Folder of the embedded store; default: store in data_dir' }),
+  url: optionalKey(url, { help: 'ClickHouse server instead of the embedded store' }),
+  user: key(text(), 'default', { help: 'User at the ClickHouse server' }),
+  password: optionalKey(text(), { help: 'Password at the ClickHouse server', secret: true }),
+  database: key(text(), 'default', { help: 'Database for the tables' }),
+  retention: key(duration('1h', '36500d'), '7d', { help: 'How long rows are kept as they came' }),
+  retention_minute: key(duration('1h', '36500d'), '30d', {
+    help: 'How long the one-minute rollups are kept',
+  }),
+  retention_hour: key(duration('1h', '36500d'), '365d', {
+    help: 'How long the one-hour rollups are kept',
+  }),
+});
+
+const serverTls = z.strictObject({
+  cert_path: optionalKey(path, {
+    help: "The reducer's certificate; with key_path it turns TLS on",
+  }),
+  key_path: optionalKey(path, { help: 'The key to cert_path' }),
+  client_ca_path: optionalKey(path, { help: 'Certificates that may sign collectors: mutual TLS' }),
+});
+
+const limits = z.strictObject({
+  connections_max: key(count(1, 1_000_000), 1024, { help: 'Connections at the intake at once' }),
+  batch_bytes_max: key(size('64KiB', '1GiB'), '16MiB', { help: 'Largest batch that is taken' }),
+  collectors_max: key(count(1, 1_000_000), 4096, { help: 'Collectors remembered by id' }),
+  handshake_timeout: key(duration('100ms', '10m'), '10s', {
+    help: 'A connection that has not begun a batch by then is closed',
+  }),
+});
+
+const reducer = z.strictObject({
+  listen: key(hostPort, '127.0.0.1:8000', {
+    help: 'Where collectors deliver. Beyond loopback it takes TLS or allow_plaintext',
+    flag: '--listen',
+  }),
+  metrics: key(hostPort, '127.0.0.1:8888', {
+    help: 'Where Prometheus finds /metrics',
+    flag: '--metrics',
+  }),
+  store: store.prefault({}),
+  tls: serverTls.prefault({}),
+  token,
+  allow_plaintext,
+  limits: limits.prefault({}),
+});
+
+export const config_schema = z.strictObject({
+  data_dir: key(path, '.', {
+    help: 'Spool and embedded store; default: the working directory',
+    env: 'EBPF_NET_DATA_DIR',
+    flag: '--data-dir',
+  }),
+  log: log.prefault({}),
+  collector: collector.prefault({}),
+  reducer: reducer.prefault({}),
+});
+
+/** The whole configuration in force: durations in milliseconds, sizes in bytes, every default filled in. */
+export type Config = z.output<typeof config_schema>;
+
+/** `collectors.ebpf` of the agents' documents, as aliases: the old place → the key that it stands for. */
+export const SECTION_ALIASES: ReadonlyMap<string, string> = new Map([
+  ['enabled', 'collector.enabled'],
+  ['interval', 'collector.interval'],
+  ['btf_path', 'collector.btf_path'],
+  ['pin_path', 'collector.pin_path'],
+  ['ring_bytes', 'collector.ring_bytes'],
+  ['maps', 'collector.maps'],
+  ['processes', 'collector.processes'],
+  ['ephemeral_port', 'collector.ephemeral_port'],
+]);
