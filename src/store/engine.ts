@@ -1,0 +1,184 @@
+// src/store/engine.ts
+// One way to speak to ClickHouse, wherever it runs: `@clickhouse/client`, whose connection is the embedded engine (chDB)
+// or HTTP. What differs stands here and nowhere else: how Arrow gets in, and how a session gets its settings.
+
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { type ClickHouseClient, type ClickHouseSettings, createClient } from '@clickhouse/client';
+import { StoreOperatorError } from './failure.ts';
+import { literal } from './sql.ts';
+
+export interface ServerTarget {
+  readonly url: string;
+  readonly username?: string;
+  readonly password?: string;
+  readonly database?: string;
+}
+
+export type Settings = Readonly<Record<string, string | number>>;
+
+/** An Arrow stream and where it lies: the embedded engine reads the file, a server gets the bytes. */
+export interface ArrowSource {
+  readonly bytes: Uint8Array;
+  /** Needed by the embedded engine alone. */
+  readonly path?: string;
+}
+
+const REQUEST_TIMEOUT_MS = 120_000;
+const CONNECTIONS_MAX = 16;
+
+export interface Engine {
+  readonly kind: 'embedded' | 'server';
+  /** Runs `use` with a client of its own session: settings do not leak to others. */
+  session<T>(use: (client: ClickHouseClient) => Promise<T>): Promise<T>;
+  /** Runs one text with its own settings; its output as a stream. The text names its format. */
+  output(sql: string, settings: Settings): Promise<Readable>;
+  /** `INSERT INTO … SELECT … FROM <source of Arrow rows>`; `structure` names and types its columns. */
+  insertArrow(insert: ArrowInsert): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface ArrowInsert {
+  /** `INSERT INTO t (…) SELECT …`, to which the source is appended. */
+  readonly statement: string;
+  readonly structure: string;
+  readonly source: ArrowSource;
+  readonly settings: Settings;
+}
+
+/** Opens the engine in a folder, or a server. Throws StoreOperatorError for what only the operator can mend. */
+export async function openEngine(target: { dir: string } | ServerTarget): Promise<Engine> {
+  return 'dir' in target ? await openEmbedded(target.dir) : openServer(target);
+}
+
+/** The part of chDB that we use; its own types need `@clickhouse/client-common`, which is not ours. */
+type ConnectionFactory = (options: { path: string }) => NonNullable<ClientConnection>;
+type ClientConnection = Parameters<typeof createClient>[0] extends infer C
+  ? C extends { connection?: infer K }
+    ? K
+    : never
+  : never;
+
+async function connectionFactory(): Promise<ConnectionFactory> {
+  try {
+    const module = await import('chdb/connection');
+    // The two packages each bring a copy of the interface; they are the same text.
+    return module.createChdbConnection as unknown as ConnectionFactory;
+  } catch (error) {
+    throw new StoreOperatorError(
+      'STORE_ENGINE_MISSING',
+      'Cannot load the embedded engine (chdb)',
+      'run npm install --include=optional on Linux with glibc, or set the URL of a ClickHouse server',
+      error,
+    );
+  }
+}
+
+async function openEmbedded(dir: string): Promise<Engine> {
+  const create = await connectionFactory();
+  const path = join(dir, 'engine');
+  const connect = () => createClient({ connection: create({ path }) });
+  let anchor: ClickHouseClient;
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    // Held open to the end: the engine stops with its last connection.
+    anchor = connect();
+  } catch (error) {
+    throw openError(path, error);
+  }
+  const session = async <T>(use: (client: ClickHouseClient) => Promise<T>): Promise<T> => {
+    const client = connect();
+    try {
+      return await use(client);
+    } finally {
+      await client.close();
+    }
+  };
+  return {
+    kind: 'embedded',
+    session,
+    // Settings go in ahead of the text, so that the engine's positions are those of the text.
+    output: (sql, settings) =>
+      session(async (client) => {
+        await client.command({ query: setStatement(settings) });
+        return (await client.exec({ query: sql })).stream;
+      }),
+    insertArrow: async ({ statement, structure, source, settings }) => {
+      const file = `file(${literal(source.path ?? '')}, 'ArrowStream', ${literal(structure)})`;
+      const query = `${statement} FROM ${file}`;
+      await session((client) => client.command({ query, clickhouse_settings: toClient(settings) }));
+    },
+    close: () => anchor.close(),
+  };
+}
+
+/** The engine says why only on stderr; its lock file tells the one case that operators meet. */
+function openError(path: string, error: unknown): StoreOperatorError {
+  const pid = lockHolder(join(path, 'status'));
+  if (pid !== undefined) {
+    return new StoreOperatorError(
+      'STORE_IN_USE',
+      `Cannot open the store in "${path}", process ${pid} is using it`,
+      'stop that reducer, or give this one another data directory',
+      error,
+    );
+  }
+  return new StoreOperatorError(
+    'STORE_UNUSABLE',
+    `Cannot open the store in "${path}"`,
+    "see the engine's message above; check that the folder can be written and the disk has space",
+    error,
+  );
+}
+
+function lockHolder(status: string): number | undefined {
+  if (!existsSync(status)) return undefined;
+  const found = /PID:\s*(\d+)/.exec(readFileSync(status, 'utf8'));
+  const pid = Number(found?.[1] ?? 0);
+  return pid > 0 && pid !== process.pid && existsSync(`/proc/${pid}`) ? pid : undefined;
+}
+
+function openServer(target: ServerTarget): Engine {
+  const { url, username, password, database } = target;
+  const client = createClient({
+    url,
+    request_timeout: REQUEST_TIMEOUT_MS,
+    max_open_connections: CONNECTIONS_MAX,
+    ...(username !== undefined && { username }),
+    ...(password !== undefined && { password }),
+    ...(database !== undefined && { database }),
+  });
+  return {
+    kind: 'server',
+    session: (use) => use(client),
+    output: async (sql, settings) => {
+      // Without waiting, an error after the first rows would be a part of the output.
+      const clickhouse_settings = toClient({ ...settings, wait_end_of_query: 1 });
+      return (await client.exec({ query: sql, clickhouse_settings })).stream;
+    },
+    insertArrow: async ({ statement, structure, source, settings }) => {
+      const query = `${statement} FROM input(${literal(structure)}) FORMAT ArrowStream`;
+      const values = Readable.from([Buffer.from(source.bytes)], { objectMode: false });
+      const { stream } = await client.exec({
+        query,
+        values,
+        clickhouse_settings: toClient(settings),
+      });
+      stream.resume();
+    },
+    close: () => client.close(),
+  };
+}
+
+function setStatement(settings: Settings): string {
+  const pairs = Object.entries(settings).map(
+    ([name, value]) => `${name} = ${typeof value === 'number' ? value : literal(value)}`,
+  );
+  return `SET ${pairs.join(', ')}`;
+}
+
+/** The client types each setting; ours are checked by the engine. */
+export function toClient(settings: Settings): ClickHouseSettings {
+  return settings as ClickHouseSettings;
+}
