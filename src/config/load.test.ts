@@ -153,7 +153,7 @@ collector:
   ]);
   assert.deepEqual(faults('collector: {probes: {tpc: {}}, fail_sources: [tpc]}'), [
     'F:1:22: collector.probes.tpc: "tpc" is no source; did you mean tcp?',
-    'F:1:46: collector.fail_sources: "tpc" is no source; did you mean tcp?',
+    'F:1:32: collector.fail_sources: "tpc" is no source; did you mean tcp?',
   ]);
 });
 

@@ -1,15 +1,18 @@
 // "Did you mean": the known name nearest to a mistyped one.
 
-/** Edits between two short words (Levenshtein). */
+/** Edits between two short words: a letter changed, added, left out, or swapped with its neighbour. */
 function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
+  let [before, row]: number[][] = [[], Array.from({ length: b.length + 1 }, (_, column) => column)];
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
       const replaced = row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
       next.push(Math.min(replaced, row[j] + 1, next[j - 1] + 1));
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        next[j] = Math.min(next[j], before[j - 2] + 1);
+      }
     }
-    row = next;
+    [before, row] = [row, next];
   }
   return row[b.length];
 }

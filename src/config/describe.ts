@@ -1,0 +1,125 @@
+// The keys in words: rows for --help, the configuration page, the configuration in force for the log.
+
+import { type ConfigKey, configKeys, SOURCE_PLACEHOLDER } from './keys.ts';
+import type { Config } from './schema.ts';
+
+export interface ConfigRow {
+  readonly key: string;
+  readonly kind: string;
+  readonly env: string;
+  /** Empty where there is none. */
+  readonly flag: string;
+  /** As one would write it in the file; empty where there is none. */
+  readonly default: string;
+  readonly help: string;
+  readonly live: boolean;
+  /** The flag stands alone, or takes the value. */
+  readonly takes_value: boolean;
+}
+
+export function describeConfig(sources?: readonly string[]): readonly ConfigRow[] {
+  return configKeys(sources).map((row) => ({
+    key: row.key,
+    kind: row.kind,
+    env: row.env,
+    flag: row.flag ?? '',
+    default: shown(row.default),
+    help: row.help,
+    live: row.live ?? false,
+    takes_value: row.flag_value === undefined,
+  }));
+}
+
+function shown(value: unknown): string {
+  if (value === undefined) return '';
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}
+
+/** `docs/configuration.md`: one table for each section. */
+export function configurationPage(): string {
+  const sections = new Map<string, ConfigRow[]>();
+  for (const row of describeConfig()) {
+    const section = row.key.split('.').slice(0, -1).join('.');
+    sections.set(section, [...(sections.get(section) ?? []), row]);
+  }
+  const tables = [...sections].map(([section, rows]) => sectionTable(section, rows));
+  return `${INTRODUCTION}\n${tables.join('\n')}`;
+}
+
+const INTRODUCTION = `# Configuration
+
+Written by \`npm run docs\` from the schema in \`src/config/schema.ts\`; change it there.
+
+A flag wins over a variable, a variable over the file (\`--config FILE\`, YAML), the file over the default. Durations carry a unit
+(\`500ms\`, \`10s\`, \`1m\`, \`7d\`), sizes too (\`64KiB\`, \`8MiB\`, \`1GB\`). Lists in variables and flags are separated by commas. A faulty value stops
+the start with its place and the cure, exit status 2; so does an unknown key. Keys marked *live* change on HUP, the others at the next start.
+\`${SOURCE_PLACEHOLDER}\` stands for the name of a source (\`tcp\`, \`udp\`). The section \`collectors.ebpf\` of other agents' files is read as well: its \`enabled\`, \`interval\`,
+\`btf_path\`, \`pin_path\`, \`maps\`, \`processes\` and the switches of its sources mean the keys of \`collector\` of the same name.
+`;
+
+function sectionTable(section: string, rows: readonly ConfigRow[]): string {
+  const title = section === '' ? 'Both roles' : `\`${section}\``;
+  const lines = rows.map((row) => {
+    const name = row.key.split('.').at(-1) ?? row.key;
+    const set_by = [row.env, row.flag].filter((part) => part !== '').map(code);
+    const help = cell(row.live ? `${row.help} (*live*)` : row.help);
+    return `| ${code(name)} | ${cell(row.kind)} | ${code(row.default)} | ${help} | ${set_by.join(' ')} |`;
+  });
+  const head = '| key | value | default | meaning | variable, flag |\n|---|---|---|---|---|';
+  return `## ${title}\n\n${head}\n${lines.join('\n')}\n`;
+}
+
+function code(text: string): string {
+  return text === '' ? '' : `\`${cell(text)}\``;
+}
+
+function cell(text: string): string {
+  return text.replaceAll('|', '\\|');
+}
+
+/** One leaf of a configuration, by the key's path; `undefined` where it is not set. */
+export function configValue(config: Config, key: string): unknown {
+  return key.split('.').reduce<unknown>((node, name) => {
+    if (typeof node !== 'object' || node === null || !Object.hasOwn(node, name)) return undefined;
+    return Reflect.get(node, name);
+  }, config);
+}
+
+/** The configuration in force, flat, for the log at start; secrets are named but not shown. */
+export function configInForce(config: Config): Readonly<Record<string, unknown>> {
+  const rows = configKeys(Object.keys(config.collector.probes));
+  return Object.fromEntries(
+    rows.map((row): [string, unknown] => {
+      const value = configValue(config, row.key);
+      return [row.key, row.secret && value !== undefined ? '(set, not shown)' : value];
+    }),
+  );
+}
+
+export interface ConfigChange {
+  readonly key: string;
+  readonly before: unknown;
+  readonly after: unknown;
+}
+
+export interface ConfigDiff {
+  /** Can be taken over while running. */
+  readonly live: readonly ConfigChange[];
+  /** Wait for the next start. */
+  readonly restart: readonly ConfigChange[];
+}
+
+export function diffConfig(old: Config, next: Config): ConfigDiff {
+  const names = [old, next].flatMap((config) => Object.keys(config.collector.probes));
+  const changed = configKeys([...new Set(names)]).filter((row) => {
+    return JSON.stringify(configValue(old, row.key)) !== JSON.stringify(configValue(next, row.key));
+  });
+  const change = (row: ConfigKey): ConfigChange => {
+    const seen = (config: Config) => (row.secret ? '(not shown)' : configValue(config, row.key));
+    return { key: row.key, before: seen(old), after: seen(next) };
+  };
+  return {
+    live: changed.filter((row) => row.live).map(change),
+    restart: changed.filter((row) => !row.live).map(change),
+  };
+}
