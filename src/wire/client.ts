@@ -90,7 +90,7 @@ interface Waiter {
 }
 
 type PutStream = ClientDuplexStream<FlightData, Decoded<Uint8Array>>;
-type SenderSpool = Pick<Spool, 'pending' | 'acknowledge' | 'acknowledged' | 'last'>;
+type SenderSpool = Pick<Spool, 'pending' | 'acknowledge' | 'acknowledged' | 'last' | 'noteSent'>;
 
 const EMPTY = new Uint8Array(0);
 const defaults = {
@@ -344,6 +344,7 @@ export class FlightSender {
     for (const one of messages) {
       stream.write({ descriptor: undefined, app_metadata: EMPTY, ...one });
     }
+    this.spool.noteSent(seq);
     this.in_flight.push({ ...flown, bytes: entry.payload.length });
     this.stats.bytes_in_flight += entry.payload.length;
     this.stats.bytes_sent += entry.payload.length;

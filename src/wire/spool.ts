@@ -29,6 +29,8 @@ export interface Lost {
   readonly table: string;
   readonly batches: number;
   readonly rows: number;
+  /** Of `rows`: those that were on the wire already. They may be stored nevertheless; nobody can tell any more. */
+  readonly rows_sent: number;
   readonly counts: Readonly<Record<string, number>>;
 }
 
@@ -63,6 +65,8 @@ export interface SpoolStats {
   /** Torn tails that a crash left, cut off at the start. */
   torn_records: number;
   torn_bytes: number;
+  /** Records that did not read back as written. */
+  damaged_records: number;
 }
 
 const SEGMENT_BYTES_MIN = 16 * 1024;
@@ -87,6 +91,11 @@ export class Spool {
   private segments: Segment[] = [];
   private acknowledged_seq = 0;
   private seq_used = 0;
+  private sent_seq = 0;
+  /** A damaged record is met again with each resend; it is counted once. */
+  private damaged_seq = 0;
+  /** Segment files are numbered as they are made. */
+  private segment_number = 0;
   private last_entry: LastEntry | undefined;
   /** Where the reader stopped, so that the next read does not walk the segment again. */
   private hint: { after: number; segment: Segment; at: number } | undefined;
@@ -119,6 +128,7 @@ export class Spool {
       dropped_rows: 0,
       torn_records: 0,
       torn_bytes: 0,
+      damaged_records: 0,
     };
     this.lock = lockFolder(dir);
     try {
@@ -135,13 +145,14 @@ export class Spool {
     this.acknowledged_seq = state?.acknowledged ?? 0;
     this.seq_used = Math.max(state?.seq_used ?? 0, this.acknowledged_seq);
     this.last_entry = state?.last;
-    const names = readdirSync(this.dir).filter((name) => name.endsWith(SUFFIX));
+    const names = readdirSync(this.dir).filter((name) => /^[0-9]{12}\.log$/.test(name));
     for (const name of names.sort()) {
       const segment = new Segment(join(this.dir, name));
       const { torn_bytes, last } = segment.recover(statSync(segment.path).size);
       if (torn_bytes > 0) this.stats.torn_records++;
       this.stats.torn_bytes += torn_bytes;
       this.segments.push(segment);
+      this.segment_number = Number.parseInt(name, 10);
       if (last && segment.seq_last > (this.last_entry?.seq ?? 0)) {
         this.last_entry = { seq: segment.seq_last, ring: last.ring };
       }
@@ -206,7 +217,7 @@ export class Spool {
       const payloads = entries.map((entry) => entry.payload);
       const record = encodeRecord({ entries: metas, ring }, payloads);
       this.makeRoom(record.length);
-      this.writable(record.length, first).append(record, seq_last, this.durable);
+      this.writable(record.length).append(record, seq_last, this.durable);
     } catch (error) {
       return this.refuse(reasonOf(error), seqs);
     }
@@ -230,12 +241,16 @@ export class Spool {
 
   /** The sequences are spent, so that a restart does not give them to other batches. */
   private refuse(reason: string, seqs: readonly number[]): AppendResult {
-    this.stats.failed[reason] = (this.stats.failed[reason] ?? 0) + 1;
+    this.countFailure(reason);
     const before = this.seq_used;
     this.seq_used = seqs.at(-1) ?? before;
     if (this.writeState() === undefined) return { ok: false, reason, seqs };
     this.seq_used = before;
     return { ok: false, reason, seqs: undefined };
+  }
+
+  private countFailure(reason: string): void {
+    this.stats.failed[reason] = (this.stats.failed[reason] ?? 0) + 1;
   }
 
   private writeState(): string | undefined {
@@ -248,13 +263,14 @@ export class Spool {
   }
 
   /** The segment to write to: a new one when the last is full or broken. Throws what open(2) throws. */
-  private writable(record_bytes: number, seq: number): Segment {
+  private writable(record_bytes: number): Segment {
     const active = this.segments.at(-1);
     if (active && !active.broken) {
       if (active.bytes === 0 || active.bytes + record_bytes <= this.segment_bytes) return active;
     }
-    const name = `${String(seq).padStart(16, '0')}${SUFFIX}`;
-    const segment = new Segment(join(this.dir, name));
+    const number = String(this.segment_number + 1).padStart(12, '0');
+    const segment = new Segment(join(this.dir, `${number}${SUFFIX}`));
+    this.segment_number++;
     this.segments.push(segment);
     return segment;
   }
@@ -262,35 +278,43 @@ export class Spool {
   private makeRoom(record_bytes: number): void {
     while (this.segments.length > 0 && this.bytes() + record_bytes > this.options.bytes_max) {
       const oldest = this.segments[0];
-      this.countLost(oldest);
       // `last` must outlive the file that holds it.
       this.state_file.write(this.state(), this.durable);
+      this.countLost(oldest);
       this.remove(oldest);
     }
   }
 
   private countLost(segment: Segment): void {
-    const by_table = new Map<
-      string,
-      { batches: number; rows: number; counts: Map<string, number> }
-    >();
+    const lost: EntryMeta[] = [];
     for (let at = 0, found = segment.readMeta(0); found; found = segment.readMeta(at)) {
       at = found.end;
-      for (const entry of found.meta.entries) {
-        if (entry.seq <= this.acknowledged_seq) continue;
-        const lost = by_table.get(entry.table) ?? { batches: 0, rows: 0, counts: new Map() };
-        by_table.set(entry.table, lost);
+      lost.push(...found.meta.entries.filter((entry) => entry.seq > this.acknowledged_seq));
+    }
+    this.reportLost(lost);
+  }
+
+  private reportLost(entries: readonly EntryMeta[]): void {
+    for (const table of new Set(entries.map((entry) => entry.table))) {
+      const lost = {
+        table,
+        batches: 0,
+        rows: 0,
+        rows_sent: 0,
+        counts: {} as Record<string, number>,
+      };
+      for (const entry of entries) {
+        if (entry.table !== table) continue;
         lost.batches++;
         lost.rows += entry.rows;
+        if (entry.seq <= this.sent_seq) lost.rows_sent += entry.rows;
         for (const [name, count] of Object.entries(entry.counts)) {
-          lost.counts.set(name, (lost.counts.get(name) ?? 0) + count);
+          lost.counts[name] = (lost.counts[name] ?? 0) + count;
         }
       }
-    }
-    for (const [table, { batches, rows, counts }] of by_table) {
-      this.stats.dropped_batches += batches;
-      this.stats.dropped_rows += rows;
-      this.options.on_drop?.({ table, batches, rows, counts: Object.fromEntries(counts) });
+      this.stats.dropped_batches += lost.batches;
+      this.stats.dropped_rows += lost.rows;
+      this.options.on_drop?.(lost);
     }
   }
 
@@ -301,6 +325,11 @@ export class Spool {
     rmSync(segment.path, { force: true });
   }
 
+  /** The sender's note, so that a later loss can say what was on the wire. */
+  noteSent(seq: number): void {
+    this.sent_seq = Math.max(this.sent_seq, seq);
+  }
+
   /** Everything up to and with `seq` is stored; it leaves the log. Cheap: one small write in place. */
   acknowledge(seq: number): void {
     const capped = Math.min(seq, this.seq_used);
@@ -309,17 +338,22 @@ export class Spool {
     // A failure costs a few resends after a restart, which the reducer drops; the next one writes it again.
     const reason = this.writeState();
     if (reason === undefined) this.removeAcknowledged();
-    else this.stats.failed[reason] = (this.stats.failed[reason] ?? 0) + 1;
+    else this.countFailure(reason);
   }
 
   private removeAcknowledged(): void {
-    for (const segment of [...this.segments]) {
-      if (segment.seq_last > this.acknowledged_seq) break;
-      if (segment !== this.segments.at(-1) || segment.broken) this.remove(segment);
-      else if (segment.bytes >= this.segment_bytes / 2) {
-        if (this.hint?.segment === segment) this.hint = undefined;
-        segment.reset();
+    try {
+      for (const segment of [...this.segments]) {
+        if (segment.seq_last > this.acknowledged_seq) break;
+        if (segment !== this.segments.at(-1) || segment.broken) this.remove(segment);
+        else if (segment.bytes >= this.segment_bytes / 2) {
+          if (this.hint?.segment === segment) this.hint = undefined;
+          segment.reset();
+        }
       }
+    } catch (error) {
+      // The file stays until the next acknowledgement or start; its entries are known as acknowledged.
+      this.countFailure(reasonOf(error));
     }
   }
 
@@ -347,11 +381,18 @@ export class Spool {
       let at = this.hint?.after === seq && this.hint.segment === segment ? this.hint.at : 0;
       for (let found = segment.readMeta(at); found; found = segment.readMeta(at)) {
         const last = found.meta.entries.at(-1)?.seq ?? 0;
-        if (last > seq) {
-          this.hint = { after: last, segment, at: found.end };
-          return segment.readRecord(found.at);
-        }
         at = found.end;
+        if (last <= seq) continue;
+        const record = segment.readRecord(found.at);
+        if (record) {
+          this.hint = { after: last, segment, at };
+          return record;
+        }
+        // Damaged since it was written: lost like an overflow, and the next one is taken.
+        if (last <= this.damaged_seq) continue;
+        this.stats.damaged_records++;
+        this.damaged_seq = last;
+        this.reportLost(found.meta.entries.filter((entry) => entry.seq > seq));
       }
     }
     return undefined;

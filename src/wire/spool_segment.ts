@@ -64,10 +64,15 @@ export class Segment {
   private readExactly(at: number, length: number): Buffer | undefined {
     const bytes = Buffer.allocUnsafe(length);
     let done = 0;
-    while (done < length) {
-      const got = readSync(this.fd, bytes, done, length - done, at + done);
-      if (got === 0) return undefined;
-      done += got;
+    try {
+      while (done < length) {
+        const got = readSync(this.fd, bytes, done, length - done, at + done);
+        if (got === 0) return undefined;
+        done += got;
+      }
+    } catch {
+      // EIO: what the disk does not give back is damaged, as a checksum that fails.
+      return undefined;
     }
     return bytes;
   }
