@@ -60,9 +60,10 @@ export async function installKernel(
   const [image] = await findAll(unpacked, (path) => /\/vmlinuz[^/]*$/.test(path));
   if (!modules || !image) throw new Error(`Package of kernel ${series} has no image or no modules`);
   const [release] = await readdir(modules);
+  // before the modules move: newer kernels keep the image among them
+  await writeFile(join(folder, 'vmlinux'), await extractVmlinux(await readFile(image), tools));
   await mkdir(join(folder, 'lib'));
   await rename(modules, join(folder, 'lib/modules'));
-  await writeFile(join(folder, 'vmlinux'), await extractVmlinux(await readFile(image), tools));
   await unpackModules(tools, join(folder, 'lib/modules', release));
   await run([tools.busybox, 'depmod', '-b', folder, release]);
   const about = { series, release, version: parts[0].version };
@@ -86,7 +87,7 @@ async function newestOf(apt: Apt, series: string): Promise<readonly Package[]> {
   throw new Error(`No complete cloud kernel of series ${series} in ${suitesOf(series).join(', ')}`);
 }
 
-/** From 6.19 on the image is an empty package that depends on a binary, modules and a base. */
+/** From 6.19 on the image is an empty package that depends on a binary and modules (and a base, of no use here). */
 async function partsOf(apt: Apt, name: string): Promise<readonly Package[] | undefined> {
   const parts: Package[] = [];
   const wanted = [name];
@@ -95,7 +96,7 @@ async function partsOf(apt: Apt, name: string): Promise<readonly Package[] | und
     const found = await findPackage(apt, next);
     if (!found?.offered) return undefined;
     parts.push(found);
-    wanted.push(...found.depends.filter((d) => /^linux-(binary|modules|base)-\d/.test(d)));
+    wanted.push(...found.depends.filter((d) => /^linux-(binary|modules)-\d/.test(d)));
   }
   return parts;
 }

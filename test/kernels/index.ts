@@ -14,8 +14,8 @@ import { installTools, type Tools, toolSuites, toolsAt, toolsReady } from './too
 const project = resolve(import.meta.dirname, '../..');
 const cache = join(project, 'build/kernels');
 
-/** Guests run 3 to 8 times slower than the host, and tests in one another's way on one machine. */
-const liveTests = ['node', '--test', '--test-concurrency=1', 'src/bpf/**/*.test.ts'];
+/** The tests that load programs into the running kernel. */
+const liveTests = ['node', 'scripts/test.ts', '.live.', 'src/bpf/'];
 
 const help = `Usage: node test/kernels/index.ts [OPTION…] [-- COMMAND…]
 
