@@ -53,14 +53,21 @@ async function buildObject(): Promise<void> {
   await rename(object, join(ROOT, OBJECT));
 }
 
-/** The members of `layouts`: the compiler describes these types because that variable holds them. */
+/** The types of the members of `layouts`, and the structs within them; the compiler describes what that variable holds. */
 function layoutNames(btf: Btf): readonly string[] {
   const variable = btf.types.find((type) => type.kind === 'variable' && type.name === 'layouts');
-  const struct = variable?.kind === 'variable' ? btf.resolve(variable.type) : undefined;
-  if (struct?.kind !== 'struct') {
-    throw new BpfError(`Cannot find the struct variable layouts in ${SOURCE}`, { code: 'ELAYOUT' });
-  }
-  return struct.members.map((member) => btf.resolve(member.type).name);
+  const names = variable?.kind === 'variable' ? namedWithin(btf, variable.type) : [];
+  if (names.length > 0) return [...new Set(names)];
+  throw new BpfError(`Cannot find the struct variable layouts in ${SOURCE}`, { code: 'ELAYOUT' });
+}
+
+function namedWithin(btf: Btf, id: number): readonly string[] {
+  const type = btf.resolve(id);
+  if (type.kind === 'enum') return type.name === '' ? [] : [type.name];
+  if (type.kind === 'array') return namedWithin(btf, type.element);
+  if (type.kind !== 'struct') return [];
+  const inner = type.members.flatMap((member) => namedWithin(btf, member.type));
+  return type.name === '' ? inner : [...inner, type.name];
 }
 
 try {
