@@ -64,7 +64,8 @@ static napi_value text_or_null(napi_env env, const char *text)
 	return value;
 }
 
-// Calls makeError(message, errno, code, log, program, verifierLog) of src/bpf/error.ts and throws its result.
+// Calls makeError(message, errno, code, log, program, verifierLog) of src/bpf/error.ts and throws
+// its result.
 static napi_value throw_full(napi_env env, const char *message, int error, const char *code,
 			     const char *log, const char *program, const char *verifier_log)
 {
@@ -180,10 +181,12 @@ void *call_handle(struct call *call, size_t index, enum handle_kind kind)
 
 	if (call->failed)
 		return NULL;
-	if (napi_check_object_type_tag(call->env, call->argument[index], &handle_tag, &ours) != napi_ok ||
+	if (napi_check_object_type_tag(call->env, call->argument[index], &handle_tag, &ours) !=
+		    napi_ok ||
 	    !ours || napi_unwrap(call->env, call->argument[index], (void **)&handle) != napi_ok ||
 	    (kind && handle->kind != kind)) {
-		throw_code(call->env, "EARGUMENT", "Argument %zu is not a handle of this kind", index);
+		throw_code(call->env, "EARGUMENT", "Argument %zu is not a handle of this kind",
+			   index);
 		call->failed = true;
 		return NULL;
 	}
@@ -250,7 +253,8 @@ void register_functions(napi_env env, napi_value exports, const struct function 
 	for (size_t i = 0; i < count; i++) {
 		napi_value function;
 
-		napi_create_function(env, list[i].name, NAPI_AUTO_LENGTH, list[i].callback, NULL, &function);
+		napi_create_function(env, list[i].name, NAPI_AUTO_LENGTH, list[i].callback, NULL,
+				     &function);
 		napi_set_named_property(env, exports, list[i].name, function);
 	}
 }
@@ -266,7 +270,8 @@ NAPI_MODULE_INIT()
 {
 	struct instance *instance = calloc(1, sizeof(*instance));
 
-	if (!instance || napi_set_instance_data(env, instance, instance_finalize, NULL) != napi_ok) {
+	if (!instance ||
+	    napi_set_instance_data(env, instance, instance_finalize, NULL) != napi_ok) {
 		free(instance);
 		napi_throw_error(env, "EADDON", "Cannot create the addon's state");
 		return exports;

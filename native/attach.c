@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attaching the programs of a loaded object. Each function takes (object, program index, …) and returns a
-// link handle, or throws with libbpf's own words in the error's log.
+// Attaching the programs of a loaded object. Each function takes (object, program index, …) and
+// returns a link handle, or throws with libbpf's own words in the error's log.
 #define _GNU_SOURCE
 #include "sonde_bpf.h"
 
@@ -33,7 +33,8 @@ static struct bpf_program *call_loaded(struct call *call)
 	return object->programs[index];
 }
 
-static napi_value attached(napi_env env, struct bpf_program *program, struct bpf_link *link, int error)
+static napi_value attached(napi_env env, struct bpf_program *program, struct bpf_link *link,
+			   int error)
 {
 	if (!link)
 		return throw_errno(env, error, "Cannot attach program '%s' (%s)",
@@ -54,7 +55,8 @@ static napi_value attach_auto(napi_env env, napi_callback_info info)
 	return attached(env, program, link, errno);
 }
 
-// attachPath(object, program, 'cgroup' | 'netns', path): the folder of a cgroup, the file of a namespace
+// attachPath(object, program, 'cgroup' | 'netns', path): the folder of a cgroup, the file of a
+// namespace
 static napi_value attach_path(napi_env env, napi_callback_info info)
 {
 	struct call call = call_begin(env, info, 4);
@@ -71,8 +73,8 @@ static napi_value attach_path(napi_env env, napi_callback_info info)
 	if (fd < 0)
 		return throw_errno(env, errno, "Cannot open '%s' to attach program '%s'", path,
 				   bpf_program__name(program));
-	link = kind[0] == 'c' ? bpf_program__attach_cgroup(program, fd) :
-				bpf_program__attach_netns(program, fd);
+	link = kind[0] == 'c' ? bpf_program__attach_cgroup(program, fd)
+			      : bpf_program__attach_netns(program, fd);
 	error = errno;
 	close(fd);
 	return attached(env, program, link, error);
@@ -154,7 +156,8 @@ static napi_value attach_usdt(napi_env env, napi_callback_info info)
 	return attached(env, program, link, errno);
 }
 
-// attachNamed(object, program, 'kprobe' | 'kretprobe' | 'raw' | 'tracepoint', name, category | null)
+// attachNamed(object, program, 'kprobe' | 'kretprobe' | 'raw' | 'tracepoint', name, category |
+// null)
 static napi_value attach_named(napi_env env, napi_callback_info info)
 {
 	struct call call = call_begin(env, info, 5);
@@ -206,9 +209,10 @@ static napi_value attach_perf(napi_env env, napi_callback_info info)
 }
 
 static const struct function functions[] = {
-	{ "attachAuto", attach_auto },	   { "attachPath", attach_path }, { "attachXdp", attach_xdp },
-	{ "attachIter", attach_iter },	   { "attachUprobe", attach_uprobe }, { "attachUsdt", attach_usdt },
-	{ "attachNamed", attach_named }, { "attachPerf", attach_perf },
+	{ "attachAuto", attach_auto },	   { "attachPath", attach_path },
+	{ "attachXdp", attach_xdp },	   { "attachIter", attach_iter },
+	{ "attachUprobe", attach_uprobe }, { "attachUsdt", attach_usdt },
+	{ "attachNamed", attach_named },   { "attachPerf", attach_perf },
 };
 
 void attach_register(napi_env env, napi_value exports)

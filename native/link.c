@@ -12,7 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-// bpf_seq_read answers EAGAIN after a million objects without output; each retry goes on from there.
+// bpf_seq_read answers EAGAIN after a million objects without output; each retry goes on from
+// there.
 #define ITER_RETRIES_MAX 10000
 
 const char *fd_kind(int fd)
@@ -31,8 +32,9 @@ const char *fd_kind(int fd)
 	return "other";
 }
 
-// Destroying a perf link disables its event even where a pin holds the link, so a pinned link is let go
-// first. Its perf descriptor then stays open until the process ends: libbpf does not give it out.
+// Destroying a perf link disables its event even where a pin holds the link, so a pinned link is
+// let go first. Its perf descriptor then stays open until the process ends: libbpf does not give it
+// out.
 static void link_release(struct handle *handle)
 {
 	struct link_handle *link = (struct link_handle *)handle;
@@ -87,7 +89,8 @@ static napi_value open_pinned(napi_env env, napi_callback_info info)
 		const char *found = fd_kind(fd);
 
 		close(fd);
-		return throw_code(env, "EARGUMENT", "The pin '%s' is a %s, not a %s", path, found, kind);
+		return throw_code(env, "EARGUMENT", "The pin '%s' is a %s, not a %s", path, found,
+				  kind);
 	}
 	if (kind[0] == 'm')
 		return map_handle_new(env, fd);
@@ -108,7 +111,8 @@ static napi_value pin(napi_env env, napi_callback_info info)
 		return NULL;
 	if (!handle->open)
 		return throw_code(env, "ECLOSED", "The handle is closed");
-	if (handle->kind != HANDLE_MAP && handle->kind != HANDLE_PROGRAM && handle->kind != HANDLE_LINK)
+	if (handle->kind != HANDLE_MAP && handle->kind != HANDLE_PROGRAM &&
+	    handle->kind != HANDLE_LINK)
 		return throw_code(env, "EARGUMENT", "Only maps, programs and links can be pinned");
 	if (bpf_obj_pin(handle->fd, path))
 		return throw_errno(env, errno, "Cannot pin to '%s'", path);
@@ -129,7 +133,8 @@ static napi_value link_set_pinned(napi_env env, napi_callback_info info)
 	return NULL;
 }
 
-// linkInfo(link) → {id, type, typeName, programId}; ids are 0 for an attachment that has no kernel link
+// linkInfo(link) → {id, type, typeName, programId}; ids are 0 for an attachment that has no kernel
+// link
 static napi_value link_info(napi_env env, napi_callback_info info)
 {
 	struct call call = call_begin(env, info, 1);
@@ -154,7 +159,8 @@ static napi_value link_info(napi_env env, napi_callback_info info)
 	return item;
 }
 
-// programInfo(program) → {id, name, type, typeName, tag, instructions, runCount, runTimeNs, recursionMisses}
+// programInfo(program) → {id, name, type, typeName, tag, instructions, runCount, runTimeNs,
+// recursionMisses}
 static napi_value program_info(napi_env env, napi_callback_info info)
 {
 	struct call call = call_begin(env, info, 1);
@@ -186,7 +192,8 @@ static napi_value program_info(napi_env env, napi_callback_info info)
 	return item;
 }
 
-// programRun(program, data in | null, data out, context | null, repeat) → {result, durationNs, bytes}
+// programRun(program, data in | null, data out, context | null, repeat) → {result, durationNs,
+// bytes}
 static napi_value program_run(napi_env env, napi_callback_info info)
 {
 	struct call call = call_begin(env, info, 5);
@@ -252,7 +259,8 @@ static napi_value iter_read(napi_env env, napi_callback_info info)
 
 		if (count == 0)
 			break;
-		if (count < 0 && (errno == EAGAIN || errno == EINTR) && ++retries < ITER_RETRIES_MAX)
+		if (count < 0 && (errno == EAGAIN || errno == EINTR) &&
+		    ++retries < ITER_RETRIES_MAX)
 			continue;
 		if (count < 0)
 			return throw_errno(env, errno, "Cannot read from the iterator");
@@ -262,10 +270,14 @@ static napi_value iter_read(napi_env env, napi_callback_info info)
 }
 
 static const struct function functions[] = {
-	{ "openPinned", open_pinned },	 { "pin", pin },
-	{ "linkSetPinned", link_set_pinned }, { "linkInfo", link_info },
-	{ "programInfo", program_info }, { "programRun", program_run },
-	{ "iterOpen", iter_open },	 { "iterRead", iter_read },
+	{ "openPinned", open_pinned },
+	{ "pin", pin },
+	{ "linkSetPinned", link_set_pinned },
+	{ "linkInfo", link_info },
+	{ "programInfo", program_info },
+	{ "programRun", program_run },
+	{ "iterOpen", iter_open },
+	{ "iterRead", iter_read },
 };
 
 void link_register(napi_env env, napi_value exports)

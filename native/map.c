@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Maps by descriptor. Every buffer is held against the map's own sizes before the kernel writes into it.
+// Maps by descriptor. Every buffer is held against the map's own sizes before the kernel writes
+// into it.
 #define _GNU_SOURCE
 #include "sonde_bpf.h"
 
@@ -11,7 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-// What the kernel answers for an operation that a map type does not have: ENOTSUPP is not in errno.h.
+// What the kernel answers for an operation that a map type does not have: ENOTSUPP is not in
+// errno.h.
 #define KERNEL_ENOTSUPP 524
 // MAX_BPF_STACK: no program can build a longer key.
 #define KEY_MAX 512
@@ -71,7 +73,8 @@ static napi_value map_from_fd(napi_env env, napi_callback_info info)
 	return map_handle_new(env, own);
 }
 
-// mapInfo(map) → {id, name, type, typeName, keySize, valueSize, valueStride, maxEntries, flags, perCpu}
+// mapInfo(map) → {id, name, type, typeName, keySize, valueSize, valueStride, maxEntries, flags,
+// perCpu}
 static napi_value map_info(napi_env env, napi_callback_info info)
 {
 	struct call call = call_begin(env, info, 1);
@@ -106,7 +109,8 @@ static bool size_is(struct call *call, const char *what, size_t length, uint32_t
 		return false;
 	if (length == expected)
 		return true;
-	throw_code(call->env, "ERANGE", "The %s has %zu bytes, the map's has %u", what, length, expected);
+	throw_code(call->env, "ERANGE", "The %s has %zu bytes, the map's has %u", what, length,
+		   expected);
 	call->failed = true;
 	return false;
 }
@@ -163,7 +167,8 @@ static napi_value map_delete(napi_env env, napi_callback_info info)
 	return throw_errno(env, errno, "Cannot delete a key");
 }
 
-// mapTake(map, key, out) → found: look up and delete in one step (queues, stacks, hashes since 5.14)
+// mapTake(map, key, out) → found: look up and delete in one step (queues, stacks, hashes since
+// 5.14)
 static napi_value map_take(napi_env env, napi_callback_info info)
 {
 	struct call call = call_begin(env, info, 3);
@@ -211,7 +216,8 @@ struct batch {
 	bool drain;
 };
 
-// The kernel does not tell the end of an array whose last entry took the last room: ask for the next key.
+// The kernel does not tell the end of an array whose last entry took the last room: ask for the
+// next key.
 static bool batch_complete(const struct batch *batch)
 {
 	uint32_t key_size = batch->map->key_size;
@@ -219,7 +225,8 @@ static bool batch_complete(const struct batch *batch)
 
 	return batch->done > 0 && !batch->drain &&
 	       bpf_map_get_next_key(batch->map->base.fd,
-				    batch->keys.data + (size_t)(batch->done - 1) * key_size, next) &&
+				    batch->keys.data + (size_t)(batch->done - 1) * key_size,
+				    next) &&
 	       errno == ENOENT;
 }
 
@@ -229,7 +236,8 @@ static int batch_run(struct batch *batch)
 	uint8_t token_in[KEY_MAX], token_out[KEY_MAX];
 	bool first = true;
 
-	// The token of a hash is a u32, that of an array a key: one that is larger has no batch operations.
+	// The token of a hash is a u32, that of an array a key: one that is larger has no batch
+	// operations.
 	if (batch->map->key_size > sizeof(token_in))
 		return EINVAL;
 	while (true) {
@@ -241,11 +249,12 @@ static int batch_run(struct batch *batch)
 		if (count == 0)
 			return batch_complete(batch) ? 0 : ENOSPC;
 		if (batch->drain)
-			result = bpf_map_lookup_and_delete_batch(batch->map->base.fd, first ? NULL : token_in,
-								 token_out, keys, values, &count, NULL);
+			result = bpf_map_lookup_and_delete_batch(batch->map->base.fd,
+								 first ? NULL : token_in, token_out,
+								 keys, values, &count, NULL);
 		else
-			result = bpf_map_lookup_batch(batch->map->base.fd, first ? NULL : token_in, token_out,
-						      keys, values, &count, NULL);
+			result = bpf_map_lookup_batch(batch->map->base.fd, first ? NULL : token_in,
+						      token_out, keys, values, &count, NULL);
 		if (result == 0 || errno == ENOENT) {
 			batch->done += count;
 			if (result)
@@ -258,8 +267,8 @@ static int batch_run(struct batch *batch)
 	}
 }
 
-// The same for maps without batch operations. A key that vanishes under the walk is left out; the walk is
-// bounded by the room, since a deleted key sends the kernel back to the start.
+// The same for maps without batch operations. A key that vanishes under the walk is left out; the
+// walk is bounded by the room, since a deleted key sends the kernel back to the start.
 static int walk_run(struct batch *batch)
 {
 	struct map_handle *map = batch->map;
@@ -296,8 +305,8 @@ static bool unsupported(int error)
 	return error == EINVAL || error == EOPNOTSUPP || error == KERNEL_ENOTSUPP;
 }
 
-// mapBatch(map, keys, values, drain, walk) → entries, or −1 − entries where the buffers were too small.
-// `walk` asks for the slow way outright.
+// mapBatch(map, keys, values, drain, walk) → entries, or −1 − entries where the buffers were too
+// small. `walk` asks for the slow way outright.
 static napi_value map_batch(napi_env env, napi_callback_info info)
 {
 	struct call call = call_begin(env, info, 5);
@@ -323,7 +332,8 @@ static napi_value map_batch(napi_env env, napi_callback_info info)
 		error = batch_run(&batch);
 	if (batch.done == 0 && unsupported(error))
 		error = walk_run(&batch);
-	// What was drained is no longer in the map: it goes to the caller whatever stopped the drain.
+	// What was drained is no longer in the map: it goes to the caller whatever stopped the
+	// drain.
 	if (error == ENOSPC || (error && batch.drain && batch.done > 0))
 		return value_number(env, -1.0 - batch.done);
 	if (error)
@@ -332,8 +342,8 @@ static napi_value map_batch(napi_env env, napi_callback_info info)
 }
 
 static const struct function functions[] = {
-	{ "mapFromFd", map_from_fd }, { "mapInfo", map_info },	   { "mapLookup", map_lookup },
-	{ "mapUpdate", map_update },  { "mapDelete", map_delete }, { "mapTake", map_take },
+	{ "mapFromFd", map_from_fd },	{ "mapInfo", map_info },     { "mapLookup", map_lookup },
+	{ "mapUpdate", map_update },	{ "mapDelete", map_delete }, { "mapTake", map_take },
 	{ "mapNextKey", map_next_key }, { "mapBatch", map_batch },
 };
 

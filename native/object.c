@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Objects: open from memory, settings before load, load with each program's own verifier log.
-// Maps and programs are named by their index in the object's order, which objectMaps and objectPrograms give.
+// Maps and programs are named by their index in the object's order, which objectMaps and
+// objectPrograms give.
 #define _GNU_SOURCE
 #include "sonde_bpf.h"
 
@@ -32,18 +33,15 @@ static bool object_index(struct object_handle *object)
 	struct bpf_program *program;
 	struct bpf_map *map;
 
-	bpf_object__for_each_map(map, object->object)
-		object->map_count++;
-	bpf_object__for_each_program(program, object->object)
-		object->program_count++;
+	bpf_object__for_each_map(map, object->object) object->map_count++;
+	bpf_object__for_each_program(program, object->object) object->program_count++;
 	object->maps = calloc(object->map_count + 1, sizeof(*object->maps));
 	object->programs = calloc(object->program_count + 1, sizeof(*object->programs));
 	if (!object->maps || !object->programs)
 		return false;
 	object->map_count = 0;
 	object->program_count = 0;
-	bpf_object__for_each_map(map, object->object)
-		object->maps[object->map_count++] = map;
+	bpf_object__for_each_map(map, object->object) object->maps[object->map_count++] = map;
 	bpf_object__for_each_program(program, object->object)
 		object->programs[object->program_count++] = program;
 	return true;
@@ -66,7 +64,8 @@ static napi_value object_open(napi_env env, napi_callback_info info)
 	object = calloc(1, sizeof(*object));
 	if (!object)
 		return throw_errno(env, ENOMEM, "Cannot open the object");
-	object->base = (struct handle){ .kind = HANDLE_OBJECT, .fd = -1, .release = object_release };
+	object->base =
+		(struct handle){ .kind = HANDLE_OBJECT, .fd = -1, .release = object_release };
 	// libbpf reads the bytes during this call only.
 	object->object = bpf_object__open_mem(bytes.data, bytes.length, &options);
 	if (!object->object || !object_index(object)) {
@@ -188,7 +187,8 @@ static napi_value object_set_map(napi_env env, napi_callback_info info)
 	else if (strcmp(what, "autocreate") == 0)
 		error = bpf_map__set_autocreate(map, value != 0);
 	if (error)
-		return throw_errno(env, -error, "Cannot set %s of map '%s'", what, bpf_map__name(map));
+		return throw_errno(env, -error, "Cannot set %s of map '%s'", what,
+				   bpf_map__name(map));
 	return NULL;
 }
 
@@ -226,7 +226,8 @@ static napi_value object_pin_path(napi_env env, napi_callback_info info)
 		return NULL;
 	error = bpf_map__set_pin_path(map, path);
 	if (error)
-		return throw_errno(env, -error, "Cannot set the pin path of map '%s'", bpf_map__name(map));
+		return throw_errno(env, -error, "Cannot set the pin path of map '%s'",
+				   bpf_map__name(map));
 	return NULL;
 }
 
@@ -247,9 +248,11 @@ static napi_value object_set_initial(napi_env env, napi_callback_info info)
 		return throw_code(env, "ESTATE", "The object is already loaded");
 	value = (uint8_t *)bpf_map__initial_value(map, &size);
 	if (!value)
-		return throw_code(env, "EARGUMENT", "Map '%s' has no initial value", bpf_map__name(map));
+		return throw_code(env, "EARGUMENT", "Map '%s' has no initial value",
+				  bpf_map__name(map));
 	if (offset > size || bytes.length > size - offset)
-		return throw_code(env, "ERANGE", "Map '%s' has %zu bytes, offset %u and %zu bytes do not fit",
+		return throw_code(env, "ERANGE",
+				  "Map '%s' has %zu bytes, offset %u and %zu bytes do not fit",
 				  bpf_map__name(map), size, offset, bytes.length);
 	memcpy(value + offset, bytes.data, bytes.length);
 	return NULL;
@@ -273,8 +276,10 @@ static napi_value object_set_autoload(napi_env env, napi_callback_info info)
 	return NULL;
 }
 
-// libbpf loads in order and stops at the first failure: the last program with a log is the one refused.
-static napi_value throw_load(napi_env env, struct object_handle *object, int error, const char *logs)
+// libbpf loads in order and stops at the first failure: the last program with a log is the one
+// refused.
+static napi_value throw_load(napi_env env, struct object_handle *object, int error,
+			     const char *logs)
 {
 	const char *program = NULL, *log = NULL;
 
@@ -303,7 +308,8 @@ static napi_value object_load(napi_env env, napi_callback_info info)
 	if (object->loaded)
 		return throw_code(env, "ESTATE", "The object is already loaded");
 	size = ((size_t)object->program_count + 1) * VERIFIER_LOG_SIZE;
-	logs = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	logs = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		    -1, 0);
 	if (logs == MAP_FAILED)
 		logs = NULL;
 	for (uint32_t i = 0; logs && i < object->program_count; i++)
@@ -335,7 +341,8 @@ static napi_value object_map(napi_env env, napi_callback_info info)
 	return map_handle_new(env, fd);
 }
 
-// objectProgram(object, program) → program handle over a descriptor of its own, or null if it was not loaded
+// objectProgram(object, program) → program handle over a descriptor of its own, or null if it was
+// not loaded
 static napi_value object_program(napi_env env, napi_callback_info info)
 {
 	struct call call = call_begin(env, info, 2);

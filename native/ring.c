@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A consumer of the BPF ring buffer that does not consume: it copies from a cursor of its own and moves the
-// kernel's position only when told. Layout (kernel/bpf/ringbuf.c): one writable page with the consumer's
-// position, one read-only page with the producer's, then the data, mapped twice so that no record is split.
+// A consumer of the BPF ring buffer that does not consume: it copies from a cursor of its own and
+// moves the kernel's position only when told. Layout (kernel/bpf/ringbuf.c): one writable page with
+// the consumer's position, one read-only page with the producer's, then the data, mapped twice so
+// that no record is split.
 #define _GNU_SOURCE
 #include "sonde_bpf.h"
 
@@ -25,7 +26,8 @@ struct ring {
 	const uint8_t *data;
 	size_t page_size;
 	uint64_t size;
-	// Everything before is known to lie on record boundaries and was handed out: commit stops here.
+	// Everything before is known to lie on record boundaries and was handed out: commit stops
+	// here.
 	uint64_t read_end;
 	int waker;
 	int level;
@@ -168,7 +170,8 @@ static uint64_t padded(uint32_t length)
 }
 
 // The length of the record at `position`, or -1 where there is none that is finished.
-static int64_t record_at(const struct ring *ring, uint64_t position, uint64_t producer, bool *discarded)
+static int64_t record_at(const struct ring *ring, uint64_t position, uint64_t producer,
+			 bool *discarded)
 {
 	uint32_t header, length;
 
@@ -251,13 +254,15 @@ static napi_value ring_read(napi_env env, napi_callback_info info)
 	if (call.failed)
 		return NULL;
 	if (!cursor_valid(ring, cursor))
-		return throw_code(env, "ECURSOR", "Position %llu is not the start of a record in the ring",
+		return throw_code(env, "ECURSOR",
+				  "Position %llu is not the start of a record in the ring",
 				  (unsigned long long)cursor);
 	result = ring_copy(ring, cursor, into);
 	if (result.cursor > ring->read_end)
 		ring->read_end = result.cursor;
 	if (result.needed && result.records == 0)
-		return throw_code(env, "ENOSPC", "The next record takes %zu bytes, the buffer has %zu",
+		return throw_code(env, "ENOSPC",
+				  "The next record takes %zu bytes, the buffer has %zu",
 				  result.needed, into.length);
 	napi_create_object(env, &item);
 	set_number(env, item, "bytes", (double)result.bytes);
@@ -279,11 +284,13 @@ static napi_value ring_commit(napi_env env, napi_callback_info info)
 		return NULL;
 	consumer = position_load(ring->consumer);
 	if (cursor < consumer || cursor > ring->read_end)
-		return throw_code(env, "ECURSOR", "Position %llu is outside of what was read (%llu to %llu)",
+		return throw_code(env, "ECURSOR",
+				  "Position %llu is outside of what was read (%llu to %llu)",
 				  (unsigned long long)cursor, (unsigned long long)consumer,
 				  (unsigned long long)ring->read_end);
 	if (cursor != ring->read_end && !cursor_valid(ring, cursor))
-		return throw_code(env, "ECURSOR", "Position %llu is not the start of a record in the ring",
+		return throw_code(env, "ECURSOR",
+				  "Position %llu is not the start of a record in the ring",
 				  (unsigned long long)cursor);
 	__atomic_store_n(ring->consumer, cursor, __ATOMIC_RELEASE);
 	return NULL;
@@ -327,7 +334,8 @@ static napi_value ring_wait(napi_env env, napi_callback_info info)
 
 		if (producer > ring->read_end)
 			return value_number(env, 1);
-		// What was read and not committed keeps the level up: only a new wake-up counts then.
+		// What was read and not committed keeps the level up: only a new wake-up counts
+		// then.
 		for_wakeup = position_load(ring->consumer) != producer;
 	}
 	count = epoll_wait(for_wakeup ? ring->edge : ring->level, events, 2, timeout);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the files of the addon share: handles, call arguments, errors. The addon knows bpf(2) and libbpf,
-// and nothing of the programs that it loads. src/bpf/native.ts is the other half: it types these functions.
+// What the files of the addon share: handles, call arguments, errors. The addon knows bpf(2) and
+// libbpf, and nothing of the programs that it loads. src/bpf/native.ts is the other half: it types
+// these functions.
 #ifndef SONDE_BPF_H
 #define SONDE_BPF_H
 
@@ -24,9 +25,9 @@ enum handle_kind {
 	HANDLE_FD,
 };
 
-// A native resource owned by one JavaScript object. `release` runs once: at close, at garbage collection
-// or at the end of the environment. The memory itself lives until the JavaScript object is gone, so a use
-// after close finds `open == false` and not a stale pointer.
+// A native resource owned by one JavaScript object. `release` runs once: at close, at garbage
+// collection or at the end of the environment. The memory itself lives until the JavaScript object
+// is gone, so a use after close finds `open == false` and not a stale pointer.
 struct handle {
 	enum handle_kind kind;
 	bool open;
@@ -44,7 +45,8 @@ struct object_handle {
 	struct bpf_program **programs;
 };
 
-// `value_stride` is what one value takes in a buffer: for per-CPU maps 8-aligned, times possible CPUs.
+// `value_stride` is what one value takes in a buffer: for per-CPU maps 8-aligned, times possible
+// CPUs.
 struct map_handle {
 	struct handle base;
 	uint32_t type;
@@ -62,8 +64,9 @@ struct link_handle {
 	bool pinned;
 };
 
-// One call from JavaScript. The first argument that is not what it must be throws and sets `failed`; readers
-// after that return zeroes, so a function reads all its arguments and asks `failed` once.
+// One call from JavaScript. The first argument that is not what it must be throws and sets
+// `failed`; readers after that return zeroes, so a function reads all its arguments and asks
+// `failed` once.
 #define CALL_ARGUMENTS_MAX 9
 struct call {
 	napi_env env;
@@ -106,12 +109,13 @@ napi_value throw_errno(napi_env env, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 napi_value throw_code(napi_env env, const char *code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-// With the libbpf text captured since log_begin() and, where there is one, the verifier's log of `program`.
+// With the libbpf text captured since log_begin() and, where there is one, the verifier's log of
+// `program`.
 napi_value throw_with_log(napi_env env, int error, const char *message, const char *program,
 			  const char *verifier_log);
 
-// libbpf prints through one callback for the whole process, in the thread of the caller: the text of a call
-// is collected per thread between log_begin() and the next log_begin().
+// libbpf prints through one callback for the whole process, in the thread of the caller: the text
+// of a call is collected per thread between log_begin() and the next log_begin().
 void log_begin(void);
 
 // Takes ownership of `handle` (allocated with calloc) whatever happens.
@@ -127,7 +131,8 @@ struct function {
 	const char *name;
 	napi_callback callback;
 };
-void register_functions(napi_env env, napi_value exports, const struct function *list, size_t count);
+void register_functions(napi_env env, napi_value exports, const struct function *list,
+			size_t count);
 
 void object_register(napi_env env, napi_value exports);
 void attach_register(napi_env env, napi_value exports);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What belongs to no object: statistics, wakers, probes of what the kernel can do, the memlock limit.
+// What belongs to no object: statistics, wakers, probes of what the kernel can do, the memlock
+// limit.
 #define _GNU_SOURCE
 #include "sonde_bpf.h"
 
@@ -94,6 +95,38 @@ static int helper_of(const char *name)
 	return -1;
 }
 
+static enum bpf_attach_type attach_type_for(enum bpf_prog_type type)
+{
+	switch (type) {
+	case BPF_PROG_TYPE_CGROUP_SOCK_ADDR:
+		return BPF_CGROUP_INET4_CONNECT;
+	case BPF_PROG_TYPE_CGROUP_SOCKOPT:
+		return BPF_CGROUP_GETSOCKOPT;
+	case BPF_PROG_TYPE_SK_LOOKUP:
+		return BPF_SK_LOOKUP;
+	default:
+		return 0;
+	}
+}
+
+// libbpf 1.1 takes any refusal but "unknown func" and "invalid func" for a yes (a helper whose
+// arguments are wrong is there). Since 6.10 the kernel says it in other words.
+static bool helper_refused(enum bpf_prog_type type, int helper)
+{
+	const struct bpf_insn program[] = {
+		{ .code = BPF_JMP | BPF_CALL, .imm = helper },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	char log[4096] = "";
+	LIBBPF_OPTS(bpf_prog_load_opts, options, .log_buf = log, .log_size = sizeof(log),
+		    .log_level = 1, .expected_attach_type = attach_type_for(type));
+	int fd = bpf_prog_load(type, NULL, "GPL", program, ARRAY_LENGTH(program), &options);
+
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 && strstr(log, "cannot use helper") != NULL;
+}
+
 // probe('program' | 'map' | 'helper', type name, helper name | null) → 1 yes, 0 no, −errno unknown.
 // A name that this build does not know is −ENOENT.
 static napi_value probe(napi_env env, napi_callback_info info)
@@ -117,19 +150,26 @@ static napi_value probe(napi_env env, napi_callback_info info)
 		result = libbpf_probe_bpf_prog_type(type, NULL);
 	else
 		result = libbpf_probe_bpf_helper(type, helper, NULL);
+	if (kind[0] == 'h' && result == 1 && helper_refused(type, helper))
+		result = 0;
 	return value_number(env, result);
 }
 
-// raiseMemlock(): kernels before 5.11 charge maps and programs to RLIMIT_MEMLOCK
+// raiseMemlock() → the limit is gone; without CAP_SYS_RESOURCE it goes as high as it may
 static napi_value raise_memlock(napi_env env, napi_callback_info info)
 {
 	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
 
 	(void)info;
 	log_begin();
-	if (setrlimit(RLIMIT_MEMLOCK, &limit))
-		return throw_errno(env, errno, "Cannot raise the locked memory limit");
-	return NULL;
+	if (setrlimit(RLIMIT_MEMLOCK, &limit) == 0)
+		return value_bool(env, true);
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		if (setrlimit(RLIMIT_MEMLOCK, &limit) == 0)
+			return value_bool(env, limit.rlim_cur == RLIM_INFINITY);
+	}
+	return throw_errno(env, errno, "Cannot raise the locked memory limit");
 }
 
 static napi_value possible_cpus(napi_env env, napi_callback_info info)
@@ -145,8 +185,8 @@ static napi_value possible_cpus(napi_env env, napi_callback_info info)
 }
 
 static const struct function functions[] = {
-	{ "statsEnable", stats_enable }, { "wakerOpen", waker_open },
-	{ "wakerWake", waker_wake },	 { "probe", probe },
+	{ "statsEnable", stats_enable },   { "wakerOpen", waker_open },
+	{ "wakerWake", waker_wake },	   { "probe", probe },
 	{ "raiseMemlock", raise_memlock }, { "possibleCpus", possible_cpus },
 };
 

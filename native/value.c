@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading arguments and writing results. Every argument is checked here, so that no function below ever
-// sees a length or a number that JavaScript did not really have.
+// Reading arguments and writing results. Every argument is checked here, so that no function below
+// ever sees a length or a number that JavaScript did not really have.
 #include "sonde_bpf.h"
 
 #include <math.h>
@@ -20,7 +20,8 @@ struct call call_begin(napi_env env, napi_callback_info info, size_t expected)
 	log_begin();
 	if (napi_get_cb_info(env, info, &call.count, call.argument, NULL, NULL) != napi_ok ||
 	    call.count < expected) {
-		throw_code(env, "EARGUMENT", "Expected %zu arguments, got %zu", expected, call.count);
+		throw_code(env, "EARGUMENT", "Expected %zu arguments, got %zu", expected,
+			   call.count);
 		call.failed = true;
 	}
 	return call;
@@ -37,8 +38,8 @@ struct bytes call_bytes(struct call *call, size_t index)
 		return bytes;
 	napi_is_typedarray(call->env, call->argument[index], &typed);
 	if (!typed ||
-	    napi_get_typedarray_info(call->env, call->argument[index], &type, &bytes.length, &data, NULL,
-				     NULL) != napi_ok ||
+	    napi_get_typedarray_info(call->env, call->argument[index], &type, &bytes.length, &data,
+				     NULL, NULL) != napi_ok ||
 	    type != napi_uint8_array) {
 		refuse(call, index, "a Uint8Array");
 		return (struct bytes){ 0 };
@@ -75,7 +76,8 @@ bool call_bool(struct call *call, size_t index)
 {
 	bool flag = false;
 
-	if (!call->failed && napi_get_value_bool(call->env, call->argument[index], &flag) != napi_ok)
+	if (!call->failed &&
+	    napi_get_value_bool(call->env, call->argument[index], &flag) != napi_ok)
 		refuse(call, index, "a boolean");
 	return flag;
 }

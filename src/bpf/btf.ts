@@ -82,6 +82,7 @@ export interface BtfVariable {
   readonly offset: number;
   readonly size: number;
   readonly signed: boolean;
+  readonly boolean: boolean;
   /** A number, boolean or enum of up to 8 bytes. */
   readonly scalar: boolean;
 }
@@ -165,6 +166,7 @@ export class Btf {
           offset: symbol.value,
           size: this.sizeOf(variable.type) ?? 0,
           signed: (type.kind === 'int' || type.kind === 'enum') && type.signed,
+          boolean: type.kind === 'int' && type.boolean,
           scalar: (type.kind === 'int' || type.kind === 'enum') && type.size <= 8,
         });
       }

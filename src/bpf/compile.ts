@@ -54,7 +54,11 @@ function flags(arch: Arch, options: CompileOptions): string[] {
   const defines = Object.entries(options.defines ?? {}).map(([name, value]) =>
     value === true ? `-D${name}` : `-D${name}=${value}`,
   );
-  const machineHeaders = existsSync(headers) ? ['-idirafter', headers] : [];
+  // The types of <asm/types.h> are the same everywhere: this machine's headers do for another's.
+  const found = [headers, ...Object.values(ARCH).map((arch) => arch.headers)].find((path) =>
+    existsSync(path),
+  );
+  const machineHeaders = found ? ['-idirafter', found] : [];
   return [
     ...['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-Wall', '-Werror', '-std=gnu11'],
     ...[`-D__TARGET_ARCH_${target}`, ...defines, ...includes, ...machineHeaders],

@@ -64,24 +64,25 @@ function constantsText({ name, size, fields }: StructLayout): string {
   return `${head}\nexport const ${name} = {\n${lines.join('\n')}\n} as const;\n`;
 }
 
-function classText(layout: StructLayout): string {
-  const getters = layout.fields.map(fieldText).join('\n');
-  const text = layout.fields.some((field) => field.form.kind === 'text');
-  return `/** A view of one struct ${layout.name} at a time, over bytes that hold many. */
-export class ${className(layout.name)} {
-  #bytes: Buffer;
+function classText({ name, fields }: StructLayout): string {
+  const text = fields.some((field) => field.form.kind === 'text');
+  const bytes = text || fields.some((field) => field.form.kind === 'bytes');
+  const declaration = bytes ? '\n  #bytes: Buffer;' : '';
+  const assignment = bytes
+    ? '\n    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);'
+    : '';
+  return `/** A view of one struct ${name} at a time, over bytes that hold many. */
+export class ${className(name)} {${declaration}
   #view: DataView;
   /** Byte offset of the struct in the bytes. */
   at = 0;
 
-  constructor(bytes: Uint8Array) {
-    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  constructor(bytes: Uint8Array) {${assignment}
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   /** Other bytes, from their beginning. */
-  over(bytes: Uint8Array): this {
-    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  over(bytes: Uint8Array): this {${assignment}
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.at = 0;
     return this;
@@ -92,7 +93,7 @@ export class ${className(layout.name)} {
     this.at = offset;
     return this;
   }
-${getters}${text ? TEXT_METHOD : ''}}
+${fields.map(fieldText).join('')}${text ? TEXT_METHOD : ''}}
 `;
 }
 
@@ -107,6 +108,21 @@ const TEXT_METHOD = `
 function className(name: string): string {
   const words = name.split('_').filter((word) => word !== '');
   return `${words.map((word) => word[0]?.toUpperCase() + word.slice(1)).join('')}View`;
+}
+
+/** The names in the constants and in the view that come of one field. */
+export function namesOf({ name, form }: LayoutField): string[] {
+  switch (form.kind) {
+    case 'scalar':
+      return ['u64', 'i64'].includes(form.scalar) ? [name, `${name}_lo`, `${name}_hi`] : [name];
+    case 'text':
+    case 'bytes':
+      return [name, `${name}_length`, `${name}_offset`];
+    case 'numbers':
+      return [name, `${name}_length`];
+    case 'structs':
+      return [name, `${name}_length`, `${name}_stride`, `${name}_offset`];
+  }
 }
 
 function fieldText({ name, offset, size, form }: LayoutField): string {

@@ -2,7 +2,7 @@
 // The C struct is the only source of a layout; layout-text.ts writes what this file finds.
 import { Btf, type BtfMember, type BtfType, DEPTH_MAX } from './btf.ts';
 import { BpfError } from './error.ts';
-import { layoutText } from './layout-text.ts';
+import { layoutText, namesOf } from './layout-text.ts';
 
 /** One readable value of a struct; nested structs are flattened, their names joined with `_`. */
 export interface LayoutField {
@@ -68,13 +68,16 @@ export function readLayouts(
     if (type?.kind === 'struct') {
       structs.push(new StructWalk(btf, name, enums).layout(type));
     } else if (type?.kind === 'enum') {
-      enums.set(name, { name, values: type.values });
+      enums.set(name, enumLayout(name, type));
     } else {
       throw refused(`the object has no struct or enum '${name}'`);
     }
   }
   return { structs, enums: [...enums.values()] };
 }
+
+/** What every view and every constants object has. */
+const RESERVED = ['SIZE', 'at', 'move', 'over', 'constructor'];
 
 type StructType = Extract<BtfType, { kind: 'struct' | 'union' }>;
 
@@ -92,10 +95,10 @@ class StructWalk {
 
   layout(type: StructType): StructLayout {
     this.#members(type, 0, '', 0);
-    const seen = new Set<string>();
-    for (const field of this.#fields) {
-      if (seen.has(field.name)) throw refused(`two fields of '${this.#name}' are '${field.name}'`);
-      seen.add(field.name);
+    const seen = new Set(RESERVED);
+    for (const name of this.#fields.flatMap(namesOf)) {
+      if (seen.has(name)) throw refused(`'${name}' of struct '${this.#name}' is taken`);
+      seen.add(name);
     }
     return { name: this.#name, size: type.size, fields: this.#fields };
   }
@@ -158,7 +161,7 @@ class StructWalk {
   #scalar(id: number, name: string): FieldForm {
     const type = this.#btf.resolve(id);
     if (type.kind === 'enum' && type.name !== '') {
-      this.#enums.set(type.name, { name: type.name, values: type.values });
+      this.#enums.set(type.name, enumLayout(type.name, type));
     }
     const scalar = scalarOf(type);
     if (scalar) return { kind: 'scalar', scalar, type: this.#btf.type(id).name || type.name };
@@ -184,6 +187,15 @@ function scalarOf(type: BtfType): Scalar | undefined {
   }
   if (type.kind === 'float') return type.size === 4 ? 'f32' : type.size === 8 ? 'f64' : undefined;
   return undefined;
+}
+
+/** clang before 15 writes a negative enumerator as if it were a large one, and does not tell. */
+function enumLayout(name: string, type: Extract<BtfType, { kind: 'enum' }>): EnumLayout {
+  const unclear = type.values.find(({ value }) => !type.signed && value >= 2 ** 31);
+  if (!unclear || type.size === 8) return { name, values: type.values };
+  throw refused(
+    `enumerator '${unclear.name}' of '${name}' is negative or above 2^31, the BTF does not tell which`,
+  );
 }
 
 function join(prefix: string, name: string): string {

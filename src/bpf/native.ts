@@ -178,7 +178,7 @@ export interface Native {
   wakerWake(waker: FdHandle): void;
   /** 1: yes, 0: no, −errno: unknown. */
   probe(kind: 'program' | 'map' | 'helper', type: string, helper: Text): number;
-  raiseMemlock(): void;
+  raiseMemlock(): boolean;
   possibleCpus(): number;
 }
 

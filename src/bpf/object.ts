@@ -169,18 +169,19 @@ function sectionName(name: string): string {
 }
 
 function encodeVariable(variable: BtfVariable, value: VariableValue): Uint8Array {
-  const { name, size, signed } = variable;
-  const big = BigInt(value);
-  const bits = BigInt(size * 8);
-  const fits = signed
-    ? BigInt.asIntN(Number(bits), big) === big
-    : BigInt.asUintN(Number(bits), big) === big;
-  if (!variable.scalar || !fits) {
+  const { name, size } = variable;
+  const whole = typeof value !== 'number' || Number.isSafeInteger(value);
+  if (!variable.scalar || !whole || !fits(variable, BigInt(value))) {
     throw new BpfError(`Value ${value} does not fit variable '${name}' of ${size} bytes`, {
       code: 'ERANGE',
     });
   }
   const bytes = new Uint8Array(8);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt.asUintN(64, big), true);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt.asUintN(64, BigInt(value)), true);
   return bytes.subarray(0, size);
+}
+
+function fits({ boolean, signed, size }: BtfVariable, value: bigint): boolean {
+  if (boolean) return value === 0n || value === 1n;
+  return (signed ? BigInt.asIntN(8 * size, value) : BigInt.asUintN(8 * size, value)) === value;
 }
