@@ -7,6 +7,7 @@ import {
   type ClientDuplexStream,
   credentials,
   Metadata,
+  status,
 } from '@grpc/grpc-js';
 import { authority, checkAddress, checkPlaintext } from './address.ts';
 import { OperatorError, reasonOf } from './error.ts';
@@ -82,6 +83,8 @@ interface InFlight {
   readonly entry: Omit<SpoolEntry, 'payload'>;
   readonly bytes: number;
   readonly sent_ms: number;
+  /** Why it was not sent: it waits for its turn only. */
+  readonly skipped?: string;
 }
 
 interface Waiter {
@@ -131,7 +134,6 @@ export class FlightSender {
   /** The last sequence written to the stream, and the highest ever written: what is in between is a resend. */
   private sent_seq: number;
   private sent_seq_max: number;
-  private rejected_seq = 0;
   private in_flight: InFlight[] = [];
   /** Batches that found the disk full, in ascending sequence. */
   private memory: SpoolEntry[] = [];
@@ -255,12 +257,7 @@ export class FlightSender {
     const { address, creds, options } = this.channel;
     const client = new Client(address, creds, options);
     try {
-      await new Promise<void>((resolve, reject) => {
-        const deadline = Date.now() + this.options.connect_timeout_ms;
-        client.waitForReady(deadline, (error) => (error ? reject(error) : resolve()));
-      });
-      this.stats.connects++;
-      await this.pump(this.open(client));
+      await this.pump(client);
     } catch (error) {
       this.stats.failures++;
       this.stats.last_error = reasonOf(error);
@@ -277,25 +274,37 @@ export class FlightSender {
     return client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadata);
   }
 
-  private async pump(stream: PutStream): Promise<void> {
+  private async pump(client: Client): Promise<void> {
     let ended: string | undefined;
+    let over = false;
+    // The call says why a connection failed, where waiting for the channel would only say that it took too long.
+    const stream = this.open(client);
+    const deadline = Date.now() + this.options.connect_timeout_ms;
+    client.waitForReady(deadline, (error) => {
+      // Closing the client calls back too; by then the next session may be on its way.
+      if (over) return;
+      if (error) ended ??= 'no connection in time';
+      else {
+        this.stats.connected = true;
+        this.stats.connects++;
+      }
+      this.signal.notify();
+    });
     stream.on('data', (result: Decoded<Uint8Array>) => {
+      if (over) return;
       const ack = result.ok ? decodeAck(result.value) : undefined;
       if (ack) this.onAck(ack);
       else ended ??= 'malformed acknowledgement';
       this.signal.notify();
     });
-    stream.on('error', (error) => {
-      ended ??= error.message;
+    // Every call ends with a status; an error only repeats it.
+    stream.on('error', () => undefined);
+    stream.on('status', ({ code, details }) => {
+      ended ??= code === status.OK ? 'closed by the reducer' : details;
       this.signal.notify();
     });
-    stream.on('end', () => {
-      ended ??= 'closed by the reducer';
-      this.signal.notify();
-    });
-    this.stats.connected = true;
     while (ended === undefined && !this.closed) {
-      const room = this.in_flight.length === 0 || this.hasRoom();
+      const room = this.stats.connected && this.hasRoom();
       const entry = room ? this.peek() : undefined;
       if (entry) this.send(stream, entry);
       else {
@@ -304,11 +313,13 @@ export class FlightSender {
         else await this.signal.wait(this.in_flight.length > 0 ? 1000 : undefined);
       }
     }
+    over = true;
     stream.cancel();
     if (ended !== undefined) throw new Error(ended);
   }
 
   private hasRoom(): boolean {
+    if (this.in_flight.length === 0) return true;
     return this.stats.bytes_in_flight < this.options.bytes_in_flight_max;
   }
 
@@ -353,17 +364,23 @@ export class FlightSender {
     if (resend) this.stats.resends++;
   }
 
-  /** Counts a batch that cannot be sent; the acknowledgement of an older one must not run ahead of it. */
-  private skip(flown: Omit<InFlight, 'bytes'>, reason: string): void {
-    this.reject(flown.entry, reason);
-    if (this.in_flight.length === 0) this.advance(flown.entry.seq);
-    else this.in_flight.push({ ...flown, bytes: 0 });
+  /** A batch that cannot be sent is lost in its turn: not before, since a resend would count it again. */
+  private skip(flown: Omit<InFlight, 'bytes'>, skipped: string): void {
+    this.in_flight.push({ ...flown, bytes: 0, skipped });
+    this.settleSkipped();
+  }
+
+  private settleSkipped(): void {
+    let first = this.in_flight.at(0);
+    while (first?.skipped !== undefined) {
+      this.in_flight.shift();
+      this.reject(first.entry, first.skipped);
+      this.advance(first.entry.seq);
+      first = this.in_flight.at(0);
+    }
   }
 
   private reject(entry: InFlight['entry'], reason: string): void {
-    // A resend meets the same refusal; the loss is counted once.
-    if (entry.seq <= this.rejected_seq) return;
-    this.rejected_seq = entry.seq;
     this.stats.rejected++;
     this.options.on_rejected?.({ ...entry, reason });
   }
@@ -373,8 +390,7 @@ export class FlightSender {
     this.stats.last_error = '';
     if (ack.seq > this.sent_seq) return;
     const now = performance.now();
-    let flown = this.in_flight.at(0);
-    while (flown && (flown.entry.seq <= ack.seq || flown.bytes === 0)) {
+    for (let flown = this.in_flight.at(0); flown && flown.entry.seq <= ack.seq; ) {
       this.in_flight.shift();
       this.stats.bytes_in_flight -= flown.bytes;
       this.stats.batches_acknowledged++;
@@ -383,6 +399,7 @@ export class FlightSender {
         if (ack.rejected !== undefined) this.reject(flown.entry, ack.rejected);
       }
       this.advance(flown.entry.seq);
+      this.settleSkipped();
       flown = this.in_flight.at(0);
     }
     this.settle();
