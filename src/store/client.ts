@@ -220,7 +220,7 @@ export class Store {
     const journal = this.#journal;
     if (journal === undefined) return;
     const path = journal.arrowPath(entry);
-    await recoverBatch(this.#engine, schema, entry, path, this.#retention.raw_days);
+    await recoverBatch(this.#engine, schema, entry, path, this.#retention.raw_s);
     journal.remove(entry);
     this.#counts.recovered += 1;
   }

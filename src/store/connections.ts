@@ -49,10 +49,7 @@ const NAMES = [
 ] as const;
 
 /** The view over `def`, if it has the columns of a flow. */
-export function connectionsDependent(
-  def: TableDefinition,
-  ttl_days: number,
-): Dependent | undefined {
+export function connectionsDependent(def: TableDefinition, ttl_s: number): Dependent | undefined {
   const names = columnNames(def);
   if (def.name !== 'netflow' || !NEEDED.every((name) => names.has(name))) return undefined;
   const parts = [...sideParts('client', CLIENT, names), ...sideParts('server', SERVER, names)];
@@ -67,7 +64,7 @@ export function connectionsDependent(
     `GROUP BY time, ${KEYS.join(', ')}`;
   const table = connectionsTable(
     parts.map((part) => part.column),
-    ttl_days,
+    ttl_s,
   );
   return { table, view: `${CONNECTIONS}_mv`, bucket_s: 60, select };
 }
@@ -134,7 +131,7 @@ function namesPart(name: string, column: string, side: string, test: string): Si
   };
 }
 
-function connectionsTable(columns: readonly StoreColumn[], ttl_days: number): StoreTable {
+function connectionsTable(columns: readonly StoreColumn[], ttl_s: number): StoreTable {
   const text = 'LowCardinality(String)';
   const order = [
     'server_ip',
@@ -161,7 +158,7 @@ function connectionsTable(columns: readonly StoreColumn[], ttl_days: number): St
     partition: 'toMonday(time)',
     primary: order.slice(0, 4),
     order,
-    ttl_days,
+    ttl_s,
     comment: 'Connections: both ends of netflow under one key, by minute',
   };
 }

@@ -20,7 +20,7 @@ export async function recoverBatch(
   schema: TableSchema,
   entry: JournalEntry,
   path: string,
-  raw_days: number,
+  raw_s: number,
 ): Promise<void> {
   const ours = `collector_id = ${literal(entry.collector_id)} AND batch_seq = ${entry.seq}`;
   const base = identifier(schema.base.name);
@@ -36,7 +36,7 @@ export async function recoverBatch(
     }
     for (const dependent of schema.dependents) {
       const start = dependent.bucket_s;
-      const buckets = await bucketsOf(client, `FROM ${base} WHERE ${ours}`, start, raw_days);
+      const buckets = await bucketsOf(client, `FROM ${base} WHERE ${ours}`, start, raw_s);
       if (buckets.length > 0) await recompute(run, dependent, buckets);
     }
   });
@@ -52,10 +52,10 @@ async function bucketsOf(
   client: ClickHouseClient,
   from: string,
   bucket_s: number,
-  raw_days: number,
+  raw_s: number,
 ): Promise<readonly number[]> {
   const bucket = `intDiv(toUnixTimestamp(time), ${bucket_s}) * ${bucket_s}`;
-  const kept = `toUnixTimestamp(now() - INTERVAL ${raw_days} DAY + INTERVAL 1 HOUR)`;
+  const kept = `toUnixTimestamp(now() - INTERVAL ${raw_s} SECOND + INTERVAL 1 HOUR)`;
   const query = `SELECT DISTINCT ${bucket} AS b ${from} AND b >= ${kept} ORDER BY b`;
   const text = await (await client.query({ query, format: 'TabSeparated' })).text();
   return text.split('\n').filter(Boolean).map(Number);

@@ -6,14 +6,19 @@ import type { Dimension, DimensionType, Measure, TableDefinition } from '../tabl
 import { connectionsDependent } from './connections.ts';
 import { identifier, identifiers, literal } from './sql.ts';
 
-/** For how many days rows are kept, by the width of their interval. */
+/** For how many seconds rows are kept, by the width of their interval. */
 export interface Retention {
-  readonly raw_days: number;
-  readonly minute_days: number;
-  readonly hour_days: number;
+  readonly raw_s: number;
+  readonly minute_s: number;
+  readonly hour_s: number;
 }
 
-export const RETENTION_DEFAULT: Retention = { raw_days: 3, minute_days: 30, hour_days: 365 };
+const DAY_S = 86_400;
+export const RETENTION_DEFAULT: Retention = {
+  raw_s: 3 * DAY_S,
+  minute_s: 30 * DAY_S,
+  hour_s: 365 * DAY_S,
+};
 
 /** Block ids that a table remembers: repeats of a batch older than so many blocks are not recognised. */
 const DEDUPLICATION_WINDOW = 10_000;
@@ -38,7 +43,7 @@ export interface StoreTable {
   /** The first names of `order` that stand in the index. */
   readonly primary: readonly string[];
   readonly order: readonly string[];
-  readonly ttl_days: number;
+  readonly ttl_s: number;
   readonly comment: string;
 }
 
@@ -71,12 +76,12 @@ const DIMENSION_TYPES: Readonly<Record<DimensionType, string>> = {
 export function tableSchema(def: TableDefinition, retention = RETENTION_DEFAULT): TableSchema {
   const dependents: Dependent[] = [];
   if (def.kind === 'fold') {
-    dependents.push(rollup(def, 'minute', retention.minute_days));
-    dependents.push(rollup(def, 'hour', retention.hour_days));
-    const connections = connectionsDependent(def, retention.minute_days);
+    dependents.push(rollup(def, 'minute', retention.minute_s));
+    dependents.push(rollup(def, 'hour', retention.hour_s));
+    const connections = connectionsDependent(def, retention.minute_s);
     if (connections !== undefined) dependents.push(connections);
   }
-  return { definition: def, base: baseTable(def, retention.raw_days), dependents };
+  return { definition: def, base: baseTable(def, retention.raw_s), dependents };
 }
 
 /** Dimensions of the probe and those that the reducer fills, in stored order. */
@@ -94,7 +99,7 @@ export function insertableTypes(def: TableDefinition): ReadonlyMap<string, strin
   return types;
 }
 
-function baseTable(def: TableDefinition, ttl_days: number): StoreTable {
+function baseTable(def: TableDefinition, ttl_s: number): StoreTable {
   const time = def.kind === 'event' ? 'When it happened' : 'End of the interval';
   const order = ['host', ...leadingDimensions(def), 'time'];
   return {
@@ -111,7 +116,7 @@ function baseTable(def: TableDefinition, ttl_days: number): StoreTable {
     partition: 'toDate(time)',
     primary: order,
     order,
-    ttl_days,
+    ttl_s,
     comment: def.help,
   };
 }
@@ -153,7 +158,7 @@ const WIDTHS = {
   hour: { suffix: '1h', start: 'toStartOfHour', bucket_s: 3600, partition: 'toYYYYMM(time)' },
 } as const;
 
-function rollup(def: TableDefinition, width: Width, ttl_days: number): Dependent {
+function rollup(def: TableDefinition, width: Width, ttl_s: number): Dependent {
   const { suffix, start, bucket_s, partition } = WIDTHS[width];
   const dimensions = storedDimensions(def).map((d) => d.name);
   const leading = leadingDimensions(def);
@@ -173,7 +178,7 @@ function rollup(def: TableDefinition, width: Width, ttl_days: number): Dependent
     partition,
     primary: ['host', ...leading, 'time'],
     order,
-    ttl_days,
+    ttl_s,
     comment: `${def.help}: by ${width}`,
   };
   const keys = ['host', ...dimensions];
@@ -316,7 +321,7 @@ export function createView(dependent: Dependent): string {
 }
 
 function ttlExpression(table: StoreTable): string {
-  return `toDateTime(time) + INTERVAL ${table.ttl_days} DAY`;
+  return `toDateTime(time) + INTERVAL ${Math.ceil(table.ttl_s)} SECOND`;
 }
 
 function columnClause(column: StoreColumn): string {

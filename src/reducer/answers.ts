@@ -1,0 +1,172 @@
+// src/reducer/answers.ts
+// What a reducer answers over Flight: tables and queries as Arrow (DoGet, ListFlights, GetSchema), and the actions
+// query, flush, health and control, whose bodies and answers are JSON unless said otherwise.
+
+import type { Store } from '../store/client.ts';
+import type { StoreFailure } from '../store/failure.ts';
+import { collect, isOutputFormat } from '../store/query.ts';
+import { identifier } from '../store/sql.ts';
+import {
+  type ActionHandler,
+  FlightError,
+  type FlightListing,
+  type FlightRequest,
+  type ReadHandlers,
+} from '../wire/answers.ts';
+import { type FlightMessage, splitStream } from '../wire/ipc.ts';
+import type { ControlCall, FlushBoard } from './flush.ts';
+
+export interface AnswerParts {
+  readonly store: Store;
+  readonly board: FlushBoard;
+  readonly health: () => unknown;
+  /** Stores what the reducer itself has to say, at the end of a flush. */
+  readonly settle: () => Promise<void>;
+}
+
+const FLUSH_MS_DEFAULT = 10_000;
+const FLUSH_MS_MAX = 60_000;
+const ID = /^[A-Za-z0-9_.:@-]{1,128}$/;
+const HOST_LENGTH_MAX = 256;
+
+export function answers(parts: AnswerParts): ReadHandlers {
+  return {
+    get: (request) => get(parts.store, request),
+    list: () => list(parts.store),
+    describe: (request) => describe(parts.store, request),
+    actions: {
+      query: {
+        description: 'body {"sql", "format": "table" | "json" | "csv" | "arrow"}; answers in that',
+        run: (body) => query(parts.store, body),
+      },
+      flush: {
+        description: 'body {"timeout_ms"}; asks all collectors to deliver, and says which did',
+        run: (body) => flush(parts, body),
+      },
+      health: {
+        description: 'state of the reducer',
+        run: async () => json(parts.health()),
+      },
+      control: controlAction(parts.board),
+    },
+  };
+}
+
+function controlAction(board: FlushBoard): ActionHandler {
+  return {
+    description: 'for collectors: body {"collector_id", "host", "flushed"}; waits for {"flush": n}',
+    run: async (body) => {
+      const { collector_id, host, flushed } = parse(body);
+      if (typeof collector_id !== 'string' || !ID.test(collector_id)) {
+        throw new FlightError('invalid', 'collector_id is missing or no id');
+      }
+      const call: ControlCall = {
+        collector_id,
+        host: typeof host === 'string' ? host.slice(0, HOST_LENGTH_MAX) : '',
+        ...(typeof flushed === 'number' && { flushed }),
+      };
+      return json(await board.control(call));
+    },
+  };
+}
+
+async function query(store: Store, body: Uint8Array): Promise<Uint8Array> {
+  const { sql, format = 'json' } = parse(body);
+  if (typeof sql !== 'string') throw new FlightError('invalid', 'sql is missing');
+  if (typeof format !== 'string' || !isOutputFormat(format)) {
+    throw new FlightError('invalid', 'format is none of table, json, csv, arrow');
+  }
+  const output = await collect(await store.query(sql, format));
+  if (!Buffer.isBuffer(output)) throw flightError(output);
+  return output;
+}
+
+async function flush(parts: AnswerParts, body: Uint8Array): Promise<Uint8Array> {
+  const { timeout_ms } = parse(body);
+  const asked = typeof timeout_ms === 'number' ? timeout_ms : FLUSH_MS_DEFAULT;
+  const report = await parts.board.flush(Math.min(Math.max(asked, 0), FLUSH_MS_MAX));
+  await parts.settle();
+  return json(report);
+}
+
+/** `line 2, column 5: …` where the place is known. */
+export function failureText(failure: StoreFailure): string {
+  const { position, message } = failure;
+  return position === undefined
+    ? message
+    : `line ${position.line}, column ${position.column}: ${message}`;
+}
+
+function flightError(failure: StoreFailure): FlightError {
+  const passing = ['busy', 'memory', 'disk_full', 'engine', 'closed'].includes(failure.reason);
+  return new FlightError(
+    passing ? 'unavailable' : 'invalid',
+    `${failure.reason}: ${failureText(failure)}`,
+  );
+}
+
+async function* get(store: Store, request: FlightRequest): AsyncGenerator<FlightMessage> {
+  const { schema, messages } = await arrowOf(store, sqlOf(store, request));
+  yield { data_header: schema, data_body: new Uint8Array() };
+  yield* messages;
+}
+
+async function arrowOf(store: Store, sql: string) {
+  const output = await collect(await store.query(sql, 'arrow'));
+  if (!Buffer.isBuffer(output)) throw flightError(output);
+  const split = splitStream(output);
+  if (!split.ok) throw new Error(`The engine's Arrow is none: ${split.reason}`);
+  return split.value;
+}
+
+/** Also the names of rollups, which have no definition of their own. */
+function tableNames(store: Store): readonly string[] {
+  return [...store.schemas.values()].flatMap(({ base, dependents }) => [
+    base.name,
+    ...dependents.map(({ table }) => table.name),
+  ]);
+}
+
+function sqlOf(store: Store, request: FlightRequest): string {
+  if (request.kind === 'sql') return request.sql;
+  if (!tableNames(store).includes(request.table)) {
+    throw new FlightError('not_found', `no table is called "${request.table}"`);
+  }
+  return `SELECT * FROM ${identifier(request.table)}`;
+}
+
+async function list(store: Store): Promise<readonly FlightListing[]> {
+  const listings: FlightListing[] = [];
+  for (const table of tableNames(store)) {
+    const sql = sqlOf(store, { kind: 'table', table });
+    const { schema } = await arrowOf(store, `${sql} LIMIT 0`);
+    const counted = await collect(
+      await store.query(`SELECT count() AS rows FROM ${identifier(table)}`, 'csv'),
+    );
+    const rows = Buffer.isBuffer(counted) ? Number(counted.toString().split('\n')[1]) : undefined;
+    listings.push({ table, schema, ...(rows !== undefined && { rows }) });
+  }
+  return listings;
+}
+
+async function describe(store: Store, request: FlightRequest): Promise<FlightListing | undefined> {
+  const table = request.kind === 'table' ? request.table : '';
+  if (request.kind === 'table' && !tableNames(store).includes(table)) return undefined;
+  const { schema } = await arrowOf(store, `SELECT * FROM (${sqlOf(store, request)}\n) LIMIT 0`);
+  return { table, schema };
+}
+
+function parse(body: Uint8Array): Record<string, unknown> {
+  if (body.length === 0) return {};
+  try {
+    const value: unknown = JSON.parse(Buffer.from(body).toString('utf8'));
+    if (typeof value === 'object' && value !== null) return { ...value };
+  } catch {
+    // Answered below, like JSON that is no object.
+  }
+  throw new FlightError('invalid', 'the body is no JSON object');
+}
+
+function json(value: unknown): Uint8Array {
+  return Buffer.from(JSON.stringify(value), 'utf8');
+}

@@ -1,0 +1,110 @@
+// src/reducer/ask.ts
+// The other end of the reducer's actions: commands ask with it, and a collector listens with it for wishes.
+
+import { readFileSync } from 'node:fs';
+import { Client, credentials, Metadata } from '@grpc/grpc-js';
+import { authority } from '../wire/address.ts';
+import { flight_service } from '../wire/flight.ts';
+import type { ControlReply, FlushReport } from './flush.ts';
+
+export interface AskOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly token?: string;
+  /** Paths of PEM files. Without `ca` the system's roots are trusted. */
+  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  readonly timeout_ms?: number;
+}
+
+export interface Asker {
+  /** Runs one action. Rejects with the reducer's words, or with why it cannot be reached. */
+  action(type: string, body: unknown, timeout_ms?: number): Promise<Buffer>;
+  close(): void;
+}
+
+const TIMEOUT_MS_DEFAULT = 60_000;
+const RETRY_MS = 1000;
+/** More than the reducer keeps a call open. */
+const CONTROL_TIMEOUT_MS = 30_000;
+
+export function asker(options: AskOptions): Asker {
+  const { host, port, token, tls } = options;
+  const read = (path: string | undefined) => (path === undefined ? null : readFileSync(path));
+  const creds = tls
+    ? credentials.createSsl(read(tls.ca), read(tls.key), read(tls.cert))
+    : credentials.createInsecure();
+  const client = new Client(authority(host, port), creds, {
+    'grpc.max_receive_message_length': -1,
+    'grpc.enable_channelz': 0,
+  });
+  const metadata = new Metadata();
+  if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
+  const { path, requestSerialize, responseDeserialize } = flight_service.DoAction;
+  return {
+    action: (type, body, timeout_ms = options.timeout_ms ?? TIMEOUT_MS_DEFAULT) =>
+      new Promise((resolve, reject) => {
+        const request = { type, body: Buffer.from(JSON.stringify(body), 'utf8') };
+        const deadline = Date.now() + timeout_ms;
+        const call = client.makeServerStreamRequest(
+          path,
+          requestSerialize,
+          responseDeserialize,
+          request,
+          metadata,
+          { deadline },
+        );
+        const pieces: Uint8Array[] = [];
+        call.on('data', (piece) => pieces.push(bytesOf(piece)));
+        call.on('end', () => resolve(Buffer.concat(pieces)));
+        call.on('error', (error) => reject(new Error(wordsOf(error), { cause: error })));
+      }),
+    close: () => client.close(),
+  };
+}
+
+/** What the codec of the wire yields: a value, or why the bytes were none. */
+function bytesOf(piece: unknown): Uint8Array {
+  if (piece instanceof Uint8Array) return piece;
+  if (typeof piece === 'object' && piece !== null && 'value' in piece) return bytesOf(piece.value);
+  throw new Error('The reducer answered with bytes that are no Flight result');
+}
+
+function wordsOf(error: Error): string {
+  return 'details' in error && typeof error.details === 'string' ? error.details : error.message;
+}
+
+/** Asks all collectors to deliver. */
+export async function askFlush(asking: Asker, timeout_ms: number): Promise<FlushReport> {
+  const answer = await asking.action('flush', { timeout_ms }, timeout_ms + TIMEOUT_MS_DEFAULT);
+  // Our own reducer's JSON, of the same version or one that keeps these fields.
+  return JSON.parse(answer.toString('utf8')) as FlushReport;
+}
+
+export interface ControlOptions {
+  readonly collector_id: string;
+  readonly host: string;
+  /** Drains the kernel and resolves when everything drained is acknowledged. */
+  readonly on_flush: () => Promise<void>;
+  readonly signal: AbortSignal;
+}
+
+/** A collector's ear: runs until `signal`, through restarts of the reducer; never throws. */
+export async function listenForControl(asking: Asker, options: ControlOptions): Promise<void> {
+  const { collector_id, host, on_flush, signal } = options;
+  let flushed = 0;
+  while (!signal.aborted) {
+    try {
+      const body = { collector_id, host, flushed };
+      const answer = await asking.action('control', body, CONTROL_TIMEOUT_MS);
+      // Our own reducer's JSON.
+      const { flush } = JSON.parse(answer.toString('utf8')) as ControlReply;
+      if (typeof flush !== 'number' || signal.aborted) continue;
+      await on_flush();
+      flushed = flush;
+    } catch {
+      // The reducer is away or the drain failed: the one who waits is told by the time-out, the wire reports its own state.
+      flushed = 0;
+      if (!signal.aborted) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+}

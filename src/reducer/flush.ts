@@ -1,0 +1,169 @@
+// src/reducer/flush.ts
+// "Fresh" answers: the reducer asks every connected collector to drain its kernel and deliver. A collector keeps one
+// call of the action `control` open; the answer to it is the wish. It then drains, appends to its spool, waits until the
+// spool is acknowledged (which means stored), and says so in its next call. No reply in time is said, not hidden.
+
+export interface FlushedCollector {
+  readonly collector_id: string;
+  readonly host: string;
+  /** False: it did not answer in time; its newest rows may be missing. */
+  readonly flushed: boolean;
+  readonly waited_ms: number;
+}
+
+export interface FlushReport {
+  /** True when every connected collector answered. */
+  readonly complete: boolean;
+  readonly collectors: readonly FlushedCollector[];
+  readonly message: string;
+}
+
+/** What a collector is told: a number to answer with, or nothing to do for now. */
+export interface ControlReply {
+  readonly flush?: number;
+}
+
+export interface ControlCall {
+  readonly collector_id: string;
+  readonly host: string;
+  /** The number of the last wish that was fulfilled. */
+  readonly flushed?: number;
+}
+
+interface Collector {
+  readonly collector_id: string;
+  readonly host: string;
+  seen_ms: number;
+  /** 0: none. */
+  asked: number;
+  flushed: number;
+  /** The open call, if there is one. */
+  answer: ((reply: ControlReply) => void) | undefined;
+}
+
+const COLLECTORS_MAX = 4096;
+/** An open call is answered after so long, so that a dead peer's is not kept. */
+const POLL_MS = 20_000;
+/** A collector that has not called for so long is no longer connected. */
+const GONE_MS = 60_000;
+
+export class FlushBoard {
+  readonly #collectors = new Map<string, Collector>();
+  readonly #poll_ms: number;
+  readonly #waiting = new Set<() => void>();
+  /** Numbers of a reducer that ran before must not answer ours. */
+  #last = Date.now();
+
+  constructor(poll_ms = POLL_MS) {
+    this.#poll_ms = poll_ms;
+  }
+
+  get connected(): number {
+    const since = Date.now() - GONE_MS;
+    return [...this.#collectors.values()].filter(({ seen_ms }) => seen_ms >= since).length;
+  }
+
+  /** A collector's call; resolves with a wish, or with nothing after a while. */
+  async control(call: ControlCall): Promise<ControlReply> {
+    const collector = this.#collector(call);
+    if (collector === undefined) return {};
+    collector.seen_ms = Date.now();
+    const flushed = call.flushed ?? 0;
+    if (flushed > collector.flushed && flushed <= collector.asked) collector.flushed = flushed;
+    for (const check of this.#waiting) check();
+    // A second call of the same collector means that the first one's connection is gone.
+    collector.answer?.({});
+    collector.answer = undefined;
+    if (collector.asked > collector.flushed) return { flush: collector.asked };
+    return await new Promise((resolve) => {
+      const timer = setTimeout(() => answer({}), this.#poll_ms);
+      const answer = (reply: ControlReply) => {
+        clearTimeout(timer);
+        if (collector.answer === answer) collector.answer = undefined;
+        collector.seen_ms = Date.now();
+        resolve(reply);
+      };
+      collector.answer = answer;
+    });
+  }
+
+  /** Asks all connected collectors and waits for them. */
+  async flush(timeout_ms: number): Promise<FlushReport> {
+    this.#last += 1;
+    const id = this.#last;
+    const begin_ms = Date.now();
+    const asked = [...this.#collectors.values()].filter(
+      ({ seen_ms }) => seen_ms >= begin_ms - GONE_MS,
+    );
+    const waited = new Map<string, number>();
+    for (const collector of asked) {
+      collector.asked = id;
+      collector.answer?.({ flush: id });
+    }
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(() => done(), timeout_ms);
+      const done = () => {
+        clearTimeout(timer);
+        this.#waiting.delete(check);
+        resolve();
+      };
+      const check = () => {
+        for (const { collector_id, flushed } of asked) {
+          if (flushed < id || waited.has(collector_id)) continue;
+          waited.set(collector_id, Date.now() - begin_ms);
+        }
+        if (waited.size === asked.length) done();
+      };
+      this.#waiting.add(check);
+      check();
+    });
+    return report(asked, waited, timeout_ms);
+  }
+
+  /** Ends all open calls. */
+  close(): void {
+    for (const { answer } of this.#collectors.values()) answer?.({});
+  }
+
+  #collector(call: ControlCall): Collector | undefined {
+    const { collector_id, host } = call;
+    const known = this.#collectors.get(collector_id);
+    if (known !== undefined) return known;
+    if (this.#collectors.size >= COLLECTORS_MAX) this.#forget();
+    if (this.#collectors.size >= COLLECTORS_MAX) return undefined;
+    const now = Date.now();
+    const fresh = { asked: 0, flushed: 0, answer: undefined };
+    const collector = { collector_id, host, seen_ms: now, ...fresh };
+    this.#collectors.set(collector_id, collector);
+    return collector;
+  }
+
+  #forget(): void {
+    const since = Date.now() - GONE_MS;
+    for (const [id, { seen_ms }] of this.#collectors) {
+      if (seen_ms < since) this.#collectors.delete(id);
+    }
+  }
+}
+
+function report(
+  asked: readonly Collector[],
+  waited: ReadonlyMap<string, number>,
+  timeout_ms: number,
+): FlushReport {
+  const collectors = asked.map(({ collector_id, host }) => ({
+    collector_id,
+    host,
+    flushed: waited.has(collector_id),
+    waited_ms: waited.get(collector_id) ?? timeout_ms,
+  }));
+  const late = collectors.filter(({ flushed }) => !flushed);
+  const names = late.map(({ host, collector_id }) => `${host} (${collector_id})`).join(', ');
+  const message =
+    asked.length === 0
+      ? 'No collector is connected: the store has what was delivered before'
+      : late.length === 0
+        ? `${asked.length} collectors delivered`
+        : `No answer within ${timeout_ms} ms from ${names}: their newest rows may be missing`;
+  return { complete: late.length === 0, collectors, message };
+}

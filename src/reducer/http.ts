@@ -1,0 +1,82 @@
+// src/reducer/http.ts
+// The small HTTP port: GET /metrics for Prometheus, GET /healthz for whoever watches the process.
+
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+export interface Page {
+  readonly content_type: string;
+  readonly text: () => Promise<string>;
+}
+
+export interface HttpPort {
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+const CONNECTIONS_MAX = 64;
+const TIMEOUT_MS = 10_000;
+
+/** Serves `pages` by path. Rejects with the error of `listen`. */
+export async function servePages(
+  at: { readonly host: string; readonly port: number },
+  pages: ReadonlyMap<string, Page>,
+): Promise<HttpPort> {
+  // Pages are made one at a time: who asks meanwhile gets the same text.
+  const making = new Map<string, Promise<string>>();
+  const server = createServer(
+    { requestTimeout: TIMEOUT_MS, headersTimeout: TIMEOUT_MS, keepAliveTimeout: TIMEOUT_MS },
+    (request, response) => void answer(request, response, pages, making),
+  );
+  server.maxConnections = CONNECTIONS_MAX;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(at.port, at.host, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+  // Listening on TCP, so this is an object.
+  const { port } = server.address() as AddressInfo;
+  return { port, close: () => close(server) };
+}
+
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  pages: ReadonlyMap<string, Page>,
+  making: Map<string, Promise<string>>,
+): Promise<void> {
+  request.resume();
+  const path = (request.url ?? '').split('?')[0]!;
+  const page = pages.get(path);
+  if (page === undefined) return end(response, 404, 'text/plain', 'No such page\n');
+  if (request.method !== 'GET' && request.method !== 'HEAD') {
+    response.setHeader('allow', 'GET, HEAD');
+    return end(response, 405, 'text/plain', 'Only GET\n');
+  }
+  try {
+    const text = making.get(path) ?? page.text();
+    making.set(path, text);
+    end(response, 200, page.content_type, await text);
+  } catch (error) {
+    end(response, 500, 'text/plain', `${error instanceof Error ? error.message : error}\n`);
+  } finally {
+    making.delete(path);
+  }
+}
+
+function end(response: ServerResponse, status: number, content_type: string, text: string): void {
+  response.writeHead(status, {
+    'content-type': content_type,
+    'content-length': Buffer.byteLength(text),
+    'x-content-type-options': 'nosniff',
+  });
+  response.end(text);
+}
+
+async function close(server: Server): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeAllConnections();
+  await closed;
+}
