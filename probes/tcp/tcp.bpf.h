@@ -19,6 +19,7 @@
 #define TCP_SYN_RECV 3
 #define TCP_FIN_WAIT1 4
 #define TCP_CLOSE 7
+#define TCP_CLOSE_WAIT 8
 #define TCP_LAST_ACK 9
 #define TCP_LISTEN 10
 
@@ -59,7 +60,8 @@ struct conn {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 131072); /* configuration: collector.tcp_connections_max */
+	__uint(max_entries, 131072); /* configuration: collector.maps.sockets_max */
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* memory only for what is open */
 	__type(key, u64);
 	__type(value, struct conn);
 } tcp_conns SEC(".maps");
@@ -73,6 +75,7 @@ struct listener {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* memory only for what is open */
 	__type(key, struct listener);
 	__type(value, u32);
 } tcp_listeners SEC(".maps");
@@ -241,7 +244,18 @@ static __always_inline void tcp_on_closing(struct sock *sk)
 		owner_of_current(&conn->owner);
 }
 
-static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, struct conn *conn, bool atomics)
+/*
+ * close() with unread data or with linger 0 sets TCP_CLOSE first and sends its RST after, when the entry is gone: an end
+ * straight from an open state, with no RST from the peer and no error, is such a reset.
+ */
+static __always_inline bool aborts(struct sock *sk, struct conn *conn, int oldstate)
+{
+	return (oldstate == TCP_ESTABLISHED || oldstate == TCP_CLOSE_WAIT) && !sk->sk_err &&
+	       !(conn->reset_flags & FLOW_RESET_IN);
+}
+
+static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, struct conn *conn, int oldstate,
+				       bool atomics)
 {
 	struct flow_record flow;
 	struct counters now;
@@ -262,6 +276,8 @@ static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, str
 		flow.connections_failed = 1;
 	} else {
 		flow.head.flags |= FLOW_CLOSED;
+		if (aborts(sk, conn, oldstate))
+			flow.head.flags |= FLOW_RESET_OUT;
 		flow.connections_closed = 1;
 		if (state != CONN_REPORTED)
 			flow_established(&flow, conn, state);
@@ -279,7 +295,7 @@ static __always_inline void tcp_on_close(struct sock *sk, int oldstate, bool ato
 	if (!tp)
 		return; /* not a full TCP socket: nothing was counted on it */
 	if (conn) {
-		end_record(sk, tp, conn, atomics);
+		end_record(sk, tp, conn, oldstate, atomics);
 		bpf_map_delete_elem(&tcp_conns, &key);
 		return;
 	}
@@ -287,7 +303,7 @@ static __always_inline void tcp_on_close(struct sock *sk, int oldstate, bool ato
 		return; /* never a connection */
 	__builtin_memset(&unseen, 0, sizeof(unseen));
 	new_conn(&unseen, ROLE_UNKNOWN, oldstate == TCP_SYN_SENT ? CONN_CONNECTING : CONN_PREEXISTING);
-	end_record(sk, tp, &unseen, atomics);
+	end_record(sk, tp, &unseen, oldstate, atomics);
 }
 
 static __always_inline int tcp_on_state(struct sock *sk, int oldstate, int newstate, bool atomics)

@@ -55,7 +55,8 @@ struct udp_flow {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536); /* configuration: collector.udp_flows_max */
+	__uint(max_entries, 65536); /* configuration: collector.maps.sockets_max */
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* memory only for what is open */
 	__type(key, struct udp_key);
 	__type(value, struct udp_flow);
 } udp_flows SEC(".maps");

@@ -1,0 +1,272 @@
+// The kernel collector: opens the kernel side, runs the turns, and puts everything back on the way out.
+
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { probes } from '../../probes/index.ts';
+import { findMount } from '../bpf/features.ts';
+import { KernelBtf } from '../bpf/kernel-btf.ts';
+import type { Config } from '../config/schema.ts';
+import { Ledger } from '../table/ledger.ts';
+import type { Need } from '../table/probe.ts';
+import { FlightSender } from '../wire/client.ts';
+import { bootId } from '../wire/lock.ts';
+import { Spool } from '../wire/spool.ts';
+import { Identity } from './identity.ts';
+import { type Kernel, openKernel } from './kernel.ts';
+import { lockPins, type PinLock } from './pin_lock.ts';
+import { Pipeline } from './pipeline.ts';
+import { CgroupIndex } from './proc.ts';
+import { SelfReport } from './self.ts';
+
+/** The ring holds many times what comes in this time on a busy machine; a full turn is followed at once by another. */
+const TURN_MS = 200;
+const IDENTITY_TICK_MS = 10_000;
+
+export interface CollectorOptions {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly version: string;
+  /** Where the reducer is. */
+  readonly intake: { readonly host: string; readonly port: number };
+}
+
+/** What `open` made, in the order in which it has to be undone. */
+interface Parts {
+  readonly lock: PinLock;
+  readonly kernel: Kernel;
+  readonly spool: Spool;
+  readonly sender: FlightSender;
+  readonly identity: Identity;
+  readonly ledger: Ledger;
+  readonly self: SelfReport;
+  readonly pipeline: Pipeline;
+}
+
+export class Collector {
+  readonly #parts: Parts;
+  readonly #log: Logger;
+  #interval_ms: number;
+  #timer: NodeJS.Timeout | undefined;
+  #interval_end_ms = 0;
+  #identity_tick_ms = 0;
+  #stopped = false;
+  #disk_error = '';
+
+  /**
+   * Loads, attaches and begins to read.
+   *
+   * @throws {BpfError} no rights, no BTF, no bpffs. @throws {OperatorError} data folder or pins in use.
+   */
+  static async start(options: CollectorOptions): Promise<Collector> {
+    return new Collector(await openParts(options), options);
+  }
+
+  private constructor(parts: Parts, { config, log }: CollectorOptions) {
+    this.#parts = parts;
+    this.#log = log;
+    this.#interval_ms = config.collector.interval;
+    this.#startInterval(Date.now());
+    this.#schedule(0);
+  }
+
+  get kernel(): Kernel {
+    return this.#parts.kernel;
+  }
+
+  get ledger(): Ledger {
+    return this.#parts.ledger;
+  }
+
+  get sender(): FlightSender {
+    return this.#parts.sender;
+  }
+
+  /** Everything that the kernel saw before the call is stored by the reducer when this resolves. */
+  async flush(): Promise<void> {
+    const { kernel, pipeline, sender } = this.#parts;
+    kernel.sweep('interval');
+    pipeline.flushAll(Date.now());
+    await sender.flush();
+  }
+
+  /** Takes over what may change at run time. */
+  reload(config: Config): void {
+    this.#interval_ms = config.collector.interval;
+    this.#parts.pipeline.ephemeral_port = config.collector.ephemeral_port;
+  }
+
+  /** Reports what is left, detaches, removes the pins. `wait_ms`: how long the reducer may take for the last rows. */
+  async stop(wait_ms: number): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    const { kernel, pipeline, sender } = this.#parts;
+    kernel.sweep('interval');
+    kernel.detach();
+    pipeline.flushAll(Date.now());
+    await Promise.race([sender.flush(), new Promise((done) => setTimeout(done, wait_ms).unref())]);
+    this.#close();
+  }
+
+  /** For a crash: nothing stays attached, nothing is waited for. */
+  abandon(): void {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    this.#parts.kernel.detach();
+  }
+
+  #close(): void {
+    const { self, pipeline, sender, spool, lock } = this.#parts;
+    self.close();
+    pipeline.close();
+    void sender.close();
+    spool.close();
+    lock.release();
+  }
+
+  #schedule(ms: number): void {
+    if (!this.#stopped) this.#timer = setTimeout(() => void this.#turn(), ms);
+  }
+
+  async #turn(): Promise<void> {
+    const now = Date.now();
+    const { pipeline, self, identity, kernel } = this.#parts;
+    self.ring_used = Math.max(self.ring_used, pipeline.drain.waiting + pipeline.drain.uncommitted);
+    const more = pipeline.turn(now);
+    if (now >= this.#interval_end_ms || now < this.#interval_end_ms - this.#interval_ms) {
+      kernel.sweep('interval'); // also after the clock was set back
+      await setImmediate();
+      if (this.#stopped) return;
+      pipeline.flushAll(now);
+      this.#startInterval(now);
+    }
+    if (now - this.#identity_tick_ms > IDENTITY_TICK_MS || now < this.#identity_tick_ms) {
+      this.#identity_tick_ms = now;
+      identity.tick(now);
+    }
+    this.#noteDisk(pipeline.disk_error);
+    this.#schedule(more ? 0 : TURN_MS);
+  }
+
+  #startInterval(now: number): void {
+    this.#interval_end_ms = (Math.floor(now / this.#interval_ms) + 1) * this.#interval_ms;
+    this.#parts.self.sample();
+  }
+
+  #noteDisk(error: string): void {
+    if (error === this.#disk_error) return;
+    this.#disk_error = error;
+    if (error === '') this.#log.info('the spool can be written again');
+    else this.#log.warn({ reason: error }, 'the spool cannot be written; rows wait in memory');
+  }
+}
+
+async function openParts(options: CollectorOptions): Promise<Parts> {
+  const { config, log, version, intake } = options;
+  const { collector, data_dir } = config;
+  const lock = await lockPins(collector.pin_path);
+  const ledger = new Ledger();
+  const spool = Spool.open(join(data_dir, 'spool'), {
+    bytes_max: collector.spool_bytes_max,
+    on_drop: ({ table, rows }) => ledger.dropped('wire', table, 'spool_full', rows),
+  });
+  const kernel = await openKernel({ ...kernelOptions(config), probes });
+  reportSources(kernel, log);
+  const sender = openSender(spool, options, intake, version);
+  const cgroup_root = findMount('cgroup2') ?? '/sys/fs/cgroup';
+  const identity = new Identity({
+    processes_max: collector.maps.processes_max,
+    cgroups: new CgroupIndex(cgroup_root),
+    announced: kernel.processes,
+  });
+  const self = new SelfReport({ kernel, identity, spool });
+  const pipeline = new Pipeline({
+    kernel,
+    spool,
+    sender,
+    identity,
+    ledger,
+    ring_id: `${bootId()}:${kernel.ring.id}`,
+    ephemeral_port: collector.ephemeral_port,
+    extra: (now_ms) => self.batches(now_ms),
+  });
+  if (!kernel.taken_over) sweepFiles(kernel, pipeline);
+  return { lock, kernel, spool, sender, identity, ledger, self, pipeline };
+}
+
+/** Twice: which connections were opened by the peer shows only when all listening sockets are known. */
+function sweepFiles(kernel: Kernel, pipeline: Pipeline): void {
+  kernel.sweep('start');
+  kernel.sweep('start');
+  kernel.sweep('interval');
+  pipeline.turn(Date.now());
+}
+
+function kernelOptions({ collector }: Config): Parameters<typeof openKernel>[0] {
+  const btf = KernelBtf.open(collector.btf_path);
+  const unmet = (need: Need): string | undefined => {
+    const [kind, name] = need.split(':');
+    if (kind === 'tp' && !btf.has('tracepoint', name ?? '')) return `no tracepoint ${name}`;
+    if (kind === 'btf' && !btf.has('struct', name ?? '')) return `no ${name}`;
+    return undefined; // instructions are found out by trying
+  };
+  const needs = probes.flatMap(({ parts }) =>
+    parts.flatMap(({ variants }) => variants.flatMap((variant) => variant.needs)),
+  );
+  const answers = new Map(needs.map((need) => [need, unmet(need)]));
+  btf.close();
+  return {
+    probes,
+    isEnabled: (source) => collector.probes[source]?.enabled ?? true,
+    unmet: (need) => answers.get(need),
+    pin_path: collector.pin_path,
+    ...(collector.btf_path !== undefined && { btf_path: collector.btf_path }),
+    cgroup_root: findMount('cgroup2') ?? '/sys/fs/cgroup',
+    sizes: {
+      sonde_ring: collector.ring_bytes,
+      tcp_conns: collector.maps.sockets_max,
+      udp_flows: collector.maps.sockets_max,
+      sonde_procs: collector.maps.processes_max,
+    },
+    fail_sources: collector.fail_sources,
+  };
+}
+
+function openSender(
+  spool: Spool,
+  { config }: CollectorOptions,
+  intake: CollectorOptions['intake'],
+  version: string,
+): FlightSender {
+  const { tls, token, allow_plaintext } = config.collector;
+  return new FlightSender(spool, {
+    ...intake,
+    collector_id: spool.spool_id,
+    hostname: hostname(),
+    version,
+    allow_plaintext,
+    ...(token !== undefined && { token }),
+    ...(tls.enabled && {
+      tls: {
+        ...(tls.ca_path !== undefined && { ca: tls.ca_path }),
+        ...(tls.cert_path !== undefined && { cert: tls.cert_path }),
+        ...(tls.key_path !== undefined && { key: tls.key_path }),
+        ...(tls.server_name !== undefined && { server_name: tls.server_name }),
+      },
+    }),
+  });
+}
+
+/** One line for each source; one warning for each that is not on though it should be. */
+function reportSources(kernel: Kernel, log: Logger): void {
+  if (kernel.taken_over)
+    log.info('took over the programs of a former collector; nothing was missed');
+  for (const { source, state, reason, parts } of kernel.plan.sources) {
+    if (state === 'on')
+      log.info({ source, variants: parts.map((p) => p.variant) }, `${source}: on`);
+    else if (state === 'off') log.info({ source }, `${source}: off`);
+    else log.warn({ source, reason }, `Failed to load ${source} programs, disabling`);
+  }
+}

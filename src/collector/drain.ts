@@ -1,0 +1,85 @@
+// Reads the ring and hands each record to its decoder. The cursor is ours: the kernel's position moves only when the
+// pipeline says that what was read is safe (`commit`).
+
+import { RecordHeadView, record_head, record_kind } from '../../probes/layout.gen.ts';
+import { RECORD_HEADER_BYTES, Ring } from '../bpf/ring.ts';
+
+const READ_BYTES = 1 << 20;
+
+export interface RecordSink {
+  /** Called before the records of a read. */
+  over(bytes: Uint8Array): void;
+  flow(at: number): void;
+  process(bytes: Uint8Array, at: number): void;
+  /** A kind that this build does not know, or a record that is too short. */
+  bad(): void;
+}
+
+export class Drain {
+  readonly #ring: Ring;
+  readonly #bytes = new Uint8Array(READ_BYTES);
+  readonly #words = new DataView(this.#bytes.buffer);
+  readonly #head = new RecordHeadView(this.#bytes);
+  readonly #sink: RecordSink;
+  /** How far we have read; what lies before it and behind `committed` is in the fold, not yet safe. */
+  cursor: number;
+  records = 0;
+
+  /** `cursor`: where the spool says that reading ended; the kernel's own position else. */
+  constructor(fd: number, size: number, sink: RecordSink, cursor: number | undefined) {
+    this.#ring = Ring.open(fd, size);
+    this.#sink = sink;
+    this.cursor = Math.max(this.#ring.consumerPosition, cursor ?? 0);
+  }
+
+  /** Read and not yet released to the kernel, bytes. */
+  get uncommitted(): number {
+    return this.cursor - this.#ring.consumerPosition;
+  }
+
+  /** Written by the kernel and not yet read, bytes. */
+  get waiting(): number {
+    return this.#ring.producerPosition - this.cursor;
+  }
+
+  /** Reads at most `bytes_max` bytes (and one buffer more). True: there may be more. */
+  turn(bytes_max: number): boolean {
+    const end = Math.min(this.#ring.producerPosition, this.cursor + bytes_max);
+    while (this.cursor < end) {
+      const before = this.cursor;
+      const read = this.#ring.read(this.cursor, this.#bytes);
+      this.#decode(read.bytes);
+      this.cursor = read.cursor;
+      this.records += read.records;
+      if (this.cursor === before) return true; // a program is writing the next record this moment
+    }
+    return this.waiting > 0;
+  }
+
+  /** What was read is safe: the kernel may write there again. */
+  commit(): void {
+    this.#ring.commit(this.cursor);
+  }
+
+  close(): void {
+    this.#ring.close();
+  }
+
+  #decode(bytes: number): void {
+    this.#sink.over(this.#bytes);
+    for (let at = 0; at < bytes; ) {
+      const length = this.#words.getUint32(at, true);
+      const record = at + RECORD_HEADER_BYTES;
+      if (length < record_head.SIZE) this.#sink.bad();
+      else this.#dispatch(record);
+      at = record + ((length + 7) & ~7);
+    }
+  }
+
+  #dispatch(at: number): void {
+    const kind = this.#head.move(at).kind;
+    if (kind === record_kind.RECORD_FLOW) this.#sink.flow(at);
+    else if (kind === record_kind.RECORD_PROCESS) this.#sink.process(this.#bytes, at);
+    else this.#sink.bad();
+  }
+}

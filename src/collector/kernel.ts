@@ -1,0 +1,274 @@
+// The kernel side as the collector holds it: the loaded object or, after a crash, what the predecessor left running.
+// One object with all programs; a program that the kernel refuses takes its variant out of the plan, and the rest is
+// loaded again.
+
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { BpfError } from '../bpf/error.ts';
+import { BpfIter } from '../bpf/iter.ts';
+import { BpfLink } from '../bpf/link.ts';
+import { BpfMap } from '../bpf/map.ts';
+import { BpfObject } from '../bpf/object.ts';
+import { BpfProgram } from '../bpf/program.ts';
+import type { Need, Probe, Sweep } from '../table/probe.ts';
+import { Pins } from './pins.ts';
+import { makePlan, type Plan } from './plan.ts';
+
+const OBJECT = new URL('../../build/sonde.bpf.o', import.meta.url);
+const REFUSALS_MAX = 64;
+const SWEEP_BUFFER_BYTES = 4096;
+
+/** Programs that every source shares and that none is lost without. */
+const SHARED = ['process_exec', 'overflow_sweep'] as const;
+
+export interface KernelOptions {
+  readonly probes: readonly Probe[];
+  readonly isEnabled: (source: string) => boolean;
+  readonly unmet: (need: Need) => string | undefined;
+  readonly pin_path: string;
+  readonly btf_path?: string;
+  readonly cgroup_root: string;
+  /** Entries of maps by name, and bytes of the ring. */
+  readonly sizes: Readonly<Record<string, number>>;
+  /** Sources that are made to fail, for tests. */
+  readonly fail_sources: readonly string[];
+}
+
+export interface RunningProgram {
+  readonly name: string;
+  readonly program: BpfProgram;
+}
+
+export class Kernel {
+  readonly plan: Plan;
+  readonly ring: BpfMap;
+  readonly counts: BpfMap;
+  readonly processes: BpfMap;
+  /** True: went on with what a predecessor left; nothing was missed meanwhile. */
+  readonly taken_over: boolean;
+  readonly programs: readonly RunningProgram[];
+  readonly #maps: ReadonlyMap<string, BpfMap>;
+  readonly #links: ReadonlyMap<string, BpfLink>;
+  readonly #pins: Pins;
+  readonly #probes: readonly Probe[];
+  readonly #object: BpfObject | undefined;
+  readonly #sweep_buffer = new Uint8Array(SWEEP_BUFFER_BYTES);
+
+  constructor(parts: {
+    plan: Plan;
+    taken_over: boolean;
+    maps: ReadonlyMap<string, BpfMap>;
+    links: ReadonlyMap<string, BpfLink>;
+    programs: readonly RunningProgram[];
+    pins: Pins;
+    probes: readonly Probe[];
+    object?: BpfObject;
+  }) {
+    this.plan = parts.plan;
+    this.taken_over = parts.taken_over;
+    this.#maps = parts.maps;
+    this.#links = parts.links;
+    this.programs = parts.programs;
+    this.#pins = parts.pins;
+    this.#probes = parts.probes;
+    this.#object = parts.object;
+    this.ring = this.map('sonde_ring');
+    this.counts = this.map('sonde_counts');
+    this.processes = this.map('sonde_procs');
+  }
+
+  map(name: string): BpfMap {
+    const map = this.#maps.get(name);
+    if (map === undefined) throw new Error(`the kernel object has no map '${name}'`);
+    return map;
+  }
+
+  get maps(): readonly BpfMap[] {
+    return [...this.#maps.values()];
+  }
+
+  /** Runs the sweeps of this kind once; each sends its records through the ring. */
+  sweep(when: Sweep['when']): void {
+    const sweeps = this.#probes.flatMap((probe) => probe.sweeps);
+    for (const sweep of sweeps.filter((one) => one.when === when)) {
+      for (const program of sweep.programs) this.#run(program);
+    }
+    if (when === 'interval') this.#run('overflow_sweep');
+  }
+
+  #run(program: string): void {
+    const link = this.#links.get(program);
+    if (link !== undefined) new BpfIter(link).run(this.#sweep_buffer); // its programs write no text
+  }
+
+  /** Detaches everything and removes the pins. */
+  detach(): void {
+    this.#pins.clear();
+    this.release();
+  }
+
+  /** Lets go of the handles; what is pinned keeps running for a successor. */
+  release(): void {
+    for (const link of this.#links.values()) link.close();
+    for (const { program } of this.programs) program.close();
+    this.#object?.close();
+    for (const map of this.#maps.values()) map.close();
+  }
+}
+
+/**
+ * Takes over what a predecessor of the same build left, or loads and attaches anew.
+ *
+ * @throws {BpfError} when nothing can be loaded at all: no rights, no BTF, no bpffs.
+ */
+export async function openKernel(options: KernelOptions): Promise<Kernel> {
+  const bytes = readFileSync(OBJECT);
+  const refused = new Map<string, string>();
+  for (const source of options.fail_sources) refuseSource(source, options.probes, refused);
+  for (let round = 0; round < REFUSALS_MAX; round += 1) {
+    const plan = makePlan({ ...options, refused });
+    const pins = new Pins(options.pin_path, buildName(bytes, plan, options));
+    const before = takeOver(plan, pins, options);
+    if (before !== undefined) return before;
+    const kernel = load(bytes, plan, pins, options, refused);
+    if (kernel !== undefined) return kernel;
+    await delay(0);
+  }
+  throw new Error(`the kernel refused ${REFUSALS_MAX} programs, which are more than there are`);
+}
+
+function refuseSource(
+  source: string,
+  probes: readonly Probe[],
+  refused: Map<string, string>,
+): void {
+  const probe = probes.find(({ name }) => name === source);
+  for (const part of probe?.parts.filter(({ required }) => required) ?? []) {
+    const shared = otherPrograms(source, probes);
+    for (const program of part.variants.flatMap(({ programs }) => programs)) {
+      if (!shared.has(program)) refused.set(program, 'made to fail by fail_sources');
+    }
+  }
+}
+
+function otherPrograms(source: string, probes: readonly Probe[]): ReadonlySet<string> {
+  const others = probes.filter(({ name }) => name !== source);
+  return new Set(
+    others.flatMap(({ parts }) => parts.flatMap((p) => p.variants.flatMap((v) => v.programs))),
+  );
+}
+
+function buildName(bytes: Uint8Array, plan: Plan, options: KernelOptions): string {
+  const what = JSON.stringify([[...plan.programs].sort(), options.sizes, options.cgroup_root]);
+  return createHash('sha256').update(bytes).update(what).digest('hex').slice(0, 16);
+}
+
+function takeOver(plan: Plan, pins: Pins, options: KernelOptions): Kernel | undefined {
+  const names = pins.links();
+  const wanted = [...plan.programs, ...SHARED];
+  if (names.length === 0 || !wanted.every((name) => names.includes(name))) return undefined;
+  const links = new Map(names.map((name) => [name, BpfLink.openPinned(pins.link(name))]));
+  const programs = pins.programs().map((name) => ({
+    name,
+    program: BpfProgram.openPinned(pins.program(name)),
+  }));
+  const maps = new Map(mapNames().map((name) => [name, BpfMap.openPinned(pins.map(name))]));
+  return new Kernel({
+    plan,
+    taken_over: true,
+    maps,
+    links,
+    programs,
+    pins,
+    probes: options.probes,
+  });
+}
+
+let map_names: readonly string[] | undefined;
+
+/** Names of the object's own maps, sections not among them. */
+function mapNames(): readonly string[] {
+  if (map_names === undefined) {
+    const object = BpfObject.open(readFileSync(OBJECT));
+    map_names = [...object.maps.keys()].filter((name) => !name.startsWith('.'));
+    object.close();
+  }
+  return map_names;
+}
+
+/** Undefined: a program was refused (noted in `refused`), plan again without it. */
+function load(
+  bytes: Uint8Array,
+  plan: Plan,
+  pins: Pins,
+  options: KernelOptions,
+  refused: Map<string, string>,
+): Kernel | undefined {
+  const object = openObject(bytes, plan, options);
+  try {
+    object.load();
+  } catch (error) {
+    object.close();
+    if (!(error instanceof BpfError) || error.program === undefined) throw error;
+    refused.set(error.program, error.message);
+    return undefined;
+  }
+  pins.clear(); // another build's programs, if any: from here on nothing of them runs
+  pins.create();
+  const wanted = [...plan.programs, ...SHARED];
+  const links = new Map<string, BpfLink>();
+  for (const name of attachOrder(wanted)) {
+    try {
+      links.set(name, attach(object, name, options));
+    } catch (error) {
+      refused.set(name, error instanceof Error ? error.message : String(error));
+      for (const link of links.values()) link.close();
+      object.close();
+      return undefined;
+    }
+  }
+  for (const [name, link] of links) link.pin(pins.link(name));
+  const maps = new Map(mapNames().map((name) => [name, object.map(name)]));
+  for (const [name, map] of maps) map.pin(pins.map(name));
+  const programs = [...links.keys()].map((name) => ({ name, program: object.program(name) }));
+  for (const { name, program } of programs) program.pin(pins.program(name));
+  const { probes } = options;
+  return new Kernel({ plan, taken_over: false, maps, links, programs, pins, probes, object });
+}
+
+function openObject(bytes: Uint8Array, plan: Plan, options: KernelOptions): BpfObject {
+  const object = BpfObject.open(bytes, {
+    name: 'sonde',
+    ...(options.btf_path !== undefined && { btfPath: options.btf_path }),
+  });
+  const wanted = new Set([...plan.programs, ...SHARED]);
+  for (const [name, program] of object.programs) program.autoload = wanted.has(name);
+  for (const [name, entries] of Object.entries(options.sizes))
+    object.map(name).maxEntries = entries;
+  for (const probe of options.probes) {
+    const state = plan.sources.find(({ source }) => source === probe.name)?.state;
+    object.rodata({ [probe.enabled_variable]: state === 'on' });
+  }
+  return object;
+}
+
+/** Owners before connections, so that no connection begins while its first calls would be missed. */
+function attachOrder(names: readonly string[]): readonly string[] {
+  const last = (name: string) => Number(name.startsWith('tcp_state'));
+  return [...names].sort((a, b) => last(a) - last(b));
+}
+
+function attach(object: BpfObject, name: string, options: KernelOptions): BpfLink {
+  const program = object.program(name);
+  if (program.section.startsWith('cgroup')) return program.attachCgroup(options.cgroup_root);
+  if (!program.section.startsWith('iter/')) return program.attach();
+  const map = iteratedMap(name, options.probes);
+  return program.attachIter(map === undefined ? {} : { map: object.map(map) });
+}
+
+function iteratedMap(program: string, probes: readonly Probe[]): string | undefined {
+  if (program === 'overflow_sweep') return 'sonde_overflow';
+  const sweeps = probes.flatMap((probe) => probe.sweeps);
+  return sweeps.find(({ programs }) => programs.includes(program))?.map;
+}

@@ -1,0 +1,67 @@
+// The kernel side's own counters (bpf/ring.bpf.h: sonde_counts), booked into the ledger.
+
+import { kernel_count } from '../../probes/layout.gen.ts';
+import type { BpfMap } from '../bpf/map.ts';
+import type { Ledger } from '../table/ledger.ts';
+
+const U32 = 2 ** 32;
+
+export class KernelCounts {
+  readonly #map: BpfMap;
+  readonly #ledger: Ledger;
+  readonly #key = new Uint32Array(1);
+  readonly #value: Uint8Array;
+  readonly #words: Uint32Array;
+  #before: readonly number[];
+
+  /** Counts from before (a predecessor's) are not booked again. */
+  constructor(map: BpfMap, ledger: Ledger) {
+    this.#map = map;
+    this.#ledger = ledger;
+    this.#value = new Uint8Array(map.valueStride);
+    this.#words = new Uint32Array(this.#value.buffer);
+    this.#before = this.read();
+  }
+
+  /** Sums over all CPUs since the programs were loaded, by `kernel_count`. */
+  read(): number[] {
+    return Array.from({ length: kernel_count.COUNT_MAX }, (_, what) => this.#read(what));
+  }
+
+  book(): void {
+    const now = this.read();
+    const delta = (what: number) => Math.max(0, (now[what] ?? 0) - (this.#before[what] ?? 0));
+    const kept = delta(kernel_count.COUNT_RECORDS);
+    const full = delta(kernel_count.COUNT_RING_FULL);
+    const names = delta(kernel_count.COUNT_PROC_FULL);
+    const ledger = this.#ledger;
+    ledger.seen('kernel', 'records', kept + full + names);
+    ledger.kept('kernel', 'records', kept);
+    ledger.folded('kernel', 'records', full);
+    ledger.dropped('kernel', 'records', 'process_name_ring_full', names);
+    const datagrams = delta(kernel_count.COUNT_UDP_FULL);
+    ledger.seen('kernel', 'udp_map_full', datagrams);
+    ledger.folded('kernel', 'udp_map_full', datagrams);
+    this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));
+    this.#note('tcp_map_full', delta(kernel_count.COUNT_CONN_FULL));
+    this.#note('tcp_stale', delta(kernel_count.COUNT_STALE));
+    this.#note('udp_peer_unknown', delta(kernel_count.COUNT_NO_PEER));
+    this.#before = now;
+  }
+
+  /** Kept whole but for a detail that is named. */
+  #note(what: string, count: number): void {
+    this.#ledger.seen('kernel', what, count);
+    this.#ledger.kept('kernel', what, count);
+  }
+
+  #read(what: number): number {
+    this.#key[0] = what;
+    if (!this.#map.lookup(new Uint8Array(this.#key.buffer), this.#value)) return 0;
+    let sum = 0;
+    for (let i = 0; i < this.#words.length; i += 2) {
+      sum += this.#words[i]! + this.#words[i + 1]! * U32;
+    }
+    return sum;
+  }
+}

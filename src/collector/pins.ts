@@ -1,0 +1,77 @@
+// The collector's folder in bpffs. Maps are pinned in it by name; links and programs in a folder that is named after the
+// build, so that a successor knows whether it can go on with them (same build) or has to clear them away (another).
+//
+// PIN_PATH/<map>               maps, shared by all that follows
+// PIN_PATH/links.<build>/<program>
+// PIN_PATH/programs.<build>/<program>
+
+import { existsSync, mkdirSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import { join } from 'node:path';
+
+const LINKS = 'links.';
+const PROGRAMS = 'programs.';
+
+export class Pins {
+  readonly root: string;
+  readonly build: string;
+
+  /** `build` names what is compatible: object, programs and map sizes. */
+  constructor(root: string, build: string) {
+    this.root = root;
+    this.build = build;
+  }
+
+  map(name: string): string {
+    return join(this.root, name.replace(/^\./, 'section_'));
+  }
+
+  link(program: string): string {
+    return join(this.root, LINKS + this.build, program);
+  }
+
+  program(program: string): string {
+    return join(this.root, PROGRAMS + this.build, program);
+  }
+
+  /** @throws NodeJS.ErrnoException where bpffs is missing or may not be written. */
+  create(): void {
+    mkdirSync(join(this.root, LINKS + this.build), { recursive: true, mode: 0o700 });
+    mkdirSync(join(this.root, PROGRAMS + this.build), { recursive: true, mode: 0o700 });
+  }
+
+  /** Programs of this build that a predecessor left attached. */
+  links(): readonly string[] {
+    return list(join(this.root, LINKS + this.build));
+  }
+
+  programs(): readonly string[] {
+    return list(join(this.root, PROGRAMS + this.build));
+  }
+
+  /** Anything of whatever build. */
+  get any(): boolean {
+    return list(this.root).length > 0;
+  }
+
+  /**
+   * Removes everything: links first, so that nothing runs on maps that are going. What is pinned nowhere else and held by
+   * no process is then detached by the kernel.
+   */
+  clear(): void {
+    const names = list(this.root);
+    const folders = names.filter((name) => name.startsWith(LINKS) || name.startsWith(PROGRAMS));
+    folders.sort(); // links.* before programs.*
+    for (const folder of folders) clearFolder(join(this.root, folder));
+    for (const name of names) if (!folders.includes(name)) unlinkSync(join(this.root, name));
+    if (existsSync(this.root)) rmdirSync(this.root);
+  }
+}
+
+function clearFolder(path: string): void {
+  for (const name of list(path)) unlinkSync(join(path, name));
+  rmdirSync(path);
+}
+
+function list(path: string): readonly string[] {
+  return existsSync(path) ? readdirSync(path) : [];
+}

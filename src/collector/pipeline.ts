@@ -1,0 +1,217 @@
+// Ring → rows → batches → spool, in turns. One turn reads what waits; at the end of an interval, or when much was read
+// and is not yet safe, the fold closes and goes to the spool together with the ring's cursor; then the ring is released.
+
+import { FlowDecoder } from '../../probes/flow.ts';
+import { netflow } from '../../probes/netflow.ts';
+import { encodeBatch } from '../table/batch.ts';
+import type { Batch } from '../table/columns.ts';
+import { Fold, type FoldCounts } from '../table/fold.ts';
+import { bookFold, type Ledger } from '../table/ledger.ts';
+import type { FlightSender } from '../wire/client.ts';
+import type { Spool, SpoolEntry, SpoolInput } from '../wire/spool.ts';
+import { Drain, type RecordSink } from './drain.ts';
+import type { Identity } from './identity.ts';
+import type { Kernel } from './kernel.ts';
+import { KernelCounts } from './kernel_counts.ts';
+
+/** A turn reads this much of the ring; the rest waits for the next, so that one turn stays short. */
+const TURN_BYTES = 4 << 20;
+/** With this share of the ring read and not safe, the interval's rows so far go to the spool. */
+const UNCOMMITTED_SHARE = 4;
+/** A full disk is tried again this often. */
+const RETRY_MS = 1000;
+
+export interface PipelineOptions {
+  readonly kernel: Kernel;
+  readonly spool: Spool;
+  readonly sender: FlightSender;
+  readonly identity: Identity;
+  readonly ledger: Ledger;
+  readonly ring_id: string;
+  readonly ephemeral_port: number;
+  /** More tables of this moment, to go with the interval's: self-metrics. */
+  readonly extra: (now_ms: number) => readonly Batch[];
+}
+
+export class Pipeline implements RecordSink {
+  readonly drain: Drain;
+  readonly #options: PipelineOptions;
+  readonly #fold = new Fold(netflow);
+  readonly #decoder: FlowDecoder;
+  readonly #counts: KernelCounts;
+  readonly #ring_bytes: number;
+  #fold_counts: FoldCounts | undefined;
+  #now_ms = Date.now();
+  #flows = 0;
+  #processes = 0;
+  #bad = 0;
+  /** Batches that no disk took and the reducer has not stored. Meanwhile nothing is read: the kernel keeps totals. */
+  #held: readonly SpoolInput[] = [];
+  #retry_ms = 0;
+  /** Why the last append failed, '' while all is well. */
+  disk_error = '';
+
+  constructor(options: PipelineOptions) {
+    this.#options = options;
+    const { kernel, spool, identity, ring_id, ephemeral_port } = options;
+    this.#decoder = new FlowDecoder(this.#fold, identity.lookup, ephemeral_port);
+    this.#ring_bytes = kernel.ring.maxEntries;
+    const last = spool.last()?.ring;
+    const cursor = last?.ring_id === ring_id ? last.cursor : undefined;
+    this.drain = new Drain(kernel.ring.fd, this.#ring_bytes, this, cursor);
+    this.#counts = new KernelCounts(kernel.counts, options.ledger);
+  }
+
+  set ephemeral_port(port: number) {
+    this.#decoder.ephemeral_port = port;
+  }
+
+  /** Reads what waits, within a bound. True: more waits. */
+  turn(now_ms: number): boolean {
+    if (this.#held.length > 0) this.#retry(now_ms);
+    if (this.#held.length > 0) return false;
+    this.#now_ms = now_ms;
+    const more = this.drain.turn(TURN_BYTES);
+    if (this.drain.uncommitted > this.#ring_bytes / UNCOMMITTED_SHARE) this.flush(now_ms);
+    return more;
+  }
+
+  /** Everything that the kernel has reported until now, as rows in the spool. */
+  flushAll(now_ms: number): void {
+    while (this.turn(now_ms)) {
+      // the bound is the ring: programs that go on writing meanwhile are caught up with or seen full
+    }
+    this.flush(now_ms);
+  }
+
+  /** Closes the rows so far and makes them safe; then the kernel may write over their records. */
+  flush(now_ms: number): void {
+    if (this.#held.length > 0) return;
+    const inputs = this.#close(now_ms).map(input);
+    for (const { table, rows } of inputs) this.#options.ledger.seen('spool', table, rows);
+    this.#append(inputs, now_ms);
+  }
+
+  /** True while a batch waits for disk space or for the reducer. */
+  get holding(): boolean {
+    return this.#held.length > 0;
+  }
+
+  #append(inputs: readonly SpoolInput[], now_ms: number): void {
+    const { spool, sender, ring_id } = this.#options;
+    const ring = { ring_id, cursor: this.drain.cursor };
+    const result = spool.appendGroup(inputs, ring);
+    if (result.ok) {
+      this.disk_error = '';
+      this.#safe(inputs);
+      sender.kick();
+      return;
+    }
+    this.disk_error = result.reason;
+    this.#held = inputs;
+    this.#retry_ms = now_ms + RETRY_MS;
+    const { seqs } = result;
+    if (seqs === undefined) return; // not even a sequence could be noted: tried again
+    this.#retry_ms = Number.POSITIVE_INFINITY; // under way from memory, never twice
+    const entries = inputs.map((one, i): SpoolEntry => ({ ...one, seq: seqs[i]! }));
+    void sender.sendMemory(entries).then((stored) => {
+      if (!stored) {
+        this.#retry_ms = 0;
+        return;
+      }
+      spool.noteRing(ring);
+      this.#safe(inputs);
+    });
+  }
+
+  #retry(now_ms: number): void {
+    if (now_ms >= this.#retry_ms) this.#append(this.#held, now_ms);
+  }
+
+  /** The rows are on disk or in the store: the kernel may write over their records. */
+  #safe(inputs: readonly SpoolInput[]): void {
+    for (const { table, rows } of inputs) this.#options.ledger.kept('spool', table, rows);
+    this.#held = [];
+    this.drain.commit();
+  }
+
+  /** Process-wide counters since the start, for the metrics. */
+  get totals(): { flows: number; processes: number; bad: number; rows: number } {
+    const { closed } = this.#fold.counts;
+    return { flows: this.#flows, processes: this.#processes, bad: this.#bad, rows: closed };
+  }
+
+  over(bytes: Uint8Array): void {
+    this.#decoder.over(bytes);
+  }
+
+  flow(at: number): void {
+    this.#flows += 1;
+    this.#decoder.decode(at);
+  }
+
+  process(bytes: Uint8Array, at: number): void {
+    this.#processes += 1;
+    this.#options.identity.announce(bytes, at, this.#now_ms);
+  }
+
+  bad(): void {
+    this.#bad += 1;
+  }
+
+  close(): void {
+    this.drain.close();
+  }
+
+  /** The batches of this moment: flows, what the caller adds, and the ledger as the last. */
+  #close(now_ms: number): Batch[] {
+    const batches: Batch[] = [];
+    const flows = this.#fold.close(now_ms);
+    this.#book();
+    if (flows !== undefined) batches.push(flows);
+    batches.push(...this.#options.extra(now_ms));
+    const ledger = this.#options.ledger.takeDeltas(now_ms);
+    if (ledger !== undefined) batches.push(ledger);
+    return batches;
+  }
+
+  #booked = { records: 0, flows: 0, processes: 0, bad: 0, negative: 0 };
+
+  #book(): void {
+    const { ledger } = this.#options;
+    const was = this.#booked;
+    const is = {
+      records: this.drain.records,
+      flows: this.#flows,
+      processes: this.#processes,
+      bad: this.#bad,
+      negative: this.#decoder.negative,
+    };
+    this.#counts.book();
+    ledger.seen('ring', 'records', is.records - was.records);
+    ledger.kept('ring', 'records', is.records - was.records);
+    ledger.seen('decode', 'records', is.records - was.records);
+    ledger.kept('decode', 'records', is.flows + is.processes - was.flows - was.processes);
+    ledger.dropped('decode', 'records', 'bad_record', is.bad - was.bad);
+    ledger.seen('decode', 'counts', is.negative - was.negative);
+    ledger.dropped('decode', 'counts', 'negative_delta', is.negative - was.negative);
+    this.#booked = is;
+    this.#fold_counts = bookFold(ledger, this.#fold, this.#fold_counts);
+  }
+}
+
+function input(batch: Batch): SpoolInput {
+  const { name } = batch.definition;
+  return { table: name, payload: encodeBatch(batch), rows: batch.rows, counts: sums(batch) };
+}
+
+/** The sums of a batch by measure: what the ledger must say when the batch is lost. */
+function sums(batch: Batch): Record<string, number> {
+  const counts: Record<string, number> = {};
+  batch.definition.measures.forEach((measure, i) => {
+    const column = batch.measures[i];
+    if (measure.fold !== 'sum' || column === undefined || !('values' in column)) return;
+    counts[measure.name] = column.values.reduce((total, value) => total + value, 0);
+  });
+  return counts;
+}

@@ -1,0 +1,101 @@
+// Which kernel programs to load: for each part of each probe the first variant that the kernel may accept and that has
+// not been refused yet. Pure: asked again after each refusal, until all that is planned loads.
+
+import type { Need, Part, Probe, Right, Variant } from '../table/probe.ts';
+
+export type SourceState = 'on' | 'off' | 'unsupported' | 'failed';
+
+/** What became of one part of a source. */
+export interface PartReport {
+  readonly part: string;
+  readonly help: string;
+  readonly state: SourceState;
+  /** The variant in use. */
+  readonly variant: string;
+  /** Why the part, or a better variant of it, is not in use; or what this variant cannot see. */
+  readonly reason: string;
+  readonly programs: readonly string[];
+}
+
+/** A line of the capability report. */
+export interface SourceReport {
+  readonly source: string;
+  readonly help: string;
+  readonly state: SourceState;
+  readonly reason: string;
+  readonly rights: readonly Right[];
+  readonly parts: readonly PartReport[];
+}
+
+export interface Plan {
+  readonly programs: ReadonlySet<string>;
+  readonly sources: readonly SourceReport[];
+}
+
+export interface PlanInput {
+  readonly probes: readonly Probe[];
+  readonly isEnabled: (source: string) => boolean;
+  /** Undefined: the need is met; else why it is not. */
+  readonly unmet: (need: Need) => string | undefined;
+  /** Programs that the kernel refused, or that could not be attached, and why. */
+  readonly refused: ReadonlyMap<string, string>;
+}
+
+export function makePlan(input: PlanInput): Plan {
+  const sources = input.probes.map((probe) => planSource(probe, input));
+  const on = sources.filter(({ state }) => state === 'on');
+  const programs = on.flatMap(({ parts }) => parts.flatMap((part) => part.programs));
+  return { programs: new Set(programs), sources };
+}
+
+function planSource(probe: Probe, input: PlanInput): SourceReport {
+  const { name: source, help, rights } = probe;
+  if (!input.isEnabled(source)) {
+    return {
+      source,
+      help,
+      rights,
+      state: 'off',
+      reason: 'switched off by configuration',
+      parts: [],
+    };
+  }
+  const parts = probe.parts.map((part) => planPart(part, input));
+  const missing = probe.parts.findIndex((part, i) => part.required && parts[i]?.state !== 'on');
+  const lost = parts[missing];
+  if (lost === undefined) return { source, help, rights, state: 'on', reason: '', parts };
+  const idle = parts.map((part) => ({ ...part, programs: [] }));
+  return { source, help, rights, state: lost.state, reason: lost.reason, parts: idle };
+}
+
+function planPart({ name: part, help, variants }: Part, input: PlanInput): PartReport {
+  const reasons: string[] = [];
+  let failed = false;
+  for (const variant of variants) {
+    const why = whyNot(variant, input);
+    if (why === undefined) {
+      const reason = [...reasons, ...(variant.misses ? [`misses: ${variant.misses}`] : [])];
+      const { name, programs } = variant;
+      return { part, help, state: 'on', variant: name, reason: reason.join('; '), programs };
+    }
+    failed ||= why.failed;
+    reasons.push(`${variant.name}: ${why.reason}`);
+  }
+  const state = failed ? 'failed' : 'unsupported';
+  return { part, help, state, variant: '', reason: reasons.join('; '), programs: [] };
+}
+
+function whyNot(
+  variant: Variant,
+  { unmet, refused }: PlanInput,
+): { reason: string; failed: boolean } | undefined {
+  for (const need of variant.needs) {
+    const reason = unmet(need);
+    if (reason !== undefined) return { reason, failed: false };
+  }
+  for (const program of variant.programs) {
+    const reason = refused.get(program);
+    if (reason !== undefined) return { reason: `${program}: ${reason}`, failed: true };
+  }
+  return undefined;
+}

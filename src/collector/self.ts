@@ -1,0 +1,110 @@
+// What the collector costs and what it can see, as tables that go the same way as what it sees.
+
+import { enableStats, type StatsSwitch } from '../bpf/stats.ts';
+import type { Batch } from '../table/columns.ts';
+import { Fold } from '../table/fold.ts';
+import { processTable, programTable, sourceTable } from '../table/self.ts';
+import type { Spool } from '../wire/spool.ts';
+import type { Identity } from './identity.ts';
+import type { Kernel } from './kernel.ts';
+
+const SAMPLE_MS = 100;
+
+export interface SelfParts {
+  readonly kernel: Kernel;
+  readonly identity: Identity;
+  readonly spool: Spool;
+}
+
+interface Runs {
+  run_count: number;
+  run_time_ns: number;
+}
+
+export class SelfReport {
+  readonly #parts: SelfParts;
+  readonly #process = new Fold(processTable);
+  readonly #programs = new Fold(programTable);
+  readonly #sources = new Fold(sourceTable);
+  readonly #runs = new Map<string, Runs>();
+  #cpu = process.cpuUsage();
+  #stats: StatsSwitch | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  /** The most of the ring that was in use since the last report, bytes. */
+  ring_used = 0;
+
+  constructor(parts: SelfParts) {
+    this.#parts = parts;
+    for (const { name, program } of parts.kernel.programs) this.#runs.set(name, program.stats());
+  }
+
+  /** Measuring costs each run of each program some 40 ns, so it is on for a moment only. */
+  sample(): void {
+    if (this.#stats !== undefined) return;
+    this.#stats = enableStats();
+    this.#timer = setTimeout(() => this.#endSample(), SAMPLE_MS);
+    this.#timer.unref();
+  }
+
+  batches(now_ms: number): readonly Batch[] {
+    this.#addProcess();
+    for (const { name, program } of this.#parts.kernel.programs) {
+      this.#addProgram(name, program.stats());
+    }
+    for (const { source, state, reason, parts } of this.#parts.kernel.plan.sources) {
+      if (parts.length === 0) this.#addSource([source, '', state, '', reason]);
+      for (const one of parts) {
+        this.#addSource([source, one.part, one.state, one.variant, one.reason]);
+      }
+    }
+    return [this.#process, this.#programs, this.#sources]
+      .map((fold) => fold.close(now_ms))
+      .filter((batch) => batch !== undefined);
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#endSample();
+  }
+
+  #endSample(): void {
+    this.#stats?.close();
+    this.#stats = undefined;
+  }
+
+  #addProcess(): void {
+    const { kernel, identity, spool } = this.#parts;
+    const cpu = process.cpuUsage(this.#cpu);
+    this.#cpu = process.cpuUsage();
+    const maps = kernel.maps.reduce((sum, map) => sum + map.memoryBytes, 0);
+    this.#process.add(
+      Float64Array.of(this.#process.intern('collector')),
+      Float64Array.of(
+        cpu.user + cpu.system,
+        process.memoryUsage.rss(),
+        maps,
+        this.ring_used,
+        spool.bytes(),
+        Math.max(0, (spool.last()?.seq ?? 0) - spool.acknowledged()),
+        identity.counts.known,
+      ),
+    );
+    this.ring_used = 0;
+  }
+
+  #addProgram(name: string, now: Runs): void {
+    const before = this.#runs.get(name) ?? { run_count: 0, run_time_ns: 0 };
+    this.#runs.set(name, now);
+    const runs = now.run_count - before.run_count;
+    if (runs <= 0) return;
+    this.#programs.add(
+      Float64Array.of(this.#programs.intern(name)),
+      Float64Array.of(runs, now.run_time_ns - before.run_time_ns),
+    );
+  }
+
+  #addSource(texts: readonly [string, string, string, string, string]): void {
+    const dims = Float64Array.from(texts, (text) => this.#sources.intern(text));
+    this.#sources.add(dims, Float64Array.of(texts[2] === 'on' ? 1 : 0));
+  }
+}
