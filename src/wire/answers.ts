@@ -127,10 +127,8 @@ async function writeAll<T>(call: Writable<unknown, T>, values: AsyncIterable<T>)
   }
 }
 
-/** The gRPC handlers of everything but DoPut. `refuse` counts by reason. */
-export function readingService(handlers: ReadHandlers, refuse: Refuse) {
-  const unimplemented = { code: status.UNIMPLEMENTED, details: 'unimplemented: not offered here' };
-
+/** What each answer is made of, from the reducer's handlers. */
+function sourcesOf(handlers: ReadHandlers) {
   async function describe(request: FlightRequest): Promise<FlightListing> {
     const found = handlers.describe
       ? await handlers.describe(request)
@@ -140,6 +138,45 @@ export function readingService(handlers: ReadHandlers, refuse: Refuse) {
     if (!found) throw new FlightError('not_found', 'no such table');
     return found;
   }
+
+  async function* get(call: Writable<Uint8Array, FlightData>, bytes: Uint8Array) {
+    const request = parseRequest(bytes);
+    if (!request) throw new FlightError('invalid', 'the ticket names neither a table nor a query');
+    if (!handlers.get) throw new FlightError('not_found', 'nothing to read');
+    const gone = new AbortController();
+    call.once('cancelled', () => gone.abort());
+    for await (const message of handlers.get(request, gone.signal)) {
+      yield { descriptor: undefined, app_metadata: EMPTY, ...message };
+    }
+  }
+
+  async function* list() {
+    for (const listing of (await handlers.list?.()) ?? []) {
+      yield infoOf({ kind: 'table', table: listing.table }, listing);
+    }
+  }
+
+  async function* act(action: Action) {
+    const { actions = {} } = handlers;
+    if (!Object.hasOwn(actions, action.type)) {
+      throw new FlightError('not_found', 'no such action');
+    }
+    yield await actions[action.type].run(action.body);
+  }
+
+  async function* listActions() {
+    for (const [type, { description }] of Object.entries(handlers.actions ?? {})) {
+      yield { type, description } satisfies ActionType;
+    }
+  }
+
+  return { describe, get, list, act, listActions };
+}
+
+/** The gRPC handlers of everything but DoPut. `refuse` counts by reason. */
+export function readingService(handlers: ReadHandlers, refuse: Refuse) {
+  const { describe, get, list, act, listActions } = sourcesOf(handlers);
+  const unimplemented = { code: status.UNIMPLEMENTED, details: 'unimplemented: not offered here' };
 
   /** Streams what `source` yields, or ends with the error's status. */
   async function stream<Request, T>(
@@ -172,37 +209,6 @@ export function readingService(handlers: ReadHandlers, refuse: Refuse) {
       reply(null, await answer(request));
     } catch (error) {
       reply(statusOf(error));
-    }
-  }
-
-  async function* get(call: Writable<Uint8Array, FlightData>, bytes: Uint8Array) {
-    const request = parseRequest(bytes);
-    if (!request) throw new FlightError('invalid', 'the ticket names neither a table nor a query');
-    if (!handlers.get) throw new FlightError('not_found', 'nothing to read');
-    const gone = new AbortController();
-    call.once('cancelled', () => gone.abort());
-    for await (const message of handlers.get(request, gone.signal)) {
-      yield { descriptor: undefined, app_metadata: EMPTY, ...message };
-    }
-  }
-
-  async function* list() {
-    for (const listing of (await handlers.list?.()) ?? []) {
-      yield infoOf({ kind: 'table', table: listing.table }, listing);
-    }
-  }
-
-  async function* act(action: Action) {
-    const { actions = {} } = handlers;
-    if (!Object.hasOwn(actions, action.type)) {
-      throw new FlightError('not_found', 'no such action');
-    }
-    yield await actions[action.type].run(action.body);
-  }
-
-  async function* listActions() {
-    for (const [type, { description }] of Object.entries(handlers.actions ?? {})) {
-      yield { type, description } satisfies ActionType;
     }
   }
 
