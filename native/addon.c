@@ -174,19 +174,32 @@ napi_value fd_handle_new(napi_env env, enum handle_kind kind, int fd)
 	return handle_new(env, handle);
 }
 
-void *call_handle(struct call *call, size_t index, enum handle_kind kind)
+// Of no other object: not of one that inherits from a handle, nor of a proxy of one.
+static struct handle *handle_of(napi_env env, napi_value value)
 {
+	napi_valuetype type = napi_undefined;
 	struct handle *handle = NULL;
 	bool ours = false;
 
+	// Asked first, since the tag of what is no object throws.
+	if (napi_typeof(env, value, &type) != napi_ok || type != napi_object)
+		return NULL;
+	if (napi_check_object_type_tag(env, value, &handle_tag, &ours) != napi_ok || !ours)
+		return NULL;
+	if (napi_unwrap(env, value, (void **)&handle) != napi_ok)
+		return NULL;
+	return handle;
+}
+
+void *call_handle(struct call *call, size_t index, enum handle_kind kind)
+{
+	struct handle *handle;
+
 	if (call->failed)
 		return NULL;
-	if (napi_check_object_type_tag(call->env, call->argument[index], &handle_tag, &ours) !=
-		    napi_ok ||
-	    !ours || napi_unwrap(call->env, call->argument[index], (void **)&handle) != napi_ok ||
-	    (kind && handle->kind != kind)) {
-		throw_code(call->env, "EARGUMENT", "Argument %zu is not a handle of this kind",
-			   index);
+	handle = handle_of(call->env, call->argument[index]);
+	if (!handle || (kind && handle->kind != kind)) {
+		throw_code(call->env, "EARGUMENT", "Argument %zu is no handle of this kind", index);
 		call->failed = true;
 		return NULL;
 	}
@@ -231,10 +244,14 @@ static napi_value set_error_factory(napi_env env, napi_callback_info info)
 {
 	struct call call = call_begin(env, info, 1);
 	struct instance *instance = NULL;
+	napi_valuetype type = napi_undefined;
 
 	napi_get_instance_data(env, (void **)&instance);
 	if (call.failed || !instance)
 		return NULL;
+	napi_typeof(env, call.argument[0], &type);
+	if (type != napi_function)
+		return throw_code(env, "EARGUMENT", "Argument 0 must be a function");
 	if (instance->make_error)
 		napi_delete_reference(env, instance->make_error);
 	instance->make_error = NULL;
