@@ -118,9 +118,10 @@ export class Collector {
   }
 
   #close(): void {
-    const { self, pipeline, sender, spool, lock } = this.#parts;
+    const { self, pipeline, kernel, sender, spool, lock } = this.#parts;
     self.close();
     pipeline.close();
+    kernel.release();
     void sender.close();
     spool.close();
     lock.release();

@@ -102,13 +102,13 @@ export class Kernel {
     if (link !== undefined) new BpfIter(link).run(this.#sweep_buffer); // its programs write no text
   }
 
-  /** Detaches everything and removes the pins. */
+  /** Detaches everything and removes the pins; what the ring and the maps hold can still be read. */
   detach(): void {
     this.#pins.clear();
-    this.release();
+    for (const link of this.#links.values()) link.close();
   }
 
-  /** Lets go of the handles; what is pinned keeps running for a successor. */
+  /** Lets go of the handles; what is still pinned keeps running for a successor. */
   release(): void {
     for (const link of this.#links.values()) link.close();
     for (const { program } of this.programs) program.close();

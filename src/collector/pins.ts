@@ -1,15 +1,15 @@
 // The collector's folder in bpffs. Maps are pinned in it by name; links and programs in a folder that is named after the
 // build, so that a successor knows whether it can go on with them (same build) or has to clear them away (another).
 //
-// PIN_PATH/<map>               maps, shared by all that follows
-// PIN_PATH/links.<build>/<program>
-// PIN_PATH/programs.<build>/<program>
+// PIN_PATH/<map>               maps, shared by all that follows (bpffs takes no dot in a name)
+// PIN_PATH/links_<build>/<program>
+// PIN_PATH/programs_<build>/<program>
 
 import { existsSync, mkdirSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 
-const LINKS = 'links.';
-const PROGRAMS = 'programs.';
+const LINKS = 'links_';
+const PROGRAMS = 'programs_';
 
 export class Pins {
   readonly root: string;
@@ -22,7 +22,7 @@ export class Pins {
   }
 
   map(name: string): string {
-    return join(this.root, name.replace(/^\./, 'section_'));
+    return join(this.root, name);
   }
 
   link(program: string): string {
@@ -60,7 +60,7 @@ export class Pins {
   clear(): void {
     const names = list(this.root);
     const folders = names.filter((name) => name.startsWith(LINKS) || name.startsWith(PROGRAMS));
-    folders.sort(); // links.* before programs.*
+    folders.sort(); // links before programs
     for (const folder of folders) clearFolder(join(this.root, folder));
     for (const name of names) if (!folders.includes(name)) unlinkSync(join(this.root, name));
     if (existsSync(this.root)) rmdirSync(this.root);
