@@ -241,7 +241,7 @@ function scriptOf(job: Job): string {
   const passed = Object.entries(process.env).filter(([name]) => name.startsWith('SONDE_'));
   const environment: Record<string, string | undefined> = {
     ...Object.fromEntries(passed),
-    PATH: `${dirname(process.execPath)}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
+    PATH: `${dirname(process.execPath)}:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
     HOME: '/root',
     TERM: 'dumb',
     SONDE_KERNEL: job.kernel.series,

@@ -104,7 +104,8 @@ int skb_tcp_sock(struct __sk_buff *skb) {
 
 SEC("cgroup_skb/egress")
 int skb_tcp_stream(struct __sk_buff *skb) {
-  // the kernel's own socket for resets is raw with protocol TCP: bpf_skc_to_tcp_sock takes it for a tcp_sock
+  // the kernel's own socket for resets is raw with protocol TCP: bpf_skc_to_tcp_sock takes it
+  // for a tcp_sock
   struct bpf_sock *sk = skb->sk;
   if (!sk)
     return 1;

@@ -28,9 +28,9 @@ struct bpf_iter__bpf_sk_storage_map {
 };
 #pragma clang attribute pop
 
-/** Filled from user space before the sweep; `address` is the kernel address of something readable, or 0. */
+/* Filled from user space before the sweep. */
 struct entry {
-  __u64 address;
+  __u64 unused;
   __u64 total;
 };
 
@@ -68,7 +68,8 @@ int elem_ring(struct bpf_iter__bpf_map_elem *ctx) {
   __u64 *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
   if (!record)
     return 0;
-  // nothing may be asked of `record` after the submit: 5.10 and 6.1 then see a reference that was not released
+  // nothing may be asked of `record` after the submit: 5.10 and 6.1 then see a reference that
+  // was not released
   *record = word;
   bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
   note(again && rc == 0, k);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-// The few kernel types that the capability fixtures touch, relocated by BTF when they load, and the one
-// result that each of them writes. Kept apart from bpf/ so that a change there cannot change what is measured.
+// The few kernel types that the capability fixtures touch, relocated by BTF when they load, and
+// the one
+// result that each of them writes. Kept apart from bpf/ so that a change there cannot change
+// what is measured.
 #pragma once
 #define __VMLINUX_H__
 #include <linux/types.h>
@@ -48,7 +50,7 @@ struct bpf_iter_meta {
 };
 #pragma clang attribute pop
 
-/** What one fixture found: how often it ran, how often the thing asked for gave a good answer, and the last answer. */
+/* What one fixture found: its runs, those of them with a good answer, and the last of these. */
 struct finding {
   __u64 runs;
   __u64 good;
@@ -62,7 +64,7 @@ struct {
   __type(value, struct finding);
 } findings SEC(".maps");
 
-/** The process that makes the traffic; 0 accepts all. */
+/* The process that makes the traffic. */
 const volatile __u32 traffic_tgid = 0;
 
 static __always_inline void note(bool good, __u64 value) {

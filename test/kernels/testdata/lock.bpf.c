@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-// bpf_spin_lock, by itself: its map cannot even be made where the lock is unknown, which would fail its neighbours.
+// bpf_spin_lock, by itself: its map cannot even be made where the lock is unknown, which would
+// fail its neighbours.
 #include "kernel.bpf.h"
 
 struct locked {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-// BTF tracepoints, one question a program: does it load, attach and run, and what do helpers answer in it.
+// BTF tracepoints, one question a program: does it load, attach and run, and what do helpers
+// answer in it.
 #include "kernel.bpf.h"
 
 #define TCP_ESTABLISHED 1
@@ -81,12 +82,6 @@ int BPF_PROG(send_reset, struct sock *sk) {
   return 0;
 }
 
-SEC("tp_btf/tcp_retransmit_skb")
-int BPF_PROG(retransmit, struct sock *sk) {
-  note(true, sk->__sk_common.skc_family);
-  return 0;
-}
-
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(destroy_sock, struct sock *sk) {
   note(true, sk->__sk_common.skc_family);
@@ -130,6 +125,19 @@ int BPF_PROG(cookie_in_state, struct sock *sk, int old, int new) {
   __u64 cookie = bpf_get_socket_cookie(sk);
   note(cookie > 0, cookie);
   return 0;
+}
+
+/* Asks for the cookie when a socket is made and on each packet, so that it is there to be read. */
+SEC("cgroup/sock_create")
+int cookie_at_birth(struct bpf_sock *ctx) {
+  bpf_get_socket_cookie(ctx);
+  return 1;
+}
+
+SEC("cgroup_skb/ingress")
+int cookie_at_packet(struct __sk_buff *skb) {
+  bpf_get_socket_cookie(skb);
+  return 1;
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -238,7 +246,8 @@ int BPF_PROG(atomic_add, struct sock *sk, int old, int new) {
 
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(claim_by_key, struct sock *sk, int old, int new) {
-  // where no compare-and-exchange is to be had: of all who add one key, one wins, and deletes it when done
+  // where no compare-and-exchange is to be had: of all who add one key, one wins, and deletes
+  // it when done
   __u64 key = 5;
   struct item mine = {};
   long rc = bpf_map_update_elem(&plain_hash, &key, &mine, BPF_NOEXIST);
