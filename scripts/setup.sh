@@ -27,7 +27,8 @@ failed() {
     *EACCES* | *EROFS* | *"Permission denied"* | *"Read-only file system"*)
       tell "$1" 'this folder may not be written' "look at: ls -ld $root $root/node_modules" ;;
     *ENOTFOUND* | *EAI_AGAIN* | *ECONNREFUSED* | *ETIMEDOUT* | *ECONNRESET* | *ENETUNREACH* | \
-      *EIDLETIMEOUT* | *"Could not resolve"* | *"Failed to fetch"* | *"Could not connect"* | *"Unable to connect"*)
+      *EIDLETIMEOUT* | *"Could not resolve"* | *"Failed to fetch"* | *"Could not connect"* | \
+      *"Unable to connect"*)
       tell "$1" 'the package registry cannot be reached' \
         'check the network and the proxy (npm config get registry; apt-config dump Acquire)' ;;
     *EINTEGRITY*)
@@ -44,7 +45,8 @@ check_platform() {
     refuse "no runtime for this processor: $(uname -m)" 'sonde runs on x86_64 and aarch64'
   # getconf knows this name under glibc alone.
   getconf GNU_LIBC_VERSION >/dev/null 2>&1 ||
-    refuse 'this system has no glibc (musl?)' 'the pinned Node and the store need glibc: use Debian, Ubuntu, Fedora …'
+    refuse 'this system has no glibc (musl?)' \
+      'the pinned Node and the store need glibc: use Debian, Ubuntu, Fedora …'
 }
 
 # Without root and without a Node that could carry file capabilities, `npm start` has nowhere to go.
@@ -111,7 +113,8 @@ pinned_node() {
   # shellcheck disable=SC2086
   step 'fetching Node' npm install --prefix .sonde/node $npm_options --no-save "$package@$node_version"
   same_integrity "$package" ||
-    refuse "$package $node_version is not the file that package-lock.json pins" 'do not run it; ask where your registry has it from'
+    refuse "$package $node_version is not the file that package-lock.json pins" \
+      'do not run it; ask where your registry has it from'
   node=$root/.sonde/node/node_modules/$package/bin/node
   "$node" --version >>"$log" 2>&1 || failed 'starting the fetched Node'
 }
@@ -131,7 +134,8 @@ integrity_of() {
 # carry those. `install --no-save` holds to the lock's versions and hashes all the same, and leaves the file alone.
 npm_packages() {
   want=$(cksum <package-lock.json)
-  if [ -e node_modules/.package-lock.json ] && [ "$(cat .sonde/npm.sum 2>/dev/null)" = "$want" ]; then return 0; fi
+  have=$(cat .sonde/npm.sum 2>/dev/null || true)
+  if [ -e node_modules/.package-lock.json ] && [ "$have" = "$want" ]; then return 0; fi
   say 'npm packages: installing what package-lock.json pins (about 1 GB, no install scripts)'
   rm -f .sonde/npm.sum
   # shellcheck disable=SC2086
@@ -170,13 +174,15 @@ mount_once() {
     if [ "$at" = "$2" ] && [ "$type" = "$1" ]; then return 0; fi
   done </proc/self/mounts
   say "mounting $1 on $2"
-  mount -t "$1" "$1" "$2" >>"$log" 2>&1 || say "could not mount $1 on $2; going on (sonde doctor tells more)"
+  mount -t "$1" "$1" "$2" >>"$log" 2>&1 ||
+    say "could not mount $1 on $2; going on (sonde doctor tells more)"
 }
 
 check_platform
 if [ "${1-}" = --run ]; then check_rights; fi
 mkdir -p .sonde 2>/dev/null && { : >>"$log"; } 2>/dev/null ||
-  refuse "cannot write in $root" "the clone belongs to $(stat -c %U . 2>/dev/null || echo another user), or the disk is full or read-only"
+  refuse "cannot write in $root" \
+    "the clone belongs to $(stat -c %U . 2>/dev/null || echo another user), or the disk is full or read-only"
 # Two set-ups in one clone wait for each other; the lock goes with the process.
 exec 9>.sonde/lock
 if command -v flock >/dev/null 2>&1; then flock 9; fi
