@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { buildNative } from './build-native.ts';
 import { BpfError } from './error.ts';
 import { native } from './native.ts';
-import { skipLive } from './testdata/fixture.ts';
+import { fixture, skipLive } from './testdata/fixture.ts';
 
 await buildNative();
 const skip = skipLive();
@@ -60,6 +60,32 @@ test('a handle of one kind does not pass for another', () => {
   ];
   // The wrong kind is the point.
   for (const call of calls) assert.throws(() => call(waker as never), { code: 'EARGUMENT' });
+});
+
+test('a first value is written within its section only', async () => {
+  const addon = native();
+  const object = addon.objectOpen(await fixture('probe'), null, null, null);
+  const maps = addon.objectMaps(object);
+  const rodata = maps.findIndex((map) => map.name.endsWith('.rodata'));
+  const size = maps[rodata]?.valueSize ?? 0;
+  addon.objectSetInitial(object, rodata, size - 1, new Uint8Array(1));
+  const beyond: [number, number][] = [
+    [size, 1],
+    [size - 1, 2],
+    [0, size + 1],
+    [2 ** 32 - 1, 1],
+    [2 ** 32 - 1, 0],
+  ];
+  for (const [offset, length] of beyond) {
+    const write = () => addon.objectSetInitial(object, rodata, offset, new Uint8Array(length));
+    assert.throws(write, { code: 'ERANGE' }, `${offset}, ${length}`);
+  }
+  const counts = maps.findIndex((map) => map.name === 'counts');
+  const wrong = () => addon.objectSetInitial(object, counts, 0, new Uint8Array(1));
+  assert.throws(wrong, { code: 'EARGUMENT' });
+  assert.throws(() => addon.objectMap(object, maps.length), { code: 'EARGUMENT' });
+  assert.throws(() => addon.objectProgram(object, 1000), { code: 'EARGUMENT' });
+  addon.close(object);
 });
 
 function child(code: string): string {
