@@ -16,7 +16,10 @@ test('includes and defines reach the compiler, BTF stays, DWARF goes', async () 
   writeFileSync(join(folder, 'own.h'), '#define OWN 4\n');
   writeFileSync(
     source,
-    `#include <linux/types.h>\n#include <own.h>\n#if !defined(__TARGET_ARCH_arm64)\n#error arch\n#endif
+    `#include <linux/types.h>\n#include <own.h>
+#if !defined(__TARGET_ARCH_arm64)
+#error arch
+#endif
      __u8 sized[OWN + EXTRA]; int flag = FLAG;`,
   );
   await compileBpf(source, output, {

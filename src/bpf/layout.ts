@@ -194,7 +194,7 @@ function enumLayout(name: string, type: Extract<BtfType, { kind: 'enum' }>): Enu
   const unclear = type.values.find(({ value }) => !type.signed && value >= 2 ** 31);
   if (!unclear || type.size === 8) return { name, values: type.values };
   throw refused(
-    `enumerator '${unclear.name}' of '${name}' is negative or above 2^31, the BTF does not tell which`,
+    `enumerator '${unclear.name}' of '${name}' is negative or above 2^31, unclear which`,
   );
 }
 

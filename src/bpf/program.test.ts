@@ -84,7 +84,8 @@ test('a cgroup program counts the packets of its cgroup', { skip }, async () => 
     const code = `
       require('node:fs').writeFileSync('${folder}/cgroup.procs', String(process.pid));
       const socket = require('node:dgram').createSocket('udp4');
-      const send = (left) => left === 0 ? socket.close() : socket.send('x', 9, '127.0.0.1', () => send(left - 1));
+      const send = (left) =>
+        left === 0 ? socket.close() : socket.send('x', 9, '127.0.0.1', () => send(left - 1));
       send(7);`;
     execFileSync(process.execPath, ['-e', code], { stdio: 'ignore' });
     assert.equal(total(object, 1), 7);
