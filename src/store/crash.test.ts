@@ -4,8 +4,8 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { netflow } from '../../probes/netflow.ts';
 import { Store } from './client.ts';
 import { bytesRead, rowsOf, temporaryDir } from './testing.ts';
