@@ -81,7 +81,8 @@ debian_packages() {
   [ -n "$missing" ] || return 0
   command -v apt-get >/dev/null 2>&1 ||
     refuse "missing here: $missing (Debian's names)" "install them with this system's package manager"
-  [ "$(id -u)" -eq 0 ] || refuse "missing Debian packages: $missing" "run: sudo apt-get install $missing"
+  [ "$(id -u)" -eq 0 ] ||
+    refuse "missing Debian packages: $missing" "run: sudo apt-get install $missing"
   say "Debian packages: installing $missing"
   # shellcheck disable=SC2086 # a list of names, split on purpose
   if ! apt_install $missing >>"$log" 2>&1; then
@@ -96,8 +97,8 @@ apt_install() {
 }
 
 # One retry each, briefly: a machine without network hears so in seconds, not minutes.
-npm_options='--ignore-scripts --no-audit --no-fund --no-update-notifier --no-progress --fetch-retries=1
-  --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=5000'
+npm_options='--ignore-scripts --no-save --no-audit --no-fund --no-update-notifier --no-progress
+  --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=5000'
 
 pinned_node() {
   find_node
@@ -111,7 +112,7 @@ pinned_node() {
   say "Node: fetching $node_version from the npm registry"
   mkdir -p .sonde/node
   # shellcheck disable=SC2086
-  step 'fetching Node' npm install --prefix .sonde/node $npm_options --no-save "$package@$node_version"
+  step 'fetching Node' npm install --prefix .sonde/node $npm_options "$package@$node_version"
   same_integrity "$package" ||
     refuse "$package $node_version is not the file that package-lock.json pins" \
       'do not run it; ask where your registry has it from'
@@ -139,7 +140,7 @@ npm_packages() {
   say 'npm packages: installing what package-lock.json pins (about 1 GB, no install scripts)'
   rm -f .sonde/npm.sum
   # shellcheck disable=SC2086
-  step 'installing the npm packages' run_npm install --no-save $npm_options
+  step 'installing the npm packages' run_npm install $npm_options
   printf '%s\n' "$want" >.sonde/npm.sum
 }
 

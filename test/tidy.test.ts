@@ -86,7 +86,7 @@ function packageOf(sources: readonly File[]): documents.Package {
   const imports = new Map<string, string[]>();
   for (const file of sources.filter((candidate) => candidate.path.endsWith('.ts'))) {
     for (const { specifier } of layers.importsOf(file)) {
-      const name = /^(@[^/]+\/[^/]+|[^./@][^/]*)/.exec(specifier)?.[0];
+      const name = /^(@[^/]+\/[^/]+|[^./@$][^/]*)/.exec(specifier)?.[0];
       if (name === undefined || specifier.startsWith('node:')) continue;
       imports.set(name, [...(imports.get(name) ?? []), file.path]);
     }
@@ -112,7 +112,7 @@ test('limits refuse what is too long', () => {
   const body = '\tx();\n'.repeat(69);
   refuses(limits.functionLength, long('a.c', `int g;\n\nint f(void)\n{\n${body}}\n`), '3 has 72');
   refuses(limits.functionLength, long('a.sh', `f() {\n${body}}\n`), '1 has 71 lines');
-  assert.deepEqual(limits.functionLength(long('a.sh', `f() {\n${body.slice(5)}}\n`)), []);
+  assert.deepEqual(limits.functionLength(long('a.sh', `f() {\n${body.slice(6)}}\n`)), []);
   const table = `static const int t[] = {\n${'\tF(1),\n'.repeat(80)}};\n`;
   assert.deepEqual(limits.functionLength(long('a.c', table)), []);
 });
