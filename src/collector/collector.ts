@@ -71,6 +71,11 @@ export class Collector {
     this.#schedule(0);
   }
 
+  /** Goes with every batch; made with the data folder. */
+  get id(): string {
+    return this.#parts.spool.spool_id;
+  }
+
   get kernel(): Kernel {
     return this.#parts.kernel;
   }

@@ -1,0 +1,19 @@
+// `sonde detach`: after a collector was killed its programs go on counting for a successor. This removes them.
+
+import { lockPins } from '../collector/pin_lock.ts';
+import { Pins } from '../collector/pins.ts';
+import type { Call } from './main.ts';
+import { configOf } from './options.ts';
+
+export async function run(call: Call): Promise<number> {
+  const { pin_path } = configOf('run', call).config.collector;
+  const lock = await lockPins(pin_path); // refuses while a collector runs
+  const pins = new Pins(pin_path, '');
+  const found = pins.any;
+  pins.clear();
+  lock.release();
+  process.stdout.write(
+    found ? `removed what was pinned in ${pin_path}\n` : `nothing is pinned in ${pin_path}\n`,
+  );
+  return 0;
+}

@@ -1,0 +1,104 @@
+// `sonde kernel-collector`: one per node, needs rights, holds no store.
+
+import { hostname } from 'node:os';
+import type { Logger } from 'pino';
+import { probes } from '../../probes/index.ts';
+import { Collector } from '../collector/collector.ts';
+import { diffConfig } from '../config/describe.ts';
+import { type Log, openLog } from '../config/log.ts';
+import { refusalOf } from '../config/rights.ts';
+import { intakeOf } from '../config/role.ts';
+import type { Config } from '../config/schema.ts';
+import { asker, listenForControl } from '../reducer/ask.ts';
+import { CliError, EXIT_OPERATOR } from './failure.ts';
+import { lifetime, tellParent } from './lifetime.ts';
+import type { Call } from './main.ts';
+import { configOf } from './options.ts';
+
+/** What the reducer may take for the last rows when the collector stops. */
+const STOP_MS = 5000;
+
+export async function run(call: Call): Promise<number> {
+  const { config, warnings } = configOf('collector', call);
+  const refusal = refusalOf(probes.map(({ name, rights }) => ({ name, rights })));
+  if (refusal !== undefined) throw new CliError(refusal, EXIT_OPERATOR);
+  const log = openLog(config.log, { name: 'kernel-collector' });
+  for (const warning of warnings) log.logger.warn(warning);
+  const intake = intakeOf(config);
+  const collector = await Collector.start({
+    config,
+    log: log.logger,
+    version: call.version,
+    intake,
+  });
+  const { ended } = lifetime(log.logger, () => collector.abandon());
+  reloadOnHup(call, config, collector, log);
+  const stop = new AbortController();
+  const listening = listen(collector, config, intake, stop.signal);
+  const sources = collector.kernel.plan.sources.map(({ source, state, reason }) => ({
+    source,
+    state,
+    reason,
+  }));
+  tellParent({ ready: 'collector', sources, taken_over: collector.kernel.taken_over });
+  log.logger.info(`stopping: ${await ended}`);
+  stop.abort();
+  await collector.stop(STOP_MS);
+  listening.close();
+  return 0;
+}
+
+/** The reducer asks for fresh rows over a call that the collector keeps open. */
+function listen(
+  collector: Collector,
+  config: Config,
+  intake: { host: string; port: number },
+  signal: AbortSignal,
+): { close(): void } {
+  const { token, tls } = config.collector;
+  const asking = asker({
+    ...intake,
+    ...(token !== undefined && { token }),
+    ...(tls.enabled && {
+      tls: {
+        ...(tls.ca_path !== undefined && { ca: tls.ca_path }),
+        ...(tls.cert_path !== undefined && { cert: tls.cert_path }),
+        ...(tls.key_path !== undefined && { key: tls.key_path }),
+      },
+    }),
+  });
+  void listenForControl(asking, {
+    collector_id: collector.id,
+    host: hostname(),
+    on_flush: () => collector.flush(),
+    signal,
+  });
+  return asking;
+}
+
+function reloadOnHup(call: Call, first: Config, collector: Collector, log: Log): void {
+  let now = first;
+  process.on('SIGUSR1', () => log.reopen());
+  process.on('SIGHUP', () => {
+    log.reopen();
+    try {
+      const next = configOf('collector', call).config;
+      const { live, restart } = diffConfig(now, next);
+      apply(next, collector, log);
+      now = next;
+      log.logger.info({ changed: live.map(({ key }) => key) }, 'configuration read again');
+      for (const { key } of restart) log.logger.warn({ key }, `${key} changes at the next start`);
+    } catch (error) {
+      log.logger.error({ err: error }, 'the configuration in force stays: the new one is faulty');
+    }
+  });
+}
+
+function apply(
+  next: Config,
+  collector: Collector,
+  log: { logger: Logger; setLevel: Log['setLevel'] },
+): void {
+  log.setLevel(next.log.level);
+  collector.reload(next);
+}

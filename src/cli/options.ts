@@ -1,0 +1,53 @@
+// Flags: those of the configuration come from its schema, so that they are written once.
+
+import { type Command, Option } from 'commander';
+import { probes } from '../../probes/index.ts';
+import { describeConfig } from '../config/describe.ts';
+import { type Loaded, loadConfig } from '../config/load.ts';
+import type { Role } from '../config/role.ts';
+import type { Call } from './main.ts';
+
+const SOURCES = probes.map(({ name }) => name);
+
+export function addConfigOptions(command: Command): void {
+  command.option('--config <file>', 'YAML configuration');
+  for (const row of describeConfig(SOURCES)) {
+    if (row.flag === '') continue;
+    const flags = row.takes_value ? `${row.flag} <${row.kind}>` : row.flag;
+    const notes = [row.default && row.takes_value ? `default ${row.default}` : '', row.env];
+    command.addOption(
+      new Option(flags, `${row.help} (${notes.filter((n) => n !== '').join('; ')})`),
+    );
+  }
+}
+
+/** For commands that ask a running reducer. */
+export function addQueryOptions(command: Command): void {
+  command.option('--reducer <host:port>', 'where the reducer listens', '127.0.0.1:8000');
+  command.option('--token <token>', 'bearer token of the reducer (SONDE_TOKEN)');
+  command.option('--ca <file>', 'certificates that may sign the reducer; turns TLS on');
+  command.option('--data-dir <path>', 'read the embedded store here when no reducer runs');
+  command.option('--timeout <seconds>', 'give up after so many seconds', '60');
+}
+
+/** @throws {ConfigError} with every fault of file, variables and flags. */
+export function configOf(role: Role, call: Call): Loaded {
+  const { '--config': file, '--for': _, '--json': __, ...flags } = call.options;
+  return loadConfig({
+    role,
+    file: typeof file === 'string' ? file : undefined,
+    env: process.env,
+    flags,
+    sources: SOURCES,
+  });
+}
+
+/** The configuration flags of a call as words again, for a child process. */
+export function configWords(call: Call): string[] {
+  const words: string[] = [];
+  for (const [flag, value] of Object.entries(call.options)) {
+    if (flag === '--for' || value === undefined || value === false) continue;
+    words.push(flag, ...(typeof value === 'string' ? [value] : []));
+  }
+  return words;
+}

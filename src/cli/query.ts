@@ -1,0 +1,49 @@
+// `sonde query 'SQL'`: the answer on standard output, everything else on standard error.
+
+import { writeSync } from 'node:fs';
+import type { OutputFormat } from '../store/query.ts';
+import { openQuestions } from './asking.ts';
+import { CliError, EXIT_FAILED, EXIT_OPERATOR } from './failure.ts';
+import type { Call } from './main.ts';
+
+const FORMATS: readonly string[] = ['table', 'json', 'csv', 'arrow'];
+
+export async function run(call: Call): Promise<number> {
+  const sql = call.args[0] ?? '';
+  const format = String(call.options['--format']);
+  if (!isFormat(format)) {
+    throw new CliError(`--format ${format}: take one of ${FORMATS.join(', ')}`, EXIT_OPERATOR);
+  }
+  const questions = await openQuestions(call);
+  try {
+    let status = 0;
+    if (call.options['--fresh'] === true) {
+      const stale = await questions.fresh();
+      if (stale !== undefined) {
+        process.stderr.write(`sonde: the answer may lack the newest rows: ${stale}\n`);
+        status = EXIT_FAILED;
+      }
+    }
+    writeAll(await questions.query(sql, format));
+    return status;
+  } finally {
+    await questions.close();
+  }
+}
+
+function isFormat(text: string): text is OutputFormat {
+  return FORMATS.includes(text);
+}
+
+/** Synchronous, so that a pipe gets all of it before the process ends; a closed pipe (`| head`) is no fault. */
+function writeAll(bytes: Buffer): void {
+  for (let at = 0; at < bytes.length; ) {
+    try {
+      at += writeSync(1, bytes, at);
+    } catch (error) {
+      const code = error instanceof Error && 'code' in error ? error.code : '';
+      if (code === 'EPIPE') return;
+      if (code !== 'EAGAIN') throw error;
+    }
+  }
+}

@@ -1,0 +1,118 @@
+// `sonde run`: collector and reducer on one machine, each a process of its own, and a table of the connections seen.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { probes } from '../../probes/index.ts';
+import { formatHostPort } from '../config/leaf.ts';
+import { refusalOf } from '../config/rights.ts';
+import { intakeOf } from '../config/role.ts';
+import type { Config } from '../config/schema.ts';
+import { openQuestions, type Questions, seconds } from './asking.ts';
+import { Child, type RoleMessage } from './child.ts';
+import { CliError, EXIT_OPERATOR } from './failure.ts';
+import { connectionsTable } from './flows.ts';
+import type { Call } from './main.ts';
+import { configOf, configWords } from './options.ts';
+
+const STOP_MS = 15_000;
+const FIRST_TABLE_MS = 1000;
+const ROWS = 25;
+
+export async function run(call: Call): Promise<number> {
+  const { config } = configOf('run', call);
+  const for_s = call.options['--for'];
+  const limit_ms = for_s === undefined ? undefined : seconds(for_s, '--for') * 1000;
+  const refusal = refusalOf(probes.map(({ name, rights }) => ({ name, rights })));
+  if (refusal !== undefined) throw new CliError(refusal, EXIT_OPERATOR);
+  const roles = makeRoles(call, config);
+  for (const role of roles) {
+    const status = await role.start();
+    if (status === undefined) continue;
+    await stopAll(roles);
+    return status;
+  }
+  process.on('SIGHUP', () => roles.forEach((role) => role.signal('SIGHUP')));
+  const ended = whenToStop(limit_ms);
+  const questions = await openQuestions({ ...call, options: askingOptions(config) });
+  await showTables(questions, config.collector.interval, ended);
+  await questions.fresh();
+  await show(questions, new Date(0));
+  await questions.close();
+  return await stopAll(roles);
+}
+
+function makeRoles(call: Call, config: Config): readonly Child[] {
+  const words = configWords(call);
+  const { host, port } = intakeOf(config);
+  const intake = ['--intake-host', host, '--intake-port', String(port)];
+  const common = { say, onReady: announce };
+  return [
+    new Child({ ...common, role: 'reducer', words }),
+    new Child({ ...common, role: 'kernel-collector', words: [...words, ...intake] }),
+  ];
+}
+
+function announce(message: RoleMessage): void {
+  if (message.ready === 'reducer') {
+    say(
+      `reducer: intake on port ${message.port}, metrics at http://127.0.0.1:${message.metrics_port}/metrics`,
+    );
+    return;
+  }
+  const sources = message.sources as readonly { source: string; state: string; reason: string }[];
+  for (const { source, state, reason } of sources) {
+    say(`collector: ${source} ${state}${reason === '' ? '' : ` (${reason})`}`);
+  }
+}
+
+function say(line: string): void {
+  process.stderr.write(`sonde: ${line}\n`);
+}
+
+/** Aborted by INT, TERM, or the end of the time given. */
+function whenToStop(limit_ms: number | undefined): AbortSignal {
+  const stop = new AbortController();
+  process.on('SIGINT', () => (stop.signal.aborted ? process.exit(1) : stop.abort()));
+  process.on('SIGTERM', () => stop.abort());
+  if (limit_ms !== undefined) setTimeout(() => stop.abort(), limit_ms);
+  return stop.signal;
+}
+
+function askingOptions(config: Config): Call['options'] {
+  const { listen, token, tls } = config.reducer;
+  const reducer = formatHostPort({ host: intakeOf(config).host, port: listen.port });
+  return {
+    '--reducer': reducer,
+    '--timeout': '30',
+    ...(token !== undefined && { '--token': token }),
+    ...(tls.cert_path !== undefined && { '--ca': tls.cert_path }),
+  };
+}
+
+/** The first as soon as there is something, then one each interval; in place on a terminal. */
+async function showTables(
+  questions: Questions,
+  interval_ms: number,
+  ended: AbortSignal,
+): Promise<void> {
+  const from = new Date(0);
+  let wait = FIRST_TABLE_MS;
+  while (!ended.aborted) {
+    await delay(wait, undefined, { signal: ended }).catch(() => undefined); // aborted: the last table comes next
+    if (ended.aborted) return;
+    if (wait === FIRST_TABLE_MS) await questions.fresh().catch(() => undefined); // the table shows what there is
+    if (process.stdout.isTTY) process.stdout.write('\x1b[H\x1b[2J');
+    await show(questions, from).catch((error: Error) => say(`no table: ${error.message}`));
+    wait = interval_ms;
+  }
+}
+
+async function show(questions: Questions, from: Date): Promise<void> {
+  const rows = process.stdout.isTTY ? Math.max(5, (process.stdout.rows ?? ROWS) - 5) : ROWS;
+  process.stdout.write(`${await connectionsTable(questions, { from, rows, sort: 'read' })}\n`);
+}
+
+async function stopAll(roles: readonly Child[]): Promise<number> {
+  let status = 0;
+  for (const role of [...roles].reverse()) status = Math.max(status, await role.stop(STOP_MS));
+  return status;
+}
