@@ -1,5 +1,5 @@
-// A batch on the wire: an Arrow IPC stream, or the same messages one by one for Arrow Flight. Columns are handed to
-// Arrow as they are; u64 goes through pairs of 32-bit words, since BigInt would cost an allocation a value.
+// A batch on the wire: an Arrow IPC stream with one record batch, written from columns and read back into them. The bytes
+// may come from a stranger: whatever is wrong with them is a value with a reason, never a throw.
 
 import {
   type Data,
@@ -9,10 +9,9 @@ import {
   Float64,
   Int32,
   List,
-  Message,
-  MessageHeader,
   makeData,
   RecordBatch,
+  RecordBatchReader,
   RecordBatchStreamWriter,
   Schema,
   Struct,
@@ -22,44 +21,46 @@ import {
   Uint32,
   Uint64,
   Utf8,
-  Vector,
 } from 'apache-arrow';
 import {
-  type Batch,
-  type DimensionColumn,
-  type HistogramColumnData,
-  isHistogramColumn,
-  isStringColumn,
-  type NumberArray,
-  type WireColumn,
-  wireColumns,
-} from './columns.ts';
+  BadColumn,
+  METADATA_SCALE,
+  readDimension,
+  readMeasure,
+  readTimes,
+  type Source,
+  type Tally,
+} from './arrow_read.ts';
+import { dimensionData, histogramData, valueData, wholeData } from './arrow_write.ts';
+import { type Batch, isHistogramColumn, type WireColumn, wireColumns } from './columns.ts';
 import { SCALE_DEFAULT, type TableDefinition } from './definition.ts';
-
-// Those who speak of batches need not know in which file which half stands.
-export type { Batch } from './columns.ts';
-export { wireColumns } from './columns.ts';
-export { decodeBatch } from './decode.ts';
+import { parseDefinition } from './foreign.ts';
+import { streamProblem } from './verify.ts';
 
 /** Schema metadata: the table's name, and its definition as JSON, so that a batch on disk explains itself. */
 export const METADATA_TABLE = 'sonde.table';
 export const METADATA_DEFINITION = 'sonde.definition';
-/** Field metadata of `x_buckets`: the scale of the buckets. */
-export const METADATA_SCALE = 'sonde.scale';
 const METADATA_HELP = 'sonde.help';
 
-const TWO_32 = 2 ** 32;
-const CONTINUATION = 0xffffffff;
-const PREFIX_BYTES = 8;
+/** A row has at least its time. */
+const ROW_BYTES_MIN = 8;
 
-/** One message of Arrow Flight, under the names of its protocol. */
-export interface FlightPiece {
-  readonly kind: 'schema' | 'dictionary' | 'batch';
-  /** The IPC message's flatbuffer. */
-  readonly data_header: Uint8Array;
-  /** Empty for the schema. */
-  readonly data_body: Uint8Array;
-}
+/** A closed set: it goes into the ledger. */
+export type BadReason = 'bad_arrow' | 'unknown_table' | 'bad_column' | 'many_batches';
+
+export type Decoded =
+  | {
+      readonly ok: true;
+      readonly batch: Batch;
+      /** u64 values that came above 2^53 - 1 and were held there. */
+      readonly saturated: number;
+      /** Columns of the bytes that the definition does not have: not read. */
+      readonly ignored: readonly string[];
+    }
+  | { readonly ok: false; readonly reason: BadReason; readonly detail: string };
+
+/** The reader's own definition of a table; undefined refuses the batch. */
+export type DefinitionLookup = (name: string) => TableDefinition | undefined;
 
 const schemas = new WeakMap<TableDefinition, Schema>();
 
@@ -85,60 +86,97 @@ export function encodeBatch(batch: Batch): Uint8Array {
   return writer.toUint8Array(true);
 }
 
-/** The batch as messages of Arrow Flight: one schema, a dictionary per string column, one batch. Views, no copies. */
-export function encodePieces(batch: Batch): readonly FlightPiece[] {
-  return splitStream(encodeBatch(batch));
-}
-
-/** Takes an IPC stream that we wrote apart. Not for strangers' bytes: what is wrong throws. */
-export function splitStream(bytes: Uint8Array): readonly FlightPiece[] {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const pieces: FlightPiece[] = [];
-  let at = 0;
-  while (at + PREFIX_BYTES <= bytes.length) {
-    const header_bytes = view.getInt32(at + 4, true);
-    if (header_bytes === 0) break;
-    at += PREFIX_BYTES;
-    const data_header = bytes.subarray(at, at + header_bytes);
-    const { bodyLength, headerType } = Message.decode(data_header);
-    at += header_bytes;
-    const data_body = bytes.subarray(at, at + bodyLength);
-    at += bodyLength;
-    pieces.push({ kind: pieceKind(headerType), data_header, data_body });
+/**
+ * Reads an Arrow IPC stream with one record batch. Without `lookup` the definition in the schema counts (our own
+ * spool); with it, the reader's: columns that it has and the bytes have not are empty, others are ignored.
+ * Accepts what any Arrow writer makes of the columns: plain or dictionary strings, any width of integer, any order.
+ */
+export function decodeBatch(bytes: Uint8Array, lookup?: DefinitionLookup): Decoded {
+  const problem = streamProblem(bytes);
+  if (problem !== undefined) return refused('bad_arrow', problem);
+  try {
+    return decode(aligned(bytes), lookup);
+  } catch (error) {
+    // apache-arrow throws on bytes that are no Arrow, of many kinds; to us it is one.
+    const detail = error instanceof Error ? error.message : String(error);
+    return refused(error instanceof BadColumn ? 'bad_column' : 'bad_arrow', detail);
   }
-  return pieces;
 }
 
-/** The opposite of `splitStream`: an IPC stream of messages, as `decodeBatch` takes it. */
-export function joinPieces(
-  pieces: readonly Pick<FlightPiece, 'data_header' | 'data_body'>[],
-): Uint8Array {
-  const lengths = pieces.map(
-    ({ data_header, data_body }) =>
-      PREFIX_BYTES + padded(data_header.length) + padded(data_body.length),
-  );
-  const bytes = new Uint8Array(lengths.reduce((sum, length) => sum + length, PREFIX_BYTES));
-  const view = new DataView(bytes.buffer);
-  let at = 0;
-  for (const [i, { data_header, data_body }] of pieces.entries()) {
-    const header_bytes = padded(data_header.length);
-    view.setUint32(at, CONTINUATION, true);
-    view.setInt32(at + 4, header_bytes, true);
-    bytes.set(data_header, at + PREFIX_BYTES);
-    bytes.set(data_body, at + PREFIX_BYTES + header_bytes);
-    at += lengths[i]!;
+function decode(bytes: Uint8Array, lookup: DefinitionLookup | undefined): Decoded {
+  const reader = RecordBatchReader.from(bytes);
+  reader.open();
+  // Apache Arrow's types promise a schema, but an empty stream has none.
+  const metadata = (reader.schema as Schema | undefined)?.metadata;
+  if (metadata === undefined) return refused('bad_arrow', 'the stream has no schema');
+  const name = metadata.get(METADATA_TABLE) ?? '';
+  const definition =
+    lookup === undefined ? parseDefinition(metadata.get(METADATA_DEFINITION) ?? '') : lookup(name);
+  if (definition === undefined) return refused('unknown_table', name.slice(0, 64));
+  const first = reader.next();
+  if (first.done === true) return refused('bad_arrow', 'the stream has no record batch');
+  if (reader.next().done !== true) return refused('many_batches', definition.name);
+  const record: RecordBatch = first.value;
+  if (record.numRows * ROW_BYTES_MIN > bytes.length) {
+    return refused('bad_arrow', `${record.numRows} rows in ${bytes.length} bytes`);
   }
-  view.setUint32(at, CONTINUATION, true);
-  return bytes;
+  return toBatch(definition, record);
 }
 
-function padded(length: number): number {
-  return (length + 7) & ~7;
+function refused(reason: BadReason, detail: string): Decoded {
+  return { ok: false, reason, detail };
 }
 
-function pieceKind(type: MessageHeader): FlightPiece['kind'] {
-  if (type === MessageHeader.Schema) return 'schema';
-  return type === MessageHeader.DictionaryBatch ? 'dictionary' : 'batch';
+/** 64-bit views need an address that divides by 8, which a slice of a network buffer may not have. */
+function aligned(bytes: Uint8Array): Uint8Array {
+  return bytes.byteOffset % 8 === 0 ? bytes : new Uint8Array(bytes);
+}
+
+function toBatch(definition: TableDefinition, record: RecordBatch): Decoded {
+  const rows = record.numRows;
+  const tally: Tally = { saturated: 0 };
+  const sources = new Map<string, Source>();
+  const times_ms = new Float64Array(rows);
+  // Without rows Arrow's reader may make up a batch whose columns have no arrays.
+  if (rows > 0) {
+    for (const [i, field] of record.schema.fields.entries()) {
+      sources.set(field.name, { field, data: record.data.children[i]! });
+    }
+    readTimes(sources.get('time'), times_ms);
+  }
+  const batch: Batch = {
+    definition,
+    rows,
+    times_ms,
+    dimensions: definition.dimensions.map((each) => readDimension(each, sources, rows)),
+    measures: definition.measures.map((each) => readMeasure(each, sources, rows, tally)),
+  };
+  for (const { name } of wireColumns(definition)) sources.delete(name);
+  return { ok: true, batch, saturated: tally.saturated, ignored: [...sources.keys()] };
+}
+
+function toRecordBatch(batch: Batch): RecordBatch {
+  const { definition, rows } = batch;
+  const schema = arrowSchema(definition);
+  const types = schema.fields.map(({ type }) => type as DataType);
+  const children: Data[] = [wholeData(types[0]!, batch.times_ms, undefined)];
+  for (const column of batch.dimensions) {
+    children.push(dimensionData(types[children.length]!, column));
+  }
+  for (const [i, column] of batch.measures.entries()) {
+    const at = children.length;
+    if (isHistogramColumn(column)) {
+      if (column.scale !== (definition.measures[i]!.scale ?? SCALE_DEFAULT)) {
+        throw new Error(`column "${definition.measures[i]!.name}" has scale ${column.scale}`);
+      }
+      children.push(...histogramData(types.slice(at, at + 3), column));
+    } else {
+      const nullable = definition.measures[i]!.fold !== 'sum';
+      children.push(valueData(types[at]!, column.values, nullable));
+    }
+  }
+  const struct = new Struct(schema.fields);
+  return new RecordBatch(schema, makeData({ type: struct, length: rows, nullCount: 0, children }));
 }
 
 function fieldOf(column: WireColumn, position: number): Field {
@@ -171,112 +209,4 @@ function typeOf({ kind }: WireColumn, position: number): DataType {
     case 'counts':
       return new List(new Field('item', new Uint64(), false));
   }
-}
-
-function toRecordBatch(batch: Batch): RecordBatch {
-  const { definition, rows } = batch;
-  const schema = arrowSchema(definition);
-  const types = schema.fields.map(({ type }) => type as DataType);
-  const children: Data[] = [wholeData(types[0]!, batch.times_ms, undefined)];
-  for (const column of batch.dimensions) {
-    children.push(dimensionData(types[children.length]!, column));
-  }
-  for (const [i, column] of batch.measures.entries()) {
-    const at = children.length;
-    if (isHistogramColumn(column)) {
-      if (column.scale !== (definition.measures[i]!.scale ?? SCALE_DEFAULT)) {
-        throw new Error(`column "${definition.measures[i]!.name}" has scale ${column.scale}`);
-      }
-      children.push(...histogramData(types.slice(at, at + 3), column));
-    } else {
-      const nullable = definition.measures[i]!.fold !== 'sum';
-      children.push(valueData(types[at]!, column.values, nullable));
-    }
-  }
-  const struct = new Struct(schema.fields);
-  return new RecordBatch(schema, makeData({ type: struct, length: rows, nullCount: 0, children }));
-}
-
-function dimensionData(type: DataType, column: DimensionColumn): Data {
-  if (!isStringColumn(column)) {
-    if (type instanceof Uint64) return wholeData(type, column.values, undefined);
-    return plainData(type, column.values);
-  }
-  const dictionary = new Vector([textData(column.dictionary)]);
-  const length = column.ids.length;
-  const dictionaryType = type as Dictionary<Utf8, Int32>; // typeOf made it so
-  return makeData({ type: dictionaryType, length, nullCount: 0, data: column.ids, dictionary });
-}
-
-function valueData(type: DataType, values: Float64Array, nullable: boolean): Data {
-  const nulls = nullable ? nullsOf(values) : undefined;
-  if (type instanceof Uint64) return wholeData(type, values, nulls);
-  return plainData(type, values, nulls);
-}
-
-function histogramData(types: readonly DataType[], column: HistogramColumnData): readonly Data[] {
-  const { offsets, buckets, counts, sums } = column;
-  const lists = [plainData(new Int32(), buckets), wholeData(new Uint64(), counts, undefined)];
-  const data = lists.map((child, i) =>
-    makeData({
-      type: types[i] as List<DataType>, // typeOf made it so
-      length: offsets.length - 1,
-      nullCount: 0,
-      valueOffsets: offsets,
-      child,
-    }),
-  );
-  return [...data, plainData(types[2]!, sums)];
-}
-
-interface Nulls {
-  readonly nullCount: number;
-  readonly nullBitmap: Uint8Array;
-}
-
-/** NaN says that nothing was observed; a bit of 1 says that something was. */
-function nullsOf(values: Float64Array): Nulls | undefined {
-  let nullCount = 0;
-  const nullBitmap = new Uint8Array((values.length + 7) >>> 3);
-  for (let i = 0; i < values.length; i += 1) {
-    if (Number.isNaN(values[i])) nullCount += 1;
-    else nullBitmap[i >>> 3]! |= 1 << (i & 7);
-  }
-  return nullCount === 0 ? undefined : { nullCount, nullBitmap };
-}
-
-/** Data of a type whose array is the one given. */
-function plainData(type: DataType, data: NumberArray, nulls?: Nulls): Data {
-  // Arrow's overloads want one concrete type; which it is stands in the schema.
-  return makeData({ type: type as Float64, length: data.length, data, ...(nulls ?? NO_NULLS) });
-}
-
-/** 64-bit data of whole doubles >= 0. */
-function wholeData(type: DataType, values: ArrayLike<number>, nulls: Nulls | undefined): Data {
-  const words = new Uint32Array(values.length * 2);
-  for (let i = 0; i < values.length; i += 1) {
-    const value = values[i]!;
-    // Modulo 2^32 for the low word is what a shift does; NaN becomes 0, under a null.
-    words[i * 2] = value >>> 0;
-    words[i * 2 + 1] = value / TWO_32;
-  }
-  const data = new BigUint64Array(words.buffer);
-  return makeData({ type: type as Uint64, length: values.length, data, ...(nulls ?? NO_NULLS) });
-}
-
-const NO_NULLS = { nullCount: 0 };
-
-function textData(texts: readonly string[]): Data<Utf8> {
-  const valueOffsets = new Int32Array(texts.length + 1);
-  let length = 0;
-  for (const text of texts) length += text.length;
-  // UTF-8 takes at most three bytes for a code unit.
-  const bytes = Buffer.allocUnsafe(length * 3);
-  let at = 0;
-  for (let i = 0; i < texts.length; i += 1) {
-    at += bytes.write(texts[i]!, at);
-    valueOffsets[i + 1] = at;
-  }
-  const data = new Uint8Array(bytes.buffer, bytes.byteOffset, at);
-  return makeData({ type: new Utf8(), length: texts.length, nullCount: 0, valueOffsets, data });
 }

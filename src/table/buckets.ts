@@ -61,6 +61,17 @@ export class BucketScale {
   }
 }
 
+const scales = new Map<number, BucketScale>();
+
+/** The one `BucketScale` of a scale: its tables are made once. */
+export function bucketScale(scale: number): BucketScale {
+  const known = scales.get(scale);
+  if (known !== undefined) return known;
+  const made = new BucketScale(scale);
+  scales.set(scale, made);
+  return made;
+}
+
 /** Lower bound of a bucket, itself outside of it; 0 for the zero bucket. */
 export function bucketLower(index: number, scale: number): number {
   return index === ZERO_BUCKET ? 0 : 2 ** (index * 2 ** -scale);

@@ -69,15 +69,19 @@ export class Cells {
   apply(row: number, values: Float64Array): void {
     const cells = this.#cells;
     const folds = this.#folds;
+    const positions = this.#positions;
+    const whole = this.#whole;
     const base = row * this.#width;
     for (let i = 0; i < folds.length; i += 1) {
       const value = values[i]!;
-      if (Number.isNaN(value)) continue;
-      const at = base + this.#positions[i]!;
-      if (this.#whole[i] === 1 && !(value >= 0 && value <= EXACT_MAX)) {
-        this.#outside(row, i, value);
-        continue;
+      if (!(value >= 0 && value <= EXACT_MAX)) {
+        if (Number.isNaN(value)) continue;
+        if (whole[i] === 1) {
+          this.#outside(row, i, value);
+          continue;
+        }
       }
+      const at = base + positions[i]!;
       switch (folds[i]) {
         case SUM_WHOLE:
           cells[at]! += value;
@@ -117,8 +121,7 @@ export class Cells {
     let at = this.#positions[measure]!;
     const fold = this.#folds[measure];
     for (let row = 0; row < rows; row += 1) {
-      // No weight leaves 0 / 0, the NaN that says so.
-      values[row] = fold === MEAN ? cells[at]! / cells[at + 1]! : cells[at]!;
+      values[row] = fold === MEAN ? meanOf(cells[at]!, cells[at + 1]!) : cells[at]!;
       at += width;
     }
     if (fold === HISTOGRAM) return this.#histograms[measure]!.toData(rows, values);
@@ -185,6 +188,11 @@ function foldCode({ fold, type }: Measure): number {
     case 'histogram':
       return HISTOGRAM;
   }
+}
+
+/** Not 0 / 0 for no weight: that is a NaN with other bits than the one that is decoded. */
+function meanOf(sum: number, weight: number): number {
+  return weight > 0 ? sum / weight : Number.NaN;
 }
 
 function roundAll(values: Float64Array): void {

@@ -1,7 +1,13 @@
 // Exponential histograms. `Histogram` is one of them; `HistogramColumn` holds those of all rows of a fold in one
 // hash table, so that a row costs nothing until it has a bucket and a known bucket costs no allocation.
 
-import { BucketScale, bucketCoarser, bucketLower, bucketUpper } from './buckets.ts';
+import {
+  type BucketScale,
+  bucketCoarser,
+  bucketLower,
+  bucketScale,
+  bucketUpper,
+} from './buckets.ts';
 import type { HistogramColumnData } from './columns.ts';
 import { SCALE_DEFAULT } from './definition.ts';
 
@@ -23,7 +29,7 @@ export class Histogram {
   sum = 0;
 
   constructor(scale: number = SCALE_DEFAULT) {
-    this.#scale = new BucketScale(scale);
+    this.#scale = bucketScale(scale);
   }
 
   get scale(): number {
@@ -69,7 +75,7 @@ export class Histogram {
   downscale(scale: number): void {
     const steps = this.scale - scale;
     if (steps < 0) throw new Error(`cannot rescale a histogram from ${this.scale} up to ${scale}`);
-    this.#scale = new BucketScale(scale);
+    this.#scale = bucketScale(scale);
     let size = 0;
     for (let i = 0; i < this.#size; i += 1) {
       const bucket = bucketCoarser(this.#buckets[i]!, steps);
@@ -151,7 +157,7 @@ export class HistogramColumn {
 
   constructor(scale: number = SCALE_DEFAULT) {
     this.scale = scale;
-    this.#buckets = new BucketScale(scale);
+    this.#buckets = bucketScale(scale);
   }
 
   /** Counts a value, which the caller has checked to be >= 0. */

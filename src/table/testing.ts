@@ -1,7 +1,14 @@
-// A table with one column of each kind, for the tests of this folder.
+// Tables and streams of rows for the tests of this folder, and the naive fold that they are held against.
 
-import { defineTable } from './definition.ts';
+import fc from 'fast-check';
+import { type Batch, isHistogramColumn, isStringColumn } from './columns.ts';
+import { defineTable, type TableDefinition } from './definition.ts';
+import { Fold, type FoldOptions } from './fold.ts';
 
+/** Runs of all property tests; printed in their names, so that a failure can be had again. */
+export const SEED = 20_260_101;
+
+/** One column of each kind. */
 export const sampleTable = defineTable({
   name: 'sample',
   help: 'One column of each kind',
@@ -29,3 +36,97 @@ export const sampleTable = defineTable({
 });
 
 export const sampleEvents = defineTable({ ...sampleTable, name: 'sample_event', kind: 'event' });
+
+/** Dimensions and measures as a test writes them down; undefined is nothing observed. */
+export interface SampleRow {
+  readonly dimensions: readonly (string | number)[];
+  readonly measures: readonly (number | undefined)[];
+}
+
+/** Few keys, so that rows meet; all measures whole, so that sums are exact in any order. */
+export const sampleRow: fc.Arbitrary<SampleRow> = fc.record({
+  dimensions: fc.tuple(
+    fc.constantFrom('', 'a', 'ü€😀', '\u0000', '<other>'),
+    fc.constantFrom('client', 'server'),
+    fc.constantFrom(0, 255),
+    fc.constantFrom(0, 65535),
+    fc.constantFrom(0, 0x80000000, 0xffffffff),
+    fc.constantFrom(-0x80000000, -1, 0x7fffffff),
+    fc.constantFrom(0, 2 ** 32, 2 ** 53 - 1),
+  ),
+  measures: fc.tuple(
+    fc.nat(2 ** 30),
+    fc.integer({ min: -1000, max: 1000 }),
+    fc.option(fc.maxSafeNat(), { nil: undefined }),
+    fc.option(fc.maxSafeNat(), { nil: undefined }),
+    fc.option(fc.integer(), { nil: undefined }),
+    fc.option(fc.nat(2 ** 20), { nil: undefined }),
+    fc.option(fc.nat(2 ** 40), { nil: undefined }),
+    fc.option(fc.nat(2 ** 20), { nil: undefined }),
+  ),
+});
+
+export const sampleRows = fc.array(sampleRow, { maxLength: 200 });
+
+export function addRow(fold: Fold, { dimensions, measures }: SampleRow, time_ms = 0): boolean {
+  const dims = Float64Array.from(dimensions, (value) =>
+    typeof value === 'string' ? fold.intern(value) : value,
+  );
+  const values = Float64Array.from(measures, (value) => value ?? Number.NaN);
+  return fold.add(dims, values, time_ms);
+}
+
+export function foldRows(
+  def: TableDefinition,
+  rows: readonly SampleRow[],
+  options?: FoldOptions,
+): Fold {
+  const fold = new Fold(def, options);
+  for (const row of rows) addRow(fold, row);
+  return fold;
+}
+
+/** A measure of one key, folded the obvious way from all values that were observed. */
+export interface NaiveCell {
+  readonly values: readonly { readonly value: number; readonly weight: number }[];
+}
+
+/** Every observation of every key, in order: what any fold must be computable from. */
+export function naiveFold(
+  def: TableDefinition,
+  rows: readonly SampleRow[],
+): Map<string, NaiveCell[]> {
+  const keys = new Map<string, { values: { value: number; weight: number }[] }[]>();
+  for (const { dimensions, measures } of rows) {
+    const key = JSON.stringify(dimensions);
+    const cells = keys.get(key) ?? def.measures.map(() => ({ values: [] }));
+    keys.set(key, cells);
+    for (const [i, value] of measures.entries()) {
+      if (value === undefined) continue;
+      const weigher = def.measures.findIndex(({ name }) => name === def.measures[i]!.weight);
+      cells[i]!.values.push({ value, weight: measures[weigher] ?? 0 });
+    }
+  }
+  return keys;
+}
+
+/** A batch as plain rows by key: only tests look at rows as objects. */
+export function batchRows(batch: Batch | undefined): Map<string, readonly unknown[]> {
+  const rows = new Map<string, readonly unknown[]>();
+  for (let row = 0; row < (batch?.rows ?? 0); row += 1) {
+    const dims = batch!.dimensions.map((column) =>
+      isStringColumn(column) ? column.dictionary[column.ids[row]!] : column.values[row],
+    );
+    const measures = batch!.measures.map((column) => {
+      if (!isHistogramColumn(column)) return column.values[row];
+      const [from, to] = [column.offsets[row], column.offsets[row + 1]];
+      return {
+        buckets: [...column.buckets.subarray(from, to)],
+        counts: [...column.counts.subarray(from, to)],
+        sum: column.sums[row],
+      };
+    });
+    rows.set(JSON.stringify(dims), measures);
+  }
+  return rows;
+}

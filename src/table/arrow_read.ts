@@ -1,25 +1,20 @@
-// Arrow bytes back into columns. The bytes may come from a stranger: whatever is wrong with them is a value with a
-// reason, never a throw, and nothing is allocated that the bytes themselves do not pay for.
+// Arrow to columns. The data may come from a stranger: a column that is not what it should be throws `BadColumn`, which
+// `decodeBatch` makes a value of, and nothing is allocated that the bytes themselves do not pay for.
 
 import {
   type Data,
   DataType,
   type Dictionary,
   type Field,
-  type RecordBatch,
-  RecordBatchReader,
-  type Schema,
   type Utf8,
   type Vector,
 } from 'apache-arrow';
 import {
-  type Batch,
   type DimensionColumn,
   type HistogramColumnData,
   type MeasureColumn,
   numberArray,
   type StringColumn,
-  wireColumns,
 } from './columns.ts';
 import {
   type Dimension,
@@ -28,111 +23,29 @@ import {
   SCALE_DEFAULT,
   SCALE_MAX,
   SCALE_MIN,
-  type TableDefinition,
 } from './definition.ts';
-import { parseDefinition } from './foreign.ts';
-
-/** A closed set: it goes into the ledger. */
-export type BadReason = 'bad_arrow' | 'unknown_table' | 'bad_column' | 'many_batches';
-
-export type Decoded =
-  | {
-      readonly ok: true;
-      readonly batch: Batch;
-      /** u64 values that came above 2^53 - 1 and were held there. */
-      readonly saturated: number;
-      /** Columns of the bytes that the definition does not have: not read. */
-      readonly ignored: readonly string[];
-    }
-  | { readonly ok: false; readonly reason: BadReason; readonly detail: string };
-
-/** The reader's own definition of a table; undefined refuses the batch. */
-export type DefinitionLookup = (name: string) => TableDefinition | undefined;
 
 const TWO_32 = 2 ** 32;
 const EXACT_MAX = Number.MAX_SAFE_INTEGER;
-/** A row has at least its time. */
-const ROW_BYTES_MIN = 8;
 
-/** What a column of a stranger can be wrong about; caught in this file. */
-class BadColumn extends Error {}
+/** Field metadata of `x_buckets`: the scale of the buckets. */
+export const METADATA_SCALE = 'sonde.scale';
+
+/** What a column of a stranger can be wrong about; caught by `decodeBatch`. */
+export class BadColumn extends Error {}
 
 /** What one decoding keeps count of. */
-interface Tally {
+export interface Tally {
   saturated: number;
 }
 
-/**
- * Reads an Arrow IPC stream with one record batch. Without `lookup` the definition in the schema counts (our own
- * spool); with it, the reader's: columns that it has and the bytes have not are empty, others are ignored.
- * Accepts what any Arrow writer makes of the columns: plain or dictionary strings, any width of integer, any order.
- */
-export function decodeBatch(bytes: Uint8Array, lookup?: DefinitionLookup): Decoded {
-  try {
-    return decode(aligned(bytes), lookup);
-  } catch (error) {
-    // apache-arrow throws on bytes that are no Arrow, of many kinds; to us it is one.
-    const detail = error instanceof Error ? error.message : String(error);
-    return refused(error instanceof BadColumn ? 'bad_column' : 'bad_arrow', detail);
-  }
-}
-
-function decode(bytes: Uint8Array, lookup: DefinitionLookup | undefined): Decoded {
-  const reader = RecordBatchReader.from(bytes);
-  reader.open();
-  // Apache Arrow's types promise a schema, but an empty stream has none.
-  const metadata = (reader.schema as Schema | undefined)?.metadata;
-  if (metadata === undefined) return refused('bad_arrow', 'the stream has no schema');
-  const name = metadata.get('sonde.table') ?? '';
-  const definition =
-    lookup === undefined ? parseDefinition(metadata.get('sonde.definition') ?? '') : lookup(name);
-  if (definition === undefined) return refused('unknown_table', name.slice(0, 64));
-  const first = reader.next();
-  if (first.done === true) return refused('bad_arrow', 'the stream has no record batch');
-  if (reader.next().done !== true) return refused('many_batches', definition.name);
-  const record: RecordBatch = first.value;
-  if (record.numRows * ROW_BYTES_MIN > bytes.length) {
-    return refused('bad_arrow', `${record.numRows} rows in ${bytes.length} bytes`);
-  }
-  return toBatch(definition, record);
-}
-
-function refused(reason: BadReason, detail: string): Decoded {
-  return { ok: false, reason, detail };
-}
-
-/** 64-bit views need an address that divides by 8, which a slice of a network buffer may not have. */
-function aligned(bytes: Uint8Array): Uint8Array {
-  return bytes.byteOffset % 8 === 0 ? bytes : new Uint8Array(bytes);
-}
-
-interface Source {
+export interface Source {
   readonly field: Field;
   readonly data: Data;
 }
-type Sources = ReadonlyMap<string, Source>;
+export type Sources = ReadonlyMap<string, Source>;
 
-function toBatch(definition: TableDefinition, record: RecordBatch): Decoded {
-  const rows = record.numRows;
-  const tally: Tally = { saturated: 0 };
-  const sources = new Map<string, Source>();
-  for (const [i, field] of record.schema.fields.entries()) {
-    sources.set(field.name, { field, data: record.data.children[i]! });
-  }
-  const times_ms = new Float64Array(rows);
-  readTimes(sources.get('time'), times_ms);
-  const batch: Batch = {
-    definition,
-    rows,
-    times_ms,
-    dimensions: definition.dimensions.map((each) => readDimension(each, sources, rows)),
-    measures: definition.measures.map((each) => readMeasure(each, sources, rows, tally)),
-  };
-  for (const { name } of wireColumns(definition)) sources.delete(name);
-  return { ok: true, batch, saturated: tally.saturated, ignored: [...sources.keys()] };
-}
-
-function readTimes(source: Source | undefined, into: Float64Array): void {
+export function readTimes(source: Source | undefined, into: Float64Array): void {
   if (source === undefined) throw new BadColumn('column "time" is missing');
   const { type } = source.data;
   const isTime = DataType.isTimestamp(type) && type.unit === 1;
@@ -143,11 +56,16 @@ function readTimes(source: Source | undefined, into: Float64Array): void {
   }
 }
 
-function readDimension(dimension: Dimension, sources: Sources, rows: number): DimensionColumn {
+export function readDimension(
+  dimension: Dimension,
+  sources: Sources,
+  rows: number,
+): DimensionColumn {
   const { name, type } = dimension;
   const source = sources.get(name);
   if (type === 'string') {
-    if (source === undefined) return { ids: new Int32Array(rows), dictionary: [''] };
+    const dictionary = rows > 0 ? [''] : [];
+    if (source === undefined) return { ids: new Int32Array(rows), dictionary };
     return readStrings(name, source.data, rows);
   }
   const values = numberArray(type, rows);
@@ -163,7 +81,7 @@ function readDimension(dimension: Dimension, sources: Sources, rows: number): Di
   return { values };
 }
 
-function readMeasure(
+export function readMeasure(
   measure: Measure,
   sources: Sources,
   rows: number,
@@ -232,7 +150,7 @@ function readHistogram(
 
 /** The sender's scale may be finer than ours: merging makes it coarser. */
 function scaleOf(field: Field, scale: number): number {
-  const text = field.metadata.get('sonde.scale');
+  const text = field.metadata.get(METADATA_SCALE);
   if (text === undefined) return scale;
   const sent = Number(text);
   if (Number.isInteger(sent) && sent >= SCALE_MIN && sent <= SCALE_MAX) return sent;
