@@ -30,6 +30,14 @@ test('a row has all that --help and the page need', () => {
   );
 });
 
+test('--help of a role has the keys of that role', () => {
+  const sections = (role: 'collector' | 'reducer' | 'run') =>
+    new Set(describeConfig([], role).map((row) => row.key.split('.')[0]));
+  assert.deepEqual([...sections('collector')], ['data_dir', 'allow_plaintext', 'log', 'collector']);
+  assert.deepEqual([...sections('reducer')], ['data_dir', 'allow_plaintext', 'log', 'reducer']);
+  assert.equal(sections('run').size, 5);
+});
+
 test('a reload says what it can change and what waits', () => {
   const old = loadConfig(options).config;
   const env = {

@@ -1,6 +1,7 @@
 // The keys in words: rows for --help, the configuration page, the configuration in force for the log.
 
 import { type ConfigKey, configKeys, SOURCE_PLACEHOLDER } from './keys.ts';
+import type { Role } from './role.ts';
 import type { Config } from './schema.ts';
 
 export interface ConfigRow {
@@ -17,7 +18,18 @@ export interface ConfigRow {
   readonly takes_value: boolean;
 }
 
-export function describeConfig(sources?: readonly string[]): readonly ConfigRow[] {
+/** What --help of a role shows: the keys that it reads; a flag that means several keys stands once. */
+export function describeConfig(
+  sources?: readonly string[],
+  role: Role = 'run',
+): readonly ConfigRow[] {
+  const foreign = { collector: 'reducer.', reducer: 'collector.', run: undefined }[role];
+  const rows = allRows(sources).filter((row) => !foreign || !row.key.startsWith(foreign));
+  const first = new Map([...rows].reverse().map((row) => [row.flag, row.key]));
+  return rows.map((row) => (first.get(row.flag) === row.key ? row : { ...row, flag: '' }));
+}
+
+function allRows(sources?: readonly string[]): readonly ConfigRow[] {
   return configKeys(sources).map((row) => ({
     key: row.key,
     kind: row.kind,
@@ -38,7 +50,7 @@ function shown(value: unknown): string {
 /** `docs/configuration.md`: one table for each section. */
 export function configurationPage(): string {
   const sections = new Map<string, ConfigRow[]>();
-  for (const row of describeConfig()) {
+  for (const row of allRows()) {
     const section = row.key.split('.').slice(0, -1).join('.');
     sections.set(section, [...(sections.get(section) ?? []), row]);
   }

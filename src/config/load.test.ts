@@ -251,8 +251,8 @@ test('mistyped variables warn; those of Kubernetes do not', () => {
 test('every key has its own variable and help, and each flag means one key of a role', () => {
   const keys = configKeys(SOURCES);
   assert.equal(new Set(keys.map((row) => row.env)).size, keys.length);
-  // --allow-plaintext sets the collector's and the reducer's: `sonde run` is both.
-  const flags = keys.flatMap((row) => (row.flag ? `${row.key.split('.')[0]} ${row.flag}` : []));
+  // --allow-plaintext means both roles' keys.
+  const flags = keys.flatMap((row) => (row.flag ? `${row.flag} ${row.key.split('.')[0]}` : []));
   assert.equal(new Set(flags).size, flags.length);
   assert.deepEqual(
     keys.filter((row) => row.help === ''),

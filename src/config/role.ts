@@ -45,9 +45,14 @@ const PLAINTEXT_CURE =
   'turn TLS on, or allow plain text by name: --allow-plaintext, allow_plaintext: true';
 
 function checkCollectorTls(config: Config): ConfigIssue[] {
-  const { intake_host, tls, allow_plaintext } = config.collector;
+  const { intake_host, tls } = config.collector;
   const issues: ConfigIssue[] = pair('collector.tls', tls.cert_path, tls.key_path);
-  if (intake_host !== undefined && !tls.enabled && !allow_plaintext && !isLoopback(intake_host)) {
+  if (
+    intake_host !== undefined &&
+    !tls.enabled &&
+    !config.collector.allow_plaintext &&
+    !isLoopback(intake_host)
+  ) {
     const problem = 'lies beyond this machine and would get the data as plain text';
     issues.push({
       where: '',
@@ -61,9 +66,9 @@ function checkCollectorTls(config: Config): ConfigIssue[] {
 }
 
 function checkReducer(config: Config): ConfigIssue[] {
-  const { listen, tls, allow_plaintext, store } = config.reducer;
+  const { listen, tls, store } = config.reducer;
   const issues: ConfigIssue[] = pair('reducer.tls', tls.cert_path, tls.key_path);
-  if (tls.cert_path === undefined && !allow_plaintext && !isLoopback(listen.host)) {
+  if (tls.cert_path === undefined && !config.reducer.allow_plaintext && !isLoopback(listen.host)) {
     const problem = 'would take data as plain text from beyond this machine';
     const value = JSON.stringify(listen.host);
     issues.push({ where: '', key: 'reducer.listen', value, problem, cure: PLAINTEXT_CURE });

@@ -86,6 +86,7 @@ const token = optionalKey(text(), {
   secret: true,
 });
 
+/** For each role by itself in a file; the flag means both. */
 const allow_plaintext = key(bool, false, {
   help: 'Allow traffic without TLS beyond the loopback interface',
   flag: '--allow-plaintext',
