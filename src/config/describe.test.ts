@@ -19,7 +19,8 @@ test('a row has all that --help and the page need', () => {
     env: 'SONDE_LOG_FILE',
     flag: '--no-log-file',
     default: 'true',
-    help: 'Write the log to log.file_path',
+    help: 'Write no log file',
+    flag_help: 'Write no log file',
     live: false,
     takes_value: false,
   });
@@ -32,10 +33,17 @@ test('a row has all that --help and the page need', () => {
 
 test('--help of a role has the keys of that role', () => {
   const sections = (role: 'collector' | 'reducer' | 'run') =>
-    new Set(describeConfig([], role).map((row) => row.key.split('.')[0]));
-  assert.deepEqual([...sections('collector')], ['data_dir', 'allow_plaintext', 'log', 'collector']);
-  assert.deepEqual([...sections('reducer')], ['data_dir', 'allow_plaintext', 'log', 'reducer']);
-  assert.equal(sections('run').size, 5);
+    [...new Set(describeConfig([], role).map((row) => row.key.split('.')[0]))].join(' ');
+  assert.equal(sections('collector'), 'data_dir log collector');
+  assert.equal(sections('reducer'), 'data_dir log reducer');
+  assert.equal(sections('run'), 'data_dir log collector reducer');
+});
+
+test('a flag stands once in --help, also where it means two keys', () => {
+  for (const role of ['collector', 'reducer', 'run'] as const) {
+    const flags = describeConfig([], role).map((row) => row.flag);
+    assert.equal(flags.filter((flag) => flag === '--allow-plaintext').length, 1, role);
+  }
 });
 
 test('a reload says what it can change and what waits', () => {

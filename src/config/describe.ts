@@ -13,6 +13,7 @@ export interface ConfigRow {
   /** As one would write it in the file; empty where there is none. */
   readonly default: string;
   readonly help: string;
+  readonly flag_help?: string;
   readonly live: boolean;
   /** The flag stands alone, or takes the value. */
   readonly takes_value: boolean;
@@ -26,7 +27,11 @@ export function describeConfig(
   const foreign = { collector: 'reducer.', reducer: 'collector.', run: undefined }[role];
   const rows = allRows(sources).filter((row) => !foreign || !row.key.startsWith(foreign));
   const first = new Map([...rows].reverse().map((row) => [row.flag, row.key]));
-  return rows.map((row) => (first.get(row.flag) === row.key ? row : { ...row, flag: '' }));
+  return rows.map((row) => ({
+    ...row,
+    flag: first.get(row.flag) === row.key ? row.flag : '',
+    help: row.flag_help ?? row.help,
+  }));
 }
 
 function allRows(sources?: readonly string[]): readonly ConfigRow[] {
@@ -37,6 +42,7 @@ function allRows(sources?: readonly string[]): readonly ConfigRow[] {
     flag: row.flag ?? '',
     default: shown(row.default),
     help: row.help,
+    ...(row.flag_help !== undefined && { flag_help: row.flag_help }),
     live: row.live ?? false,
     takes_value: row.flag_value === undefined,
   }));

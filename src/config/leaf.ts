@@ -23,6 +23,8 @@ export interface KeyMeta {
   readonly flag?: string;
   /** For a flag without argument: the value that it sets. */
   readonly flag_value?: boolean;
+  /** What the flag does, where that is not what the key says. */
+  readonly flag_help?: string;
   /** Never shown: not in logs, not in errors. */
   readonly secret?: boolean;
 }

@@ -30,6 +30,7 @@ const log = z.strictObject({
     help: 'Write the log to log.file_path',
     flag: '--no-log-file',
     flag_value: false,
+    flag_help: 'Write no log file',
   }),
   file_path: key(path, '/var/log/ebpf_net.log', {
     help: 'Log file; reopened on USR1 and HUP. Where it cannot be written, the log goes to standard error',
