@@ -62,6 +62,7 @@ const QUERIES_MAX = 2;
 const QUERIES_WAITING_MAX = 32;
 const INSERTS_MAX = 1;
 const INSERTS_WAITING_MAX = 1024;
+const REPAIRED_MAX = 10_000;
 const COLLECTOR_PATTERN = /^[A-Za-z0-9_.:@-]{1,128}$/;
 
 /** A whole batch must be one block, so that it is stored whole or not at all. */
@@ -87,6 +88,8 @@ export class Store {
   readonly #queries = new Slots(QUERIES_MAX, QUERIES_WAITING_MAX);
   /** Batches whose insertion failed half way: the next try repairs instead of inserting. */
   readonly #broken = new Map<string, JournalEntry>();
+  /** Tokens of repaired batches: the engine does not know these, so that a repeat is recognised here. */
+  readonly #repaired = new Set<string>();
   readonly #counts = { batches: 0, rows: 0, bytes: 0, failures: 0, recovered: 0 };
   #closed = false;
 
@@ -141,9 +144,10 @@ export class Store {
     arrow: Uint8Array,
   ): Promise<Stored | StoreFailure> {
     if (this.#closed) return failure('closed', 'The store is closed');
-    const token = `${entry.collector_id}:${entry.table}:${entry.seq}`;
+    const token = tokenOf(entry);
     const broken = this.#broken.get(token);
     const { statement, structure, unknown } = insertStatement(schema, entry);
+    if (this.#repaired.has(token)) return { ok: true, rows: entry.rows, unknown };
     try {
       if (broken !== undefined) {
         await this.#recover(schema, broken);
@@ -223,6 +227,11 @@ export class Store {
     await recoverBatch(this.#engine, schema, entry, path, this.#retention.raw_s);
     journal.remove(entry);
     this.#counts.recovered += 1;
+    this.#repaired.add(tokenOf(entry));
+    for (const oldest of this.#repaired) {
+      if (this.#repaired.size <= REPAIRED_MAX) break;
+      this.#repaired.delete(oldest);
+    }
   }
 
   async #recoverAll(): Promise<void> {
@@ -268,6 +277,10 @@ export class Store {
       return await result.json<string[]>();
     });
   }
+}
+
+function tokenOf(entry: JournalEntry): string {
+  return `${entry.collector_id}:${entry.table}:${entry.seq}`;
 }
 
 type Checked = { readonly ok: true; readonly entry: JournalEntry } | StoreFailure;
