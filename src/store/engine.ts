@@ -5,7 +5,12 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { type ClickHouseClient, type ClickHouseSettings, createClient } from '@clickhouse/client';
+import {
+  type ClickHouseClient,
+  ClickHouseLogLevel,
+  type ClickHouseSettings,
+  createClient,
+} from '@clickhouse/client';
 import { StoreOperatorError } from './failure.ts';
 import { literal } from './sql.ts';
 
@@ -49,7 +54,7 @@ export interface ArrowInsert {
 
 /** Opens the engine in a folder, or a server. Throws StoreOperatorError for what only the operator can mend. */
 export async function openEngine(target: { dir: string } | ServerTarget): Promise<Engine> {
-  return 'dir' in target ? await openEmbedded(target.dir) : openServer(target);
+  return 'dir' in target ? await openEmbedded(target.dir) : await openServer(target);
 }
 
 /** The part of chDB that we use; its own types need `@clickhouse/client-common`, which is not ours. */
@@ -139,16 +144,28 @@ function lockHolder(status: string): number | undefined {
   return pid > 0 && pid !== process.pid && existsSync(`/proc/${pid}`) ? pid : undefined;
 }
 
-function openServer(target: ServerTarget): Engine {
+async function openServer(target: ServerTarget): Promise<Engine> {
   const { url, username, password, database } = target;
   const client = createClient({
     url,
     request_timeout: REQUEST_TIMEOUT_MS,
     max_open_connections: CONNECTIONS_MAX,
+    // Every failure reaches the caller as a value: the client need not write it to the console as well.
+    log: { level: ClickHouseLogLevel.OFF },
     ...(username !== undefined && { username }),
     ...(password !== undefined && { password }),
     ...(database !== undefined && { database }),
   });
+  const reached = await client.ping({ select: true });
+  if (!reached.success) {
+    await client.close();
+    throw new StoreOperatorError(
+      'STORE_UNREACHABLE',
+      `Cannot use the ClickHouse server at ${url}: ${reasonOf(reached.error)}`,
+      'check the URL, the user and the password, and that the server runs',
+      reached.error,
+    );
+  }
   return {
     kind: 'server',
     session: (use) => use(client),
@@ -169,6 +186,11 @@ function openServer(target: ServerTarget): Engine {
     },
     close: () => client.close(),
   };
+}
+
+/** A refused connection may have a code and no message. */
+function reasonOf(error: Error): string {
+  return error.message || ('code' in error ? String(error.code) : error.name);
 }
 
 function setStatement(settings: Settings): string {
