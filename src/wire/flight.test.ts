@@ -156,3 +156,20 @@ test('splitting any damaged stream is a value', () => {
     { seed: 100, numRuns: 5000 },
   );
 });
+
+test('a record batch whose head points anywhere is a value', () => {
+  const split = splitStream(tableToIPC(arrow_table, 'stream'));
+  assert.ok(split.ok);
+  const header = split.value.messages.at(-1)?.data_header ?? new Uint8Array(0);
+  const change = fc.tuple(fc.nat(header.length - 1), fc.constantFrom(0, 1, 4, 0x7f, 0x80, 0xff));
+  let refused = 0;
+  fc.assert(
+    fc.property(fc.array(change, { minLength: 1, maxLength: 3 }), (changes) => {
+      const damaged = Uint8Array.from(header);
+      for (const [at, to] of changes) damaged[at] = to;
+      if (!messageHead(damaged)) refused++;
+    }),
+    { seed: 101, numRuns: 20_000 },
+  );
+  assert.ok(refused > 0, 'no change was ever noticed');
+});

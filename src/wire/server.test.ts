@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -288,6 +288,25 @@ test('flush ends when what it waits for was dropped by the limit', async (t) => 
   const dropped = lost.reduce((sum, rows) => sum + rows, 0);
   assert.ok(dropped > 0);
   assert.equal(server.stats.batches * 500 + dropped, 50_000);
+  await sender.close();
+  spool.close();
+});
+
+test('flush ends when what it waits for cannot be read any more', async (t) => {
+  const put = async () => ({ ok: true }) as const;
+  const server = await FlightServer.listen({ host: '127.0.0.1', port: 0 }, { put });
+  t.after(() => server.close());
+  const dir = folder(t);
+  const spool = Spool.open(dir, { bytes_max: 65536 });
+  spool.append({ table: 't', payload: batchOf(0, 100), rows: 100, counts: {} });
+  const path = join(dir, '000000000001.log');
+  const bytes = readFileSync(path);
+  bytes[bytes.length - 9] ^= 1;
+  writeFileSync(path, bytes);
+  const sender = new FlightSender(spool, senderOptions(server.port));
+  await sender.flush();
+  assert.equal(server.stats.batches, 0);
+  assert.equal(spool.stats.dropped_rows, 100);
   await sender.close();
   spool.close();
 });
