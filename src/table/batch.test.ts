@@ -248,6 +248,17 @@ test('what a column cannot be is refused with its name', () => {
   }
 });
 
+test('a string that the dictionary does not have is refused', () => {
+  for (const id of [2, -1]) {
+    const batch = sampleBatch();
+    const text = { ids: Int32Array.of(0, id), dictionary: ['a', 'b'] };
+    const bytes = encodeBatch({ ...batch, dimensions: batch.dimensions.with(0, text) });
+    const decoded = decodeBatch(bytes);
+    assert.ok(!decoded.ok && decoded.reason === 'bad_column');
+    assert.match(decoded.detail, new RegExp(`"text": no string ${id} in the dictionary`));
+  }
+});
+
 function foreignList(): unknown {
   return tableFromIPC(encodeBatch(sampleBatch())).getChild('latency_counts');
 }

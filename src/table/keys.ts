@@ -17,12 +17,12 @@ export class KeyIndex {
   #slots = new Int32Array(CAPACITY_MIN * 4);
   #keys: Float64Array;
 
-  constructor(def: TableDefinition) {
+  /** Ports and addresses are chosen by strangers: a random seed keeps them from choosing collisions. */
+  constructor(def: TableDefinition, seed: number = Math.random() * 2 ** 32) {
     this.#width = def.dimensions.length;
     const wide = def.dimensions.flatMap(({ type }, i) => (type === 'u64' ? [i] : []));
     this.#wide = Int32Array.from(wide);
-    // Ports and addresses are chosen by strangers: a seed keeps them from choosing collisions.
-    this.#seed = (Math.random() * 2 ** 32) | 0;
+    this.#seed = seed | 0;
     this.#keys = new Float64Array(CAPACITY_MIN * this.#width);
   }
 
