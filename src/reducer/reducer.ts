@@ -5,7 +5,7 @@ import { hostname } from 'node:os';
 import { type PrometheusOptions, PrometheusOutlet } from '../outlet/prometheus.ts';
 import { Store } from '../store/client.ts';
 import type { ServerTarget } from '../store/engine.ts';
-import { RETENTION_DEFAULT, type Retention } from '../store/schema.ts';
+import type { Retention } from '../store/schema.ts';
 import type { TableDefinition } from '../table/definition.ts';
 import { Ledger, ledgerTable } from '../table/ledger.ts';
 import { Dedup } from '../wire/dedup.ts';
@@ -70,8 +70,8 @@ export class Reducer {
    */
   static async start(options: ReducerOptions): Promise<Reducer> {
     const defs = withLedger(options.tables);
-    const retention = options.retention ?? RETENTION_DEFAULT;
-    const store = await Store.open({ target: options.store, tables: defs, retention });
+    const { store: target, retention } = options;
+    const store = await Store.open({ target, tables: defs, ...(retention && { retention }) });
     const closers: (() => Promise<void>)[] = [() => store.close()];
     try {
       return await startOver(store, defs, options, closers);

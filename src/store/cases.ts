@@ -3,10 +3,9 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { netflow } from '../../probes/netflow.ts';
 import { Store, type StoreConfig } from './client.ts';
 import { collect } from './query.ts';
-import { bytesRead, flowArrow, flowBatch, rowsOf } from './testing.ts';
+import { bytesRead, flowArrow, flowBatch, netflow, rowsOf } from './testing.ts';
 
 const MINUTE = 60_000;
 const START = Math.floor(Date.now() / 3_600_000) * 3_600_000 - 3_600_000;

@@ -26,6 +26,7 @@ export interface StoreConfig {
   /** A folder for the embedded engine, made if missing; or a server. */
   readonly target: { readonly dir: string } | ServerTarget;
   readonly tables: readonly TableDefinition[];
+  /** Absent: new tables get the default, and those that are there keep theirs. */
   readonly retention?: Retention;
 }
 
@@ -114,7 +115,7 @@ export class Store {
       // Only now is the folder ours: the engine holds its lock.
       if ('dir' in target) journal = openJournal(join(target.dir, 'journal'));
       const store = new Store(engine, journal, config);
-      await store.#migrate();
+      await store.#migrate(config.retention !== undefined);
       await store.#recoverAll();
       return store;
     } catch (error) {
@@ -242,11 +243,12 @@ export class Store {
     }
   }
 
-  async #migrate(): Promise<void> {
+  async #migrate(with_retention: boolean): Promise<void> {
     const existing = await this.#existing();
     await this.#engine.session(async (client) => {
       for (const schema of this.schemas.values()) {
-        for (const query of migrationStatements(schema, existing)) await client.command({ query });
+        const statements = migrationStatements(schema, existing, with_retention);
+        for (const query of statements) await client.command({ query });
       }
     });
   }

@@ -42,3 +42,31 @@ test('new columns are added to a store that is older, and old rows stay', async 
     old.remove();
   }
 });
+
+test('retention is changed by who names one, and kept by who does not', async () => {
+  const dir = temporaryDir();
+  const target = { dir: dir.path };
+  const days = (n: number) => ({ raw_s: n * 86_400, minute_s: 86_400 * 40, hour_s: 86_400 * 400 });
+  const ttlOf = async (store: Store) => {
+    const sql =
+      "SELECT extract(create_table_query, 'INTERVAL|toIntervalSecond\\\\((\\\\d+)') AS ttl FROM system.tables WHERE name = 'netflow'";
+    return (await rowsOf(store, sql))[0]?.ttl;
+  };
+  try {
+    for (const [retention, expected] of [
+      [days(7), 7],
+      [undefined, 7],
+      [days(9), 9],
+    ] as const) {
+      const store = await Store.open({
+        target,
+        tables: [netflow],
+        ...(retention && { retention }),
+      });
+      assert.equal(Number(await ttlOf(store)), expected * 86_400);
+      await store.close();
+    }
+  } finally {
+    dir.remove();
+  }
+});

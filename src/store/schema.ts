@@ -338,14 +338,19 @@ export interface ExistingSchema {
 
 /**
  * Statements that bring an older store to `schema`: new tables, new columns, views that fill them, retention. Only
- * additions: a column that the definition no longer has stays, and keeps what it holds.
+ * additions: a column that the definition no longer has stays, and keeps what it holds. Retention is changed only by who
+ * was told one: a mere reader must not shorten it.
  */
-export function migrationStatements(schema: TableSchema, existing: ExistingSchema): string[] {
+export function migrationStatements(
+  schema: TableSchema,
+  existing: ExistingSchema,
+  with_retention: boolean,
+): string[] {
   const statements: string[] = [];
   const { base, dependents } = schema;
-  statements.push(...tableMigration(base, existing, false));
+  statements.push(...tableMigration(base, existing, with_retention, false));
   for (const dependent of dependents) {
-    statements.push(...tableMigration(dependent.table, existing, true));
+    statements.push(...tableMigration(dependent.table, existing, with_retention, true));
     statements.push(
       existing.views.has(dependent.view)
         ? `ALTER TABLE ${identifier(dependent.view)} MODIFY QUERY ${dependent.select()}`
@@ -358,14 +363,15 @@ export function migrationStatements(schema: TableSchema, existing: ExistingSchem
 function tableMigration(
   table: StoreTable,
   existing: ExistingSchema,
+  with_retention: boolean,
   aggregates: boolean,
 ): readonly string[] {
   const has = existing.columns.get(table.name);
   if (has === undefined) return [createTable(table)];
   const name = identifier(table.name);
-  const ttl = `ALTER TABLE ${name} MODIFY TTL ${ttlExpression(table)}`;
+  const ttl = with_retention ? [`ALTER TABLE ${name} MODIFY TTL ${ttlExpression(table)}`] : [];
   const missing = table.columns.filter((column) => !has.has(column.name));
-  if (missing.length === 0) return [ttl];
+  if (missing.length === 0) return ttl;
   const adds = missing.map((column) => `ADD COLUMN ${columnClause(column)}`);
   const keys = missing.filter((column) => table.order.includes(column.name));
   if (aggregates && keys.length > 0) {
@@ -374,5 +380,5 @@ function tableMigration(
     const order = [...old, ...keys.map((column) => column.name)];
     adds.push(`MODIFY ORDER BY (${identifiers(order)})`);
   }
-  return [`ALTER TABLE ${name} ${adds.join(', ')}`, ttl];
+  return [`ALTER TABLE ${name} ${adds.join(', ')}`, ...ttl];
 }

@@ -10,6 +10,8 @@ import { Fold } from '../table/fold.ts';
 import type { Store, StoreBatch } from './client.ts';
 import { collect } from './query.ts';
 
+export { netflow };
+
 export interface FlowRow {
   readonly [column: string]: string | number;
 }
