@@ -132,7 +132,9 @@ function sqlOf(store: Store, request: FlightRequest): string {
   if (!tableNames(store).includes(request.table)) {
     throw new FlightError('not_found', `no table is called "${request.table}"`);
   }
-  return `SELECT * FROM ${identifier(request.table)}`;
+  // Rows of a rollup that are not merged yet are merged for the reader.
+  const final = store.schemas.has(request.table) ? '' : ' FINAL';
+  return `SELECT * FROM ${identifier(request.table)}${final}`;
 }
 
 async function list(store: Store): Promise<readonly FlightListing[]> {
