@@ -127,7 +127,8 @@ static __always_inline void overflow_report(u32 slot)
 	flow.connections_established = OVERFLOW_TAKE(sum, established);
 	flow.connections_closed = OVERFLOW_TAKE(sum, closed);
 	flow.connections_failed = OVERFLOW_TAKE(sum, failed);
-	if (!flow.packets_read && !flow.packets_written && !flow.connections_closed && !flow.connections_failed)
+	if (!flow.packets_read && !flow.packets_written && !flow.connections_closed &&
+	    !flow.connections_failed)
 		return;
 	flow.head.kind = RECORD_FLOW;
 	flow.head.flags = FLOW_OVERFLOW;

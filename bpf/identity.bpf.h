@@ -9,6 +9,9 @@
 
 #include "ring.bpf.h"
 
+#define READ_DIRECT(from, path) ((from)->path)
+#define READ_PROBE(from, path) BPF_CORE_READ(from, path)
+
 #define PATH_PARTS 14
 #define PATH_PART 40
 #define MOUNT_HOPS 3 /* file systems mounted right upon each other's root */
@@ -93,7 +96,8 @@ static __always_inline u32 read_exe_path(struct task_struct *task, struct proces
 		parent = BPF_CORE_READ(dentry, d_parent);
 		if (parent == dentry)
 			return parts;
-		bpf_probe_read_kernel_str(out->path[parts].text, PATH_PART, BPF_CORE_READ(dentry, d_name.name));
+		bpf_probe_read_kernel_str(out->path[parts].text, PATH_PART,
+					  BPF_CORE_READ(dentry, d_name.name));
 		dentry = parent;
 	}
 	out->head.flags = 1;
@@ -118,7 +122,8 @@ __noinline int announce_process(u64 leader_address, u64 cgroup_id)
 	known.ppid = BPF_CORE_READ(leader, real_parent, tgid);
 	BPF_CORE_READ_STR_INTO(&known.comm, leader, comm);
 	if (exe)
-		bpf_probe_read_kernel_str(known.name, PATH_PART, BPF_CORE_READ(exe, d_name.name));
+		bpf_probe_read_kernel_str(known.name, PATH_PART,
+					  BPF_CORE_READ(exe, d_name.name));
 	bpf_map_update_elem(&sonde_procs, &tgid, &known, BPF_ANY);
 	record = bpf_ringbuf_reserve(&sonde_ring, sizeof(*record), 0);
 	if (!record) {
@@ -140,30 +145,60 @@ __noinline int announce_process(u64 leader_address, u64 cgroup_id)
 	return 0;
 }
 
-/* Fills `owner` from `task` and announces its process when it is new or has called exec. */
-static __always_inline void owner_of_task(struct task_struct *task, u64 cgroup_id, struct owner *owner)
-{
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-	u64 exe = (u64)task_exe_dentry(leader);
-	struct process *known;
-
-	owner->tgid = BPF_CORE_READ(leader, tgid);
-	owner->start_ns = BPF_CORE_READ(leader, start_boottime);
-	owner->uid = BPF_CORE_READ(leader, cred, uid.val);
-	owner->cgroup_id = cgroup_id;
-	known = bpf_map_lookup_elem(&sonde_procs, &owner->tgid);
-	if (!known || known->start_ns != owner->start_ns || known->exe != exe)
-		announce_process((u64)leader, cgroup_id);
+/*
+ * Fills `owner` from `task` and announces its process when it is new or has called exec. In two ways, as in sock.bpf.h: with
+ * plain loads where the verifier knows the task, else with bpf_probe_read_kernel, some 8 ns a field.
+ */
+#define DEFINE_OWNER(way, READ) \
+static __always_inline void owner_of_##way(struct task_struct *task, u64 cgroup_id, \
+					   struct owner *owner) \
+{ \
+	struct task_struct *leader = READ(task, group_leader); \
+	struct mm_struct *mm = READ(leader, mm); \
+	struct file *file = READ(mm, exe_file); \
+	u64 exe = (u64)READ(file, f_path.dentry); \
+	const struct cred *cred = READ(leader, cred); \
+	struct process *known; \
+	owner->tgid = READ(leader, tgid); \
+	owner->start_ns = READ(leader, start_boottime); \
+	owner->uid = READ(cred, uid.val); \
+	owner->cgroup_id = cgroup_id; \
+	known = bpf_map_lookup_elem(&sonde_procs, &owner->tgid); \
+	if (!known || known->start_ns != owner->start_ns || known->exe != exe) \
+		announce_process((u64)leader, cgroup_id); \
 }
 
-/* The current process becomes the owner; kernel threads (deferred closes, io workers) do not. */
-static __always_inline bool owner_of_current(struct owner *owner)
+DEFINE_OWNER(direct, READ_DIRECT)
+DEFINE_OWNER(probe, READ_PROBE)
+
+/* The task's cgroup v2 id where no helper tells it. */
+static __always_inline u64 cgroup_of_task(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+}
+
+/* For programs that are not offered the helpers (cgroup_skb before 6.10): the task is read. */
+static __always_inline bool owner_of_current_task(struct owner *owner)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 
 	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
 		return false;
-	owner_of_task(task, bpf_get_current_cgroup_id(), owner);
+	owner_of_probe(task, cgroup_of_task(task), owner);
+	return true;
+}
+
+/* The current process becomes the owner; kernel threads (deferred closes, io workers) do not. */
+static __always_inline bool owner_of_current(struct owner *owner)
+{
+	struct task_struct *task;
+
+	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf))
+		return owner_of_current_task(owner); /* before 5.11 */
+	task = bpf_get_current_task_btf();
+	if (task->flags & PF_KTHREAD)
+		return false;
+	owner_of_direct(task, bpf_get_current_cgroup_id(), owner);
 	return true;
 }
 
@@ -172,7 +207,7 @@ static __always_inline u32 current_tgid(void)
 	return bpf_get_current_pid_tgid() >> 32;
 }
 
-/* The same where that helper is not offered (cgroup_skb before 6.10). */
+/* The same by reading the task. */
 static __always_inline u32 current_task_tgid(void)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();

@@ -158,6 +158,18 @@ struct nsproxy {
 	struct net *net_ns;
 };
 
+struct kernfs_node {
+	u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
 struct task_struct {
 	unsigned int flags;
 	int pid;
@@ -167,6 +179,7 @@ struct task_struct {
 	u64 start_boottime;
 	struct mm_struct *mm;
 	struct nsproxy *nsproxy;
+	struct css_set *cgroups;
 	const struct cred *cred;
 	char comm[16];
 };

@@ -9,9 +9,6 @@
 
 #include "flow.bpf.h"
 
-#define READ_DIRECT(from, path) ((from)->path)
-#define READ_PROBE(from, path) BPF_CORE_READ(from, path)
-
 #define DEFINE_SOCK_READERS(way, READ) \
 static __always_inline u32 sock_netns_##way(struct sock *sk) \
 { \

@@ -90,7 +90,9 @@ int files_sweep(struct bpf_iter__task_file *ctx)
 	if (!task || !file || task->pid != task->tgid)
 		return 0;
 	/* bpf_sock_from_file is missing before 5.11; an open file of a socket inode keeps its socket here */
-	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK || BPF_CORE_READ(file, f_mode) & FMODE_PATH)
+	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return 0;
+	if (BPF_CORE_READ(file, f_mode) & FMODE_PATH)
 		return 0;
 	socket = BPF_CORE_READ(file, private_data);
 	sk = BPF_CORE_READ(socket, sk);

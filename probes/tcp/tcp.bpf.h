@@ -26,6 +26,7 @@
 #define CLAIM_BITS 48 /* a claim: 48 bits of counter below 16 bits of the entry's generation */
 #define CLAIM_DEAD (0xffffULL << CLAIM_BITS)
 #define OWNER_CHANGES_MAX 8
+#define PORTS_RESERVED 1024
 
 /* Counters of a socket that are reported as differences. */
 enum claim {
@@ -55,7 +56,7 @@ struct conn {
 	u8 role;
 	u8 owner_changes;
 	u8 reset_flags; /* FLOW_RESET_IN, FLOW_RESET_OUT */
-	u8 unused;
+	u8 owner_sought; /* a sweep has met it without an owner */
 };
 
 struct {
@@ -149,11 +150,12 @@ static __always_inline s64 claim_last(struct conn *conn, u32 what, u64 now, bool
 
 #define CLAIM_ALL(how, conn, now, flow, atomics) \
 ({ \
-	(flow)->bytes_read = how(conn, CLAIM_READ, (now)->value[CLAIM_READ], atomics); \
-	(flow)->bytes_written = how(conn, CLAIM_WRITTEN, (now)->value[CLAIM_WRITTEN], atomics); \
-	(flow)->packets_read = how(conn, CLAIM_SEGS_IN, (now)->value[CLAIM_SEGS_IN], atomics); \
-	(flow)->packets_written = how(conn, CLAIM_SEGS_OUT, (now)->value[CLAIM_SEGS_OUT], atomics); \
-	(flow)->retransmits = how(conn, CLAIM_RETRANS, (now)->value[CLAIM_RETRANS], atomics); \
+	const u64 *value = (now)->value; \
+	(flow)->bytes_read = how(conn, CLAIM_READ, value[CLAIM_READ], atomics); \
+	(flow)->bytes_written = how(conn, CLAIM_WRITTEN, value[CLAIM_WRITTEN], atomics); \
+	(flow)->packets_read = how(conn, CLAIM_SEGS_IN, value[CLAIM_SEGS_IN], atomics); \
+	(flow)->packets_written = how(conn, CLAIM_SEGS_OUT, value[CLAIM_SEGS_OUT], atomics); \
+	(flow)->retransmits = how(conn, CLAIM_RETRANS, value[CLAIM_RETRANS], atomics); \
 	(flow)->srtt_us = (now)->srtt_us; \
 	(flow)->rttvar_us = (now)->rttvar_us; \
 })
@@ -201,7 +203,9 @@ static __always_inline void flow_head(struct flow_record *flow, struct conn *con
 /* The establishment is part of a connection's first record, whoever sends it. */
 static __always_inline void flow_established(struct flow_record *flow, struct conn *conn, u32 state)
 {
-	flow->head.flags |= state == CONN_PREEXISTING ? FLOW_PREEXISTING | FLOW_ESTABLISHED : FLOW_ESTABLISHED;
+	flow->head.flags |= FLOW_ESTABLISHED;
+	if (state == CONN_PREEXISTING)
+		flow->head.flags |= FLOW_PREEXISTING;
 	flow->connections_established = 1;
 	flow->connect_ns = conn->connect_ns;
 }
@@ -254,8 +258,8 @@ static __always_inline bool aborts(struct sock *sk, struct conn *conn, int oldst
 	       !(conn->reset_flags & FLOW_RESET_IN);
 }
 
-static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, struct conn *conn, int oldstate,
-				       bool atomics)
+static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, struct conn *conn,
+				       int oldstate, bool atomics)
 {
 	struct flow_record flow;
 	struct counters now;
@@ -302,7 +306,8 @@ static __always_inline void tcp_on_close(struct sock *sk, int oldstate, bool ato
 	if (oldstate == TCP_CLOSE || oldstate == TCP_LISTEN || oldstate == TCP_SYN_RECV)
 		return; /* never a connection */
 	__builtin_memset(&unseen, 0, sizeof(unseen));
-	new_conn(&unseen, ROLE_UNKNOWN, oldstate == TCP_SYN_SENT ? CONN_CONNECTING : CONN_PREEXISTING);
+	new_conn(&unseen, ROLE_UNKNOWN,
+		 oldstate == TCP_SYN_SENT ? CONN_CONNECTING : CONN_PREEXISTING);
 	end_record(sk, tp, &unseen, oldstate, atomics);
 }
 
@@ -347,6 +352,13 @@ static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool ato
 
 	if (state == CONN_CONNECTING || state == CONN_DEAD)
 		return;
+	if (!conn->owner.tgid && !conn->owner_sought) {
+		/* accepted, and nobody read or wrote yet: the collector now looks through the
+		 * open files, and comes again */
+		conn->owner_sought = 1;
+		count(COUNT_OWNER_SOUGHT);
+		return;
+	}
 	counters_probe((struct tcp_sock *)sk, &now);
 	if (!first && conn->claimed[CLAIM_SEGS_IN] == conn->base + now.value[CLAIM_SEGS_IN] &&
 	    conn->claimed[CLAIM_SEGS_OUT] == conn->base + now.value[CLAIM_SEGS_OUT])
@@ -446,24 +458,36 @@ int tcp_sweep_510(struct bpf_iter__bpf_map_elem *ctx)
 	return tcp_sweep_one(ctx, false);
 }
 
-/* A connection that is older than sonde. Its owner is the first process found with it, until another uses it. */
+/*
+ * A connection found among a process's open files: one that is older than sonde, or one without an owner so far. Its owner
+ * is the first process found with it, until another uses it.
+ */
 static __always_inline void tcp_found(struct sock *sk, struct task_struct *task)
 {
 	u64 key = (u64)sk;
 	u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
 	struct listener local = { .port = BPF_CORE_READ(sk, __sk_common.skc_num) };
 	u32 one = 1;
+	u8 role = ROLE_UNKNOWN;
 	struct conn conn = {};
+	struct conn *known;
 
 	local.netns = sock_netns_probe(sk);
 	if (state == TCP_LISTEN) {
 		bpf_map_update_elem(&tcp_listeners, &local, &one, BPF_ANY);
 		return;
 	}
-	if (state == TCP_CLOSE || state == TCP_SYN_SENT || bpf_map_lookup_elem(&tcp_conns, &key))
+	known = bpf_map_lookup_elem(&tcp_conns, &key);
+	if (known && !known->owner.tgid)
+		owner_of_probe(task, cgroup_of_task(task), &known->owner);
+	if (known || state == TCP_CLOSE || state == TCP_SYN_SENT)
 		return;
-	new_conn(&conn, bpf_map_lookup_elem(&tcp_listeners, &local) ? ROLE_INCOMING : ROLE_UNKNOWN, CONN_PREEXISTING);
-	owner_of_task(task, 0, &conn.owner);
+	if (bpf_map_lookup_elem(&tcp_listeners, &local))
+		role = ROLE_INCOMING;
+	else if (local.port >= PORTS_RESERVED)
+		role = ROLE_OUTGOING; /* else a server that listens no more, or rsh: unknown */
+	new_conn(&conn, role, CONN_PREEXISTING);
+	owner_of_probe(task, cgroup_of_task(task), &conn.owner);
 	if (bpf_map_update_elem(&tcp_conns, &key, &conn, BPF_NOEXIST))
 		count(COUNT_CONN_FULL);
 }

@@ -114,7 +114,7 @@ static __always_inline void udp_add(struct udp_flow *flow, struct datagram *gram
 	if (flow->state != UDP_LIVE)
 		flow->state = UDP_LIVE;
 	if (gram->in_process && flow->owner.tgid != current_task_tgid())
-		owner_of_current(&flow->owner);
+		owner_of_current_task(&flow->owner);
 }
 
 static __always_inline struct udp_flow *udp_new_flow(struct datagram *gram)
@@ -254,7 +254,8 @@ struct udp_header {
 };
 
 /* Addresses and length of a UDP packet that begins with its IP header; false: not UDP, or cut. */
-static __always_inline bool udp_parse(struct __sk_buff *skb, u8 *source, u8 *dest, struct udp_header *udp, u8 *family)
+static __always_inline bool udp_parse(struct __sk_buff *skb, u8 *source, u8 *dest,
+				      struct udp_header *udp, u8 *family)
 {
 	u8 protocol;
 
@@ -264,12 +265,15 @@ static __always_inline bool udp_parse(struct __sk_buff *skb, u8 *source, u8 *des
 
 		if (bpf_skb_load_bytes(skb, 9, &protocol, 1) || protocol != IPPROTO_UDP)
 			return false;
-		if (bpf_skb_load_bytes(skb, 0, &first, 1) || bpf_skb_load_bytes(skb, 6, &fragment, 2))
+		if (bpf_skb_load_bytes(skb, 0, &first, 1))
+			return false;
+		if (bpf_skb_load_bytes(skb, 6, &fragment, 2))
 			return false;
 		if (fragment & bpf_htons(0x1fff))
 			return false; /* a later fragment: the first one carries the datagram's length */
 		*family = AF_INET;
-		return !bpf_skb_load_bytes(skb, 12, source, 4) && !bpf_skb_load_bytes(skb, 16, dest, 4) &&
+		return !bpf_skb_load_bytes(skb, 12, source, 4) &&
+		       !bpf_skb_load_bytes(skb, 16, dest, 4) &&
 		       !bpf_skb_load_bytes(skb, (first & 15) * 4, udp, sizeof(*udp));
 	}
 	if (skb->protocol != bpf_htons(ETH_P_IPV6))
@@ -287,8 +291,8 @@ static __always_inline int udp_on_packet(struct __sk_buff *skb, u8 role)
 	bool out = role == ROLE_OUTGOING;
 	struct udp_header udp;
 
-	if (!udp_parse(skb, out ? gram.local_addr : gram.key.peer_addr, out ? gram.key.peer_addr : gram.local_addr,
-		       &udp, &gram.key.family))
+	if (!udp_parse(skb, out ? gram.local_addr : gram.key.peer_addr,
+		       out ? gram.key.peer_addr : gram.local_addr, &udp, &gram.key.family))
 		return 1;
 	gram.key.cookie = bpf_get_socket_cookie(skb);
 	gram.key.peer_port = bpf_ntohs(out ? udp.dest : udp.source);

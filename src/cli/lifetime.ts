@@ -19,6 +19,7 @@ export function lifetime(log: Logger, abandon: () => void): Lifetime {
     process.on('SIGINT', () => ask('SIGINT'));
     process.on('SIGTERM', () => ask('SIGTERM'));
     if (process.connected) process.on('disconnect', () => resolve('the supervisor is gone'));
+    process.channel?.unref(); // a listener holds it open, and with it the process that has stopped
   });
   const crash = (error: unknown) => {
     log.fatal({ err: error }, 'a fault in sonde itself');

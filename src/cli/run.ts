@@ -30,7 +30,9 @@ export async function run(call: Call): Promise<number> {
     await stopAll(roles);
     return status;
   }
-  process.on('SIGHUP', () => roles.forEach((role) => role.signal('SIGHUP')));
+  process.on('SIGHUP', () => {
+    for (const role of roles) role.signal('SIGHUP');
+  });
   const ended = whenToStop(limit_ms);
   const questions = await openQuestions({ ...call, options: askingOptions(config) });
   await showTables(questions, config.collector.interval, ended);

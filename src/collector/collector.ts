@@ -90,8 +90,8 @@ export class Collector {
 
   /** Everything that the kernel saw before the call is stored by the reducer when this resolves. */
   async flush(): Promise<void> {
-    const { kernel, pipeline, sender } = this.#parts;
-    kernel.sweep('interval');
+    const { pipeline, sender } = this.#parts;
+    this.#sweep();
     pipeline.flushAll(Date.now());
     await sender.flush();
   }
@@ -108,7 +108,7 @@ export class Collector {
     this.#stopped = true;
     clearTimeout(this.#timer);
     const { kernel, pipeline, sender } = this.#parts;
-    kernel.sweep('interval');
+    this.#sweep();
     kernel.detach();
     pipeline.flushAll(Date.now());
     await Promise.race([sender.flush(), new Promise((done) => setTimeout(done, wait_ms).unref())]);
@@ -120,6 +120,19 @@ export class Collector {
     this.#stopped = true;
     clearTimeout(this.#timer);
     this.#parts.kernel.detach();
+  }
+
+  /**
+   * All live sockets report. Accepted connections on which nobody has read or written have no owner yet: only if there are
+   * such, the open files are looked through, and the sweep is made again.
+   */
+  #sweep(): void {
+    const { kernel, pipeline } = this.#parts;
+    const before = pipeline.ownersSought();
+    kernel.sweep('interval');
+    if (pipeline.ownersSought() === before) return;
+    kernel.sweep('start');
+    kernel.sweep('interval');
   }
 
   #close(): void {
@@ -138,11 +151,11 @@ export class Collector {
 
   async #turn(): Promise<void> {
     const now = Date.now();
-    const { pipeline, self, identity, kernel } = this.#parts;
+    const { pipeline, self, identity } = this.#parts;
     self.ring_used = Math.max(self.ring_used, pipeline.drain.waiting + pipeline.drain.uncommitted);
     const more = pipeline.turn(now);
     if (now >= this.#interval_end_ms || now < this.#interval_end_ms - this.#interval_ms) {
-      kernel.sweep('interval'); // also after the clock was set back
+      this.#sweep(); // also after the clock was set back
       await setImmediate();
       if (this.#stopped) return;
       pipeline.flushAll(now);

@@ -2,6 +2,7 @@
 // and is not yet safe, the fold closes and goes to the spool together with the ring's cursor; then the ring is released.
 
 import { FlowDecoder } from '../../probes/flow.ts';
+import { kernel_count } from '../../probes/layout.gen.ts';
 import { netflow } from '../../probes/netflow.ts';
 import { encodeBatch } from '../table/batch.ts';
 import type { Batch } from '../table/columns.ts';
@@ -90,6 +91,11 @@ export class Pipeline implements RecordSink {
     const inputs = this.#close(now_ms).map(input);
     for (const { table, rows } of inputs) this.#options.ledger.seen('spool', table, rows);
     this.#append(inputs, now_ms);
+  }
+
+  /** Connections that sweeps met without an owner, since the programs were loaded. */
+  ownersSought(): number {
+    return this.#counts.read()[kernel_count.COUNT_OWNER_SOUGHT] ?? 0;
   }
 
   /** True while a batch waits for disk space or for the reducer. */

@@ -1,0 +1,122 @@
+// Short connections at full speed between two programs: what sonde says equals what the programs counted, exactly, and
+// belongs to the process that did it.
+
+import { linkSync, mkdtempSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import test, { type TestContext } from 'node:test';
+import { type FlowRow, type Live, NO_LIVE, settles, sorted, startLive } from '../../test/live.ts';
+import {
+  buildTraffic,
+  type Counts,
+  haveIp,
+  makeNamespaces,
+  talk,
+  type Words,
+} from '../../test/traffic/traffic.ts';
+
+const MANY = 10_000;
+
+interface Talk {
+  readonly server: readonly Counts[];
+  readonly client: readonly Counts[];
+  readonly port: number;
+}
+
+/** The rows that a talk must have left: one for each process that had connections. */
+function expected(
+  { server, client, port }: Talk,
+  names: readonly string[] = [],
+): readonly FlowRow[] {
+  const view = (side: object, { pid, connections, bytes_read, bytes_written }: Counts, i = 9) => ({
+    ...side,
+    pid,
+    process_name: names[i] ?? 'traffic',
+    tcp_established: connections,
+    tcp_closed: connections,
+    bytes_read,
+    bytes_written,
+  });
+  const incoming = { direction: 'incoming', src_port: port, dst_port: 0 };
+  const outgoing = { direction: 'outgoing', src_port: 0, dst_port: port };
+  return sorted([
+    ...server.filter((one) => one.connections > 0).map((one, i) => view(incoming, one, i)),
+    ...client.filter((one) => one.connections > 0).map((one) => view(outgoing, one)),
+  ]);
+}
+
+async function exact(live: Live, done: Talk, names?: readonly string[]): Promise<void> {
+  await settles(
+    () => live.collector.flush(),
+    () => live.sink.views('tcp', done.port),
+    expected(done, names),
+  );
+}
+
+test('short connections', { skip: NO_LIVE }, async (t) => {
+  const live = await startLive(t);
+  const check = async (server: Words, client: Words): Promise<Talk> => {
+    const connections = Number(server.connections ?? 1000);
+    const done = await talk('tcp', { connections, ...server }, { connections, ...client });
+    await exact(live, done);
+    return done;
+  };
+  await t.test(`${MANY} in one network namespace`, async () => {
+    await check({ connections: MANY, close: 'server' }, { close: 'server', threads: 2 });
+  });
+  await t.test(`${MANY} between two network namespaces`, { skip: !haveIp() && 'needs ip' }, (s) =>
+    acrossNamespaces(s, live),
+  );
+  await t.test('a server of threads', async () => {
+    await check({ as: 'threads', workers: 3 }, { threads: 3 });
+  });
+  await t.test('a server that forks before it accepts', async () => {
+    await check({ connections: MANY, as: 'prefork', workers: 4 }, { threads: 4 });
+  });
+  await t.test('a server that hands its sockets to children', async () => {
+    await check({ connections: 2000, as: 'pass', workers: 3 }, { threads: 2 });
+  });
+  await t.test('a server that calls exec', (s) => execs(s, live));
+  await t.test('connected by a child', async () => {
+    await check({}, { as: 'child', children: 4 });
+  });
+  await t.test('sockets of the parent, connected by a child', async () => {
+    await check({}, { as: 'inherit' });
+  });
+  await t.test('connects that do not block', async () => {
+    await check({}, { as: 'nonblocking' });
+  });
+  for (const by of ['splice', 'sendfile']) {
+    await t.test(`bytes by ${by}`, async () => {
+      await check({ by, response: 200_000 }, { by, request: 100_000 });
+    });
+  }
+  await t.test('half-closed by the client', async () => {
+    await check({ half_close: 1 }, { half_close: 1 });
+  });
+  await t.test('nothing but the end', async () => {
+    await check({ request: 1, response: 0 }, { request: 1, response: 0 });
+  });
+});
+
+async function acrossNamespaces(t: TestContext, live: Live): Promise<void> {
+  const wire = makeNamespaces(`short-${process.pid}`);
+  t.after(() => wire.remove());
+  const done = await talk(
+    'tcp',
+    { connections: MANY, close: 'server', host: wire.addresses[1] },
+    { connections: MANY, close: 'server', host: wire.addresses[1], threads: 2 },
+    { server: wire.names[1], client: wire.names[0] },
+  );
+  await exact(live, done);
+}
+
+/** The same process under two names: half of its connections under each. */
+async function execs(t: TestContext, live: Live): Promise<void> {
+  const tool = await buildTraffic();
+  const folder = mkdtempSync(join(dirname(tool), 'exec-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const heir = join(folder, 'traffic-heir');
+  linkSync(tool, heir);
+  const done = await talk('tcp', { as: 'exec', connections: 1000, heir }, { connections: 1000 });
+  await exact(live, done, ['traffic', 'traffic-heir']);
+}
