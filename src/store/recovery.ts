@@ -12,7 +12,13 @@ import type { Dependent, TableSchema } from './schema.ts';
 import { identifier, identifiers, literal } from './sql.ts';
 
 /** Writes of a repair are not blocks of a batch: no token may know them, none may refuse them. */
-const REPAIR_SETTINGS = { insert_deduplicate: 0, mutations_sync: '2', max_insert_threads: '1' };
+const REPAIR_SETTINGS = {
+  deduplicate_insert: 'disable',
+  deduplicate_insert_select: 'disable',
+  insert_deduplicate: 0,
+  mutations_sync: '2',
+  max_insert_threads: '1',
+};
 
 /** Makes base and rollups hold the batch exactly once. Throws what the engine says; then nothing is known still. */
 export async function recoverBatch(
