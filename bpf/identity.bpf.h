@@ -106,16 +106,24 @@ static __always_inline u32 read_exe_path(struct task_struct *task, struct proces
 
 /*
  * Remembers a process and sends its record. A global function: the verifier proves it once, not in each program that calls
- * it; its arguments are therefore numbers (`leader_address`: struct task_struct *).
+ * it; its arguments are therefore numbers: the address of a task, or CURRENT_LEADER.
  */
+#define CURRENT_LEADER 0
+
 __noinline int announce_process(u64 leader_address, u64 cgroup_id)
 {
 	struct task_struct *leader = (struct task_struct *)leader_address;
-	u32 tgid = BPF_CORE_READ(leader, tgid);
-	struct dentry *exe = task_exe_dentry(leader);
 	struct process known = { .cgroup_id = cgroup_id };
 	struct process_record *record;
+	struct dentry *exe;
+	u32 tgid;
 
+	if (leader_address == CURRENT_LEADER) {
+		leader = (struct task_struct *)bpf_get_current_task();
+		leader = BPF_CORE_READ(leader, group_leader);
+	}
+	tgid = BPF_CORE_READ(leader, tgid);
+	exe = task_exe_dentry(leader);
 	known.start_ns = BPF_CORE_READ(leader, start_boottime);
 	known.uid = BPF_CORE_READ(leader, cred, uid.val);
 	known.exe = (u64)exe;
@@ -149,7 +157,7 @@ __noinline int announce_process(u64 leader_address, u64 cgroup_id)
  * Fills `owner` from `task` and announces its process when it is new or has called exec. In two ways, as in sock.bpf.h: with
  * plain loads where the verifier knows the task, else with bpf_probe_read_kernel, some 8 ns a field.
  */
-#define DEFINE_OWNER(way, READ) \
+#define DEFINE_OWNER(way, READ, ADDRESS) \
 static __always_inline void owner_of_##way(struct task_struct *task, u64 cgroup_id, \
 					   struct owner *owner) \
 { \
@@ -165,11 +173,11 @@ static __always_inline void owner_of_##way(struct task_struct *task, u64 cgroup_
 	owner->cgroup_id = cgroup_id; \
 	known = bpf_map_lookup_elem(&sonde_procs, &owner->tgid); \
 	if (!known || known->start_ns != owner->start_ns || known->exe != exe) \
-		announce_process((u64)leader, cgroup_id); \
+		announce_process(ADDRESS, cgroup_id); \
 }
 
-DEFINE_OWNER(direct, READ_DIRECT)
-DEFINE_OWNER(probe, READ_PROBE)
+DEFINE_OWNER(direct, READ_DIRECT, CURRENT_LEADER)
+DEFINE_OWNER(probe, READ_PROBE, (u64)leader)
 
 /* The task's cgroup v2 id where no helper tells it. */
 static __always_inline u64 cgroup_of_task(struct task_struct *task)

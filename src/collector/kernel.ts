@@ -166,7 +166,7 @@ function buildName(bytes: Uint8Array, plan: Plan, options: KernelOptions): strin
 
 function takeOver(plan: Plan, pins: Pins, options: KernelOptions): Kernel | undefined {
   const names = pins.links();
-  const wanted = [...plan.programs, ...SHARED];
+  const wanted = wantedPrograms(plan, new Map());
   if (names.length === 0 || !wanted.every((name) => names.includes(name))) return undefined;
   const links = new Map(names.map((name) => [name, BpfLink.openPinned(pins.link(name))]));
   const programs = pins.programs().map((name) => ({
@@ -205,20 +205,20 @@ function load(
   options: KernelOptions,
   refused: Map<string, string>,
 ): Kernel | undefined {
-  const object = openObject(bytes, plan, options);
+  const object = openObject(bytes, plan, options, refused);
   try {
     object.load();
   } catch (error) {
     object.close();
     if (!(error instanceof BpfError) || error.program === undefined) throw error;
+    if (refused.has(error.program)) throw error; // it is not planned any more, yet it was loaded
     refused.set(error.program, error.message);
     return undefined;
   }
   pins.clear(); // another build's programs, if any: from here on nothing of them runs
   pins.create();
-  const wanted = [...plan.programs, ...SHARED];
   const links = new Map<string, BpfLink>();
-  for (const name of attachOrder(wanted)) {
+  for (const name of attachOrder(wantedPrograms(plan, refused))) {
     try {
       links.set(name, attach(object, name, options));
     } catch (error) {
@@ -237,12 +237,22 @@ function load(
   return new Kernel({ plan, taken_over: false, maps, links, programs, pins, probes, object });
 }
 
-function openObject(bytes: Uint8Array, plan: Plan, options: KernelOptions): BpfObject {
+/** Those of the plan, and the shared ones that were not refused. */
+function wantedPrograms(plan: Plan, refused: ReadonlyMap<string, string>): readonly string[] {
+  return [...plan.programs, ...SHARED.filter((name) => !refused.has(name))];
+}
+
+function openObject(
+  bytes: Uint8Array,
+  plan: Plan,
+  options: KernelOptions,
+  refused: ReadonlyMap<string, string>,
+): BpfObject {
   const object = BpfObject.open(bytes, {
     name: 'sonde',
     ...(options.btf_path !== undefined && { btfPath: options.btf_path }),
   });
-  const wanted = new Set([...plan.programs, ...SHARED]);
+  const wanted = new Set(wantedPrograms(plan, refused));
   for (const [name, program] of object.programs) program.autoload = wanted.has(name);
   for (const [name, entries] of Object.entries(options.sizes))
     object.map(name).maxEntries = entries;
