@@ -3,8 +3,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseHostPort } from '../config/leaf.ts';
-import { type Asker, asker, askFlush } from '../reducer/ask.ts';
 import type { OutputFormat } from '../store/query.ts';
+import { type Asker, asker, askFlush } from '../wire/ask.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import type { Call } from './main.ts';
 

@@ -9,7 +9,7 @@ import { type Log, openLog } from '../config/log.ts';
 import { refusalOf } from '../config/rights.ts';
 import { intakeOf } from '../config/role.ts';
 import type { Config } from '../config/schema.ts';
-import { asker, listenForControl } from '../reducer/ask.ts';
+import { asker, listenForControl } from '../wire/ask.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { lifetime, tellParent } from './lifetime.ts';
 import type { Call } from './main.ts';

@@ -49,14 +49,14 @@ function addRoles(top: Command): void {
     'gather from the kernel of this node and send to a reducer (needs rights, see README)',
     async () => (await import('./kernel-collector.ts')).run,
   );
-  addConfigOptions(collector);
+  addConfigOptions(collector, 'collector');
   const reducer = command(
     top,
     'reducer',
     'take, store and serve what collectors send',
     async () => (await import('./reducer.ts')).run,
   );
-  addConfigOptions(reducer);
+  addConfigOptions(reducer, 'reducer');
 }
 
 function addQuestions(top: Command): void {

@@ -9,9 +9,9 @@ import type { Call } from './main.ts';
 
 const SOURCES = probes.map(({ name }) => name);
 
-export function addConfigOptions(command: Command): void {
+export function addConfigOptions(command: Command, role: Role = 'run'): void {
   command.option('--config <file>', 'YAML configuration');
-  for (const row of describeConfig(SOURCES)) {
+  for (const row of describeConfig(SOURCES, role)) {
     if (row.flag === '') continue;
     const flags = row.takes_value ? `${row.flag} <${row.kind}>` : row.flag;
     const notes = [row.default && row.takes_value ? `default ${row.default}` : '', row.env];
@@ -42,11 +42,12 @@ export function configOf(role: Role, call: Call): Loaded {
   });
 }
 
-/** The configuration flags of a call as words again, for a child process. */
-export function configWords(call: Call): string[] {
+/** The configuration flags of a call that a role takes, as words again, for a child process. */
+export function configWords(call: Call, role: Role): string[] {
+  const known = new Set(['--config', ...describeConfig(SOURCES, role).map(({ flag }) => flag)]);
   const words: string[] = [];
   for (const [flag, value] of Object.entries(call.options)) {
-    if (flag === '--for' || value === undefined || value === false) continue;
+    if (!known.has(flag) || value === undefined || value === false) continue;
     words.push(flag, ...(typeof value === 'string' ? [value] : []));
   }
   return words;

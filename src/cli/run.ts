@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { probes } from '../../probes/index.ts';
 import { formatHostPort } from '../config/leaf.ts';
 import { refusalOf } from '../config/rights.ts';
-import { intakeOf } from '../config/role.ts';
+import { intakeOf, type Role } from '../config/role.ts';
 import type { Config } from '../config/schema.ts';
 import { openQuestions, type Questions, seconds } from './asking.ts';
 import { Child, type RoleMessage } from './child.ts';
@@ -21,9 +21,10 @@ export async function run(call: Call): Promise<number> {
   const { config } = configOf('run', call);
   const for_s = call.options['--for'];
   const limit_ms = for_s === undefined ? undefined : seconds(for_s, '--for') * 1000;
-  const refusal = refusalOf(probes.map(({ name, rights }) => ({ name, rights })));
-  if (refusal !== undefined) throw new CliError(refusal, EXIT_OPERATOR);
-  const roles = makeRoles(call, config);
+  const gathers = config.collector.enabled && process.platform === 'linux';
+  if (gathers) checkRights();
+  else say(`INFO eBPF collector: ${idleReason()}, metrics will be empty`);
+  const roles = makeRoles(call, config, gathers);
   for (const role of roles) {
     const status = await role.start();
     if (status === undefined) continue;
@@ -42,15 +43,25 @@ export async function run(call: Call): Promise<number> {
   return await stopAll(roles);
 }
 
-function makeRoles(call: Call, config: Config): readonly Child[] {
-  const words = configWords(call);
+/** Before anything is started: there is no half start. */
+function checkRights(): void {
+  const refusal = refusalOf(probes.map(({ name, rights }) => ({ name, rights })));
+  if (refusal !== undefined) throw new CliError(refusal, EXIT_OPERATOR);
+}
+
+function idleReason(): string {
+  return process.platform === 'linux' ? 'switched off by configuration' : 'not running on Linux';
+}
+
+function makeRoles(call: Call, config: Config, gathers: boolean): readonly Child[] {
+  const words = (role: Role) => configWords(call, role);
   const { host, port } = intakeOf(config);
   const intake = ['--intake-host', host, '--intake-port', String(port)];
   const common = { say, onReady: announce };
-  return [
-    new Child({ ...common, role: 'reducer', words }),
-    new Child({ ...common, role: 'kernel-collector', words: [...words, ...intake] }),
-  ];
+  const reducer = new Child({ ...common, role: 'reducer', words: words('reducer') });
+  if (!gathers) return [reducer];
+  const collector = [...words('collector'), ...intake];
+  return [reducer, new Child({ ...common, role: 'kernel-collector', words: collector })];
 }
 
 function announce(message: RoleMessage): void {

@@ -72,8 +72,8 @@ A flag wins over a variable, a variable over the file (\`--config FILE\`, YAML),
 unit (\`500ms\`, \`10s\`, \`1m\`, \`7d\`), sizes too (\`64KiB\`, \`8MiB\`, \`1GB\`). Lists in variables and flags are separated by
 commas. A faulty value stops the start with its place and the cure, exit status 2; so does an unknown key. Keys marked *live*
 change on HUP, the others at the next start. \`${SOURCE_PLACEHOLDER}\` stands for the name of a source (\`tcp\`, \`udp\`). The section
-\`collectors.ebpf\` of other agents' files is read as well: its \`enabled\`, \`interval\`, \`btf_path\`, \`pin_path\`, \`maps\`,
-\`processes\` and the switches of its sources mean the keys of \`collector\` of the same name.
+\`collectors.ebpf\` of other agents' files is read as well: its \`enabled\`, \`interval\`, \`btf_path\`, \`pin_path\`, \`maps\`
+and the switches of its sources mean the keys of \`collector\` of the same name.
 `;
 
 function sectionTable(section: string, rows: readonly ConfigRow[]): string {

@@ -69,17 +69,9 @@ const clientTls = z.strictObject({
   }),
 });
 
-const processes = z.strictObject({
-  include: key(list(), [], {
-    help: 'Only processes whose name or executable path matches one of these globs; empty: all',
-    live: true,
-  }),
-  exclude: key(list(), [], { help: 'Never processes that match one of these globs', live: true }),
-});
-
 /** One probe; which there are, `loadConfig` is told by its caller, so that the list of probes stands once. */
 const probe = z.strictObject({
-  enabled: key(bool, true, { help: 'Load this source', live: true }),
+  enabled: key(bool, true, { help: 'Load this source' }),
 });
 
 const token = optionalKey(text(), {
@@ -133,7 +125,6 @@ const collector = z.strictObject({
   }),
   maps: maps.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
-  processes: processes.prefault({}),
   tls: clientTls.prefault({}),
   token,
   allow_plaintext,
@@ -213,6 +204,5 @@ export const SECTION_ALIASES: ReadonlyMap<string, string> = new Map([
   ['pin_path', 'collector.pin_path'],
   ['ring_bytes', 'collector.ring_bytes'],
   ['maps', 'collector.maps'],
-  ['processes', 'collector.processes'],
   ['ephemeral_port', 'collector.ephemeral_port'],
 ]);

@@ -3,25 +3,7 @@
 // call of the action `control` open; the answer to it is the wish. It then drains, appends to its spool, waits until the
 // spool is acknowledged (which means stored), and says so in its next call. No reply in time is said, not hidden.
 
-export interface FlushedCollector {
-  readonly collector_id: string;
-  readonly host: string;
-  /** False: it did not answer in time; its newest rows may be missing. */
-  readonly flushed: boolean;
-  readonly waited_ms: number;
-}
-
-export interface FlushReport {
-  /** True when every connected collector answered. */
-  readonly complete: boolean;
-  readonly collectors: readonly FlushedCollector[];
-  readonly message: string;
-}
-
-/** What a collector is told: a number to answer with, or nothing to do for now. */
-export interface ControlReply {
-  readonly flush?: number;
-}
+import type { ControlReply, FlushReport } from '../wire/ask.ts';
 
 export interface ControlCall {
   readonly collector_id: string;

@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { netflow } from '../../probes/netflow.ts';
 import { bytesRead, flowBatch, temporaryDir } from '../store/testing.ts';
+import { type Asker, asker, askFlush, listenForControl } from '../wire/ask.ts';
 import { FlightSender } from '../wire/client.ts';
 import { Spool } from '../wire/spool.ts';
-import { type Asker, asker, askFlush, listenForControl } from './ask.ts';
 import { Reducer } from './reducer.ts';
 
 const dir = temporaryDir();

@@ -1,11 +1,29 @@
-// src/reducer/ask.ts
 // The other end of the reducer's actions: commands ask with it, and a collector listens with it for wishes.
 
 import { readFileSync } from 'node:fs';
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
-import { authority } from '../wire/address.ts';
-import { flight_service } from '../wire/flight.ts';
-import type { ControlReply, FlushReport } from './flush.ts';
+import { authority } from './address.ts';
+import { flight_service } from './flight.ts';
+
+export interface FlushedCollector {
+  readonly collector_id: string;
+  readonly host: string;
+  /** False: it did not answer in time; its newest rows may be missing. */
+  readonly flushed: boolean;
+  readonly waited_ms: number;
+}
+
+export interface FlushReport {
+  /** True when every connected collector answered. */
+  readonly complete: boolean;
+  readonly collectors: readonly FlushedCollector[];
+  readonly message: string;
+}
+
+/** What a collector is told: a number to answer with, or nothing to do for now. */
+export interface ControlReply {
+  readonly flush?: number;
+}
 
 export interface AskOptions {
   readonly host: string;
@@ -19,6 +37,7 @@ export interface AskOptions {
 export interface Asker {
   /** Runs one action. Rejects with the reducer's words, or with why it cannot be reached. */
   action(type: string, body: unknown, timeout_ms?: number): Promise<Buffer>;
+  /** Ends what is under way, too. */
   close(): void;
 }
 
@@ -40,6 +59,7 @@ export function asker(options: AskOptions): Asker {
   const metadata = new Metadata();
   if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
   const { path, requestSerialize, responseDeserialize } = flight_service.DoAction;
+  const open = new Set<{ cancel(): void }>();
   return {
     action: (type, body, timeout_ms = options.timeout_ms ?? TIMEOUT_MS_DEFAULT) =>
       new Promise((resolve, reject) => {
@@ -53,12 +73,17 @@ export function asker(options: AskOptions): Asker {
           metadata,
           { deadline },
         );
+        open.add(call);
+        call.on('status', () => open.delete(call));
         const pieces: Uint8Array[] = [];
         call.on('data', (piece) => pieces.push(bytesOf(piece)));
         call.on('end', () => resolve(Buffer.concat(pieces)));
         call.on('error', (error) => reject(new Error(wordsOf(error), { cause: error })));
       }),
-    close: () => client.close(),
+    close: () => {
+      for (const call of open) call.cancel(); // an open call would keep the connection, and with it the process
+      client.close();
+    },
   };
 }
 
