@@ -18,12 +18,13 @@
 
 #define RECORD_HEADER 8
 #define DOUBLE_EXACT 9007199254740991.0
+// A multiple of every page size. Larger ones cost no less for each record, and count as our memory.
+#define WINDOW_BYTES (256 * 1024)
 
 struct ring {
 	struct handle base;
 	uint64_t *consumer;
 	uint64_t *producer;
-	const uint8_t *data;
 	size_t page_size;
 	uint64_t size;
 	// Everything before is known to lie on record boundaries and was handed out: commit stops
@@ -32,6 +33,19 @@ struct ring {
 	int waker;
 	int level;
 	int edge;
+};
+
+// The part of the data that is mapped now, from position `start` on. The kernel puts all pages of a
+// mapping into our page tables at once, and each counts as ours: so there is a window only while
+// one reads, and never more than a window.
+struct window {
+	const struct ring *ring;
+	const uint8_t *data;
+	uint64_t start;
+	uint64_t length;
+	// How much the reader looks for from where it is.
+	uint64_t reach;
+	int error;
 };
 
 struct read_result {
@@ -55,7 +69,7 @@ static void ring_release(struct handle *handle)
 	if (ring->consumer)
 		munmap(ring->consumer, ring->page_size);
 	if (ring->producer)
-		munmap(ring->producer, ring->page_size + 2 * ring->size);
+		munmap(ring->producer, ring->page_size);
 	if (ring->waker >= 0)
 		close(ring->waker);
 	if (ring->level >= 0)
@@ -74,12 +88,11 @@ static int ring_map(struct ring *ring)
 	if (mapping == MAP_FAILED)
 		return errno;
 	ring->consumer = mapping;
-	mapping = mmap(NULL, ring->page_size + 2 * ring->size, PROT_READ, MAP_SHARED, ring->base.fd,
+	mapping = mmap(NULL, ring->page_size, PROT_READ, MAP_SHARED, ring->base.fd,
 		       (off_t)ring->page_size);
 	if (mapping == MAP_FAILED)
 		return errno;
 	ring->producer = mapping;
-	ring->data = (const uint8_t *)mapping + ring->page_size;
 	ring->read_end = position_load(ring->consumer);
 	return 0;
 }
@@ -158,10 +171,67 @@ static napi_value ring_open(napi_env env, napi_callback_info info)
 	return handle_new(env, &ring->base);
 }
 
-static uint32_t header_load(const struct ring *ring, uint64_t position)
+static uint64_t minimum(uint64_t a, uint64_t b)
 {
-	return __atomic_load_n((const uint32_t *)(ring->data + (position & (ring->size - 1))),
-			       __ATOMIC_ACQUIRE);
+	return a < b ? a : b;
+}
+
+static void window_close(struct window *window)
+{
+	if (window->data)
+		munmap((void *)window->data, window->length);
+	window->data = NULL;
+	window->length = 0;
+}
+
+static bool window_move(struct window *window, uint64_t position)
+{
+	const struct ring *ring = window->ring;
+	uint64_t page = ring->page_size;
+	uint64_t start = position & ~(page - 1);
+	uint64_t wanted = (position - start + window->reach + page - 1) & ~(page - 1);
+	// Beyond the end of the data the same pages follow once more, so a window never wraps.
+	uint64_t offset = 2 * page + (start & (ring->size - 1));
+	uint64_t length = minimum(wanted, minimum(ring->size, WINDOW_BYTES));
+	void *mapping;
+
+	window_close(window);
+	mapping = mmap(NULL, length, PROT_READ, MAP_SHARED, ring->base.fd, (off_t)offset);
+	if (mapping == MAP_FAILED) {
+		window->error = errno;
+		return false;
+	}
+	window->data = mapping;
+	window->start = start;
+	window->length = length;
+	return true;
+}
+
+// What stands at a position, up to the end of the window; NULL with `error` set where it cannot be
+// mapped. A pointer from before is void.
+static const uint8_t *window_at(struct window *window, uint64_t position)
+{
+	if (position - window->start >= window->length && !window_move(window, position))
+		return NULL;
+	return window->data + (position - window->start);
+}
+
+// A record may lie over the border of windows, or be larger than one.
+static bool window_copy(struct window *window, uint64_t position, uint8_t *to, uint64_t size)
+{
+	while (size > 0) {
+		const uint8_t *from = window_at(window, position);
+		uint64_t piece;
+
+		if (!from)
+			return false;
+		piece = minimum(size, window->start + window->length - position);
+		memcpy(to, from, piece);
+		position += piece;
+		to += piece;
+		size -= piece;
+	}
+	return true;
 }
 
 static uint64_t padded(uint32_t length)
@@ -169,15 +239,21 @@ static uint64_t padded(uint32_t length)
 	return ((uint64_t)length + 7) & ~7ULL;
 }
 
-// The length of the record at `position`, or -1 where there is none that is finished.
-static int64_t record_at(const struct ring *ring, uint64_t position, uint64_t producer,
+// The length of the record at `position`, or -1 where there is none that is finished, and where the
+// window has an error.
+static int64_t record_at(struct window *window, uint64_t position, uint64_t producer,
 			 bool *discarded)
 {
+	const uint8_t *at;
 	uint32_t header, length;
 
-	if (position + RECORD_HEADER > producer)
+	// A header never lies over the end of a page; a position that is none must not read there.
+	if (position % RECORD_HEADER != 0 || position + RECORD_HEADER > producer)
 		return -1;
-	header = header_load(ring, position);
+	at = window_at(window, position);
+	if (!at)
+		return -1;
+	header = __atomic_load_n((const uint32_t *)at, __ATOMIC_ACQUIRE);
 	if (header & BPF_RINGBUF_BUSY_BIT)
 		return -1;
 	length = header & ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT);
@@ -188,17 +264,22 @@ static int64_t record_at(const struct ring *ring, uint64_t position, uint64_t pr
 }
 
 // A cursor is good if walking the headers from the consumer's position meets it.
-static bool cursor_valid(const struct ring *ring, uint64_t cursor)
+static bool cursor_valid(struct window *window, uint64_t cursor)
 {
+	const struct ring *ring = window->ring;
 	uint64_t producer = position_load(ring->producer);
 	uint64_t position = position_load(ring->consumer);
 	bool discarded;
 
+	if (cursor < position || cursor > producer)
+		return false;
 	if (cursor == ring->read_end)
-		return cursor >= position && cursor <= producer;
+		return true;
 	while (position < cursor) {
-		int64_t length = record_at(ring, position, producer, &discarded);
+		int64_t length;
 
+		window->reach = cursor - position;
+		length = record_at(window, position, producer, &discarded);
 		if (length < 0)
 			return false;
 		position += RECORD_HEADER + padded((uint32_t)length);
@@ -206,18 +287,21 @@ static bool cursor_valid(const struct ring *ring, uint64_t cursor)
 	return position == cursor;
 }
 
-static struct read_result ring_copy(const struct ring *ring, uint64_t cursor, struct bytes into)
+static struct read_result ring_copy(struct window *window, uint64_t cursor, struct bytes into)
 {
 	struct read_result result = { .cursor = cursor };
-	uint64_t producer = position_load(ring->producer);
+	uint64_t producer = position_load(window->ring->producer);
 
 	while (true) {
 		bool discarded = false;
-		int64_t length = record_at(ring, result.cursor, producer, &discarded);
 		uint8_t *to = into.data + result.bytes;
+		uint64_t room = into.length - result.bytes;
+		int64_t length;
 		uint64_t size;
 		uint32_t header[2];
 
+		window->reach = minimum(producer - result.cursor, RECORD_HEADER + room);
+		length = record_at(window, result.cursor, producer, &discarded);
 		if (length < 0)
 			return result;
 		size = padded((uint32_t)length);
@@ -226,19 +310,27 @@ static struct read_result ring_copy(const struct ring *ring, uint64_t cursor, st
 			result.cursor += RECORD_HEADER + size;
 			continue;
 		}
-		if (into.length - result.bytes < RECORD_HEADER + size) {
+		if (room < RECORD_HEADER + size) {
 			result.needed = RECORD_HEADER + size;
 			return result;
 		}
 		header[0] = (uint32_t)length;
 		header[1] = 0;
 		memcpy(to, header, sizeof(header));
-		memcpy(to + RECORD_HEADER,
-		       ring->data + ((result.cursor + RECORD_HEADER) & (ring->size - 1)), size);
+		if (!window_copy(window, result.cursor + RECORD_HEADER, to + RECORD_HEADER, size))
+			return result;
 		result.bytes += RECORD_HEADER + size;
 		result.cursor += RECORD_HEADER + size;
 		result.records++;
 	}
+}
+
+static napi_value throw_cursor(napi_env env, const struct window *window, uint64_t cursor)
+{
+	if (window->error)
+		return throw_errno(env, window->error, "Cannot map the ring");
+	return throw_code(env, "ECURSOR", "Position %llu is not the start of a record in the ring",
+			  (unsigned long long)cursor);
 }
 
 // ringRead(ring, cursor, into) → {bytes, records, discarded, cursor}
@@ -248,16 +340,19 @@ static napi_value ring_read(napi_env env, napi_callback_info info)
 	struct ring *ring = call_handle(&call, 0, HANDLE_RING);
 	uint64_t cursor = (uint64_t)call_number(&call, 1, 0, DOUBLE_EXACT);
 	struct bytes into = call_bytes(&call, 2);
+	struct window window = { .ring = ring };
 	struct read_result result;
 	napi_value item;
+	bool valid;
 
 	if (call.failed)
 		return NULL;
-	if (!cursor_valid(ring, cursor))
-		return throw_code(env, "ECURSOR",
-				  "Position %llu is not the start of a record in the ring",
-				  (unsigned long long)cursor);
-	result = ring_copy(ring, cursor, into);
+	valid = cursor_valid(&window, cursor);
+	if (valid)
+		result = ring_copy(&window, cursor, into);
+	window_close(&window);
+	if (!valid || window.error)
+		return throw_cursor(env, &window, cursor);
 	if (result.cursor > ring->read_end)
 		ring->read_end = result.cursor;
 	if (result.needed && result.records == 0)
@@ -278,7 +373,9 @@ static napi_value ring_commit(napi_env env, napi_callback_info info)
 	struct call call = call_begin(env, info, 2);
 	struct ring *ring = call_handle(&call, 0, HANDLE_RING);
 	uint64_t cursor = (uint64_t)call_number(&call, 1, 0, DOUBLE_EXACT);
+	struct window window = { .ring = ring };
 	uint64_t consumer;
+	bool valid;
 
 	if (call.failed)
 		return NULL;
@@ -288,10 +385,10 @@ static napi_value ring_commit(napi_env env, napi_callback_info info)
 				  "Position %llu is outside of what was read (%llu to %llu)",
 				  (unsigned long long)cursor, (unsigned long long)consumer,
 				  (unsigned long long)ring->read_end);
-	if (cursor != ring->read_end && !cursor_valid(ring, cursor))
-		return throw_code(env, "ECURSOR",
-				  "Position %llu is not the start of a record in the ring",
-				  (unsigned long long)cursor);
+	valid = cursor_valid(&window, cursor);
+	window_close(&window);
+	if (!valid)
+		return throw_cursor(env, &window, cursor);
 	__atomic_store_n(ring->consumer, cursor, __ATOMIC_RELEASE);
 	return NULL;
 }

@@ -21,7 +21,8 @@ function codeOf(act: () => unknown): string {
 test('an object tells its maps and programs before anything is loaded', () => {
   using object = BpfObject.open(probe, { name: 'probe' });
   assert.deepEqual([...object.programs.keys()].sort(), [
-    ...['each_count', 'each_task', 'on_call', 'on_egress', 'on_enter', 'on_sample'],
+    ...['each_count', 'each_task', 'on_call', 'on_egress'],
+    ...['on_enter', 'on_enter_large', 'on_sample'],
   ]);
   assert.ok(['counts', 'events', '.rodata', '.bss'].every((name) => object.maps.has(name)));
   const counts = object.map('counts');

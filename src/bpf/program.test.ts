@@ -60,7 +60,7 @@ test('a program runs while it is attached, and its runs are counted', { skip }, 
 test('attachAll attaches what it can and gives reasons for the rest', { skip }, () => {
   const results = loaded().attachAll();
   const by = new Map(results.map((result) => [result.program.name, result]));
-  assert.equal(results.length, 6);
+  assert.equal(results.length, 7);
   assert.ok(by.get('on_enter')?.link);
   assert.ok(by.get('each_task')?.link);
   assert.equal(by.get('on_egress')?.link, undefined);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { BpfMap } from './map.ts';
@@ -12,11 +13,14 @@ const bytes = await fixture('probe');
 const EVENT_BYTES = 96;
 const RECORD_BYTES = RECORD_HEADER_BYTES + EVENT_BYTES;
 const RING_BYTES = 64 * 1024;
+/** Many times what the addon maps at once. */
+const LONG_RING_BYTES = 2 * 1024 * 1024;
 
 /** A loaded object whose ring gets one event for each getppid of this process; every fifth is discarded. */
-function attached(): BpfObject {
+function attached(size = RING_BYTES): BpfObject {
   const object = BpfObject.open(bytes, { name: 'probe' });
   object.rodata({ target_tgid: process.pid });
+  object.map('events').maxEntries = size;
   object.load();
   object.program('on_enter').attach();
   after(() => object.close());
@@ -157,6 +161,103 @@ test('a ring is opened by its true size only, and by a ring only', { skip }, () 
   assert.throws(() => ring.consumerPosition, { code: 'ECLOSED' });
   assert.throws(() => ring.wait(0), { code: 'ECLOSED' });
   assert.throws(() => ring.commit(0), { code: 'ECLOSED' });
+});
+
+/** Asserts that the records are the first one byte by byte, but for their stamps. */
+function assertAlike(into: Uint8Array, read: RingRead): void {
+  const first = Buffer.from(into.subarray(0, RECORD_BYTES));
+  for (let at = 0; at < read.bytes; at += RECORD_BYTES) {
+    first.set(into.subarray(at + RECORD_HEADER_BYTES, at + RECORD_HEADER_BYTES + 8), 8);
+    assert.ok(first.equals(into.subarray(at, at + RECORD_BYTES)), `record at ${at}`);
+  }
+}
+
+test('records over the borders of what is mapped at once are whole', { skip }, () => {
+  const object = attached(LONG_RING_BYTES);
+  const { fd } = object.map('events');
+  using ring = Ring.open(fd, LONG_RING_BYTES);
+  const into = new Uint8Array(LONG_RING_BYTES);
+  const calls = 19_000;
+  let cursor = 0;
+  // Three times around the ring, from another offset each time.
+  for (let turn = 0; turn < 3; turn++) {
+    getppid(calls);
+    const read = ring.read(cursor, into);
+    assert.deepEqual(stamps(into, read), expected(turn * calls, calls));
+    assertAlike(into, read);
+    // A successor starts behind several windows of headers, and must not start between them.
+    using successor = Ring.open(fd, LONG_RING_BYTES);
+    const late = cursor + 18_000 * RECORD_BYTES;
+    assert.throws(() => successor.read(late + 8, into), { code: 'ECURSOR' });
+    const rest = successor.read(late, into);
+    assert.deepEqual(stamps(into, rest), expected(turn * calls + 18_000, 1000));
+    assert.throws(() => ring.commit(late + 8), { code: 'ECURSOR' });
+    ring.commit(late);
+    assert.equal(ring.consumerPosition, late);
+    ring.commit(read.cursor);
+    cursor = read.cursor;
+  }
+});
+
+test('a record larger than what is mapped at once is whole', { skip }, () => {
+  const object = attached(LONG_RING_BYTES);
+  object.program('on_enter_large').attach();
+  const map = object.map('pattern');
+  const words = new Uint32Array(map.valueSize / 4).map((_, i) => Math.imul(i, 2_654_435_761));
+  const pattern = Buffer.from(words.buffer);
+  map.update(new Uint8Array(4), pattern);
+  using ring = Ring.open(object.map('events').fd, LONG_RING_BYTES);
+  const into = Buffer.alloc(LONG_RING_BYTES);
+  let cursor = 0;
+  for (let turn = 0; turn < 8; turn++) {
+    getppid(5);
+    const read = ring.read(cursor, into);
+    assert.deepEqual([read.records, read.discarded], [9, 1]);
+    let large = 0;
+    for (let at = 0; at < read.bytes; ) {
+      const length = into.readUInt32LE(at);
+      const record = into.subarray(at + RECORD_HEADER_BYTES, at + RECORD_HEADER_BYTES + length);
+      if (length !== EVENT_BYTES) assert.ok(record.equals(pattern), `turn ${turn}, at ${at}`);
+      if (length !== EVENT_BYTES) large++;
+      at += RECORD_HEADER_BYTES + length;
+    }
+    assert.equal(large, 5);
+    ring.commit(read.cursor);
+    cursor = read.cursor;
+  }
+  assert.ok(cursor > 5 * LONG_RING_BYTES);
+});
+
+/** What this process has mapped of BPF maps, bytes. */
+function mappedBytes(): number {
+  const lines = readFileSync('/proc/self/maps', 'utf8').split('\n');
+  return lines
+    .filter((line) => line.includes('bpf-map'))
+    .map((line) =>
+      line
+        .split(' ', 1)[0]
+        .split('-')
+        .map((end) => Number.parseInt(end, 16)),
+    )
+    .reduce((sum, [start, end]) => sum + end - start, 0);
+}
+
+test('a ring takes memory only while it is read', { skip }, () => {
+  const object = attached(LONG_RING_BYTES);
+  const before = mappedBytes();
+  const ring = Ring.open(object.map('events').fd, LONG_RING_BYTES);
+  const opened = mappedBytes() - before;
+  // The positions of the consumer and of the producer, a page each.
+  assert.ok(opened > 0 && opened <= 2 * 65_536, String(opened));
+  const into = new Uint8Array(LONG_RING_BYTES);
+  getppid(10_000);
+  const read = ring.read(0, into);
+  ring.commit(4 * RECORD_BYTES);
+  assert.throws(() => ring.read(read.cursor - 8, into), { code: 'ECURSOR' });
+  assert.throws(() => ring.read(4 * RECORD_BYTES, into.subarray(0, 8)), { code: 'ENOSPC' });
+  assert.equal(mappedBytes() - before, opened);
+  ring.close();
+  assert.equal(mappedBytes(), before);
 });
 
 test('wait returns for data that is not read, and not for what is', { skip }, () => {
