@@ -24,6 +24,7 @@ export async function run(call: Call): Promise<number> {
   const gathers = config.collector.enabled && process.platform === 'linux';
   if (gathers) checkRights();
   else say(`INFO eBPF collector: ${idleReason()}, metrics will be empty`);
+  const from = new Date();
   const roles = makeRoles(call, config, gathers);
   for (const role of roles) {
     const status = await role.start();
@@ -36,9 +37,9 @@ export async function run(call: Call): Promise<number> {
   });
   const ended = whenToStop(limit_ms);
   const questions = await openQuestions({ ...call, options: askingOptions(config) });
-  await showTables(questions, config.collector.interval, ended);
+  await showTables(questions, from, config.collector.interval, ended);
   await questions.fresh();
-  await show(questions, new Date(0));
+  await show(questions, from);
   await questions.close();
   return await stopAll(roles);
 }
@@ -104,10 +105,10 @@ function askingOptions(config: Config): Call['options'] {
 /** The first as soon as there is something, then one each interval; in place on a terminal. */
 async function showTables(
   questions: Questions,
+  from: Date,
   interval_ms: number,
   ended: AbortSignal,
 ): Promise<void> {
-  const from = new Date(0);
   let wait = FIRST_TABLE_MS;
   while (!ended.aborted) {
     await delay(wait, undefined, { signal: ended }).catch(() => undefined); // aborted: the last table comes next

@@ -1,0 +1,45 @@
+// `sonde doctor`: what this machine lacks for sonde, why it matters, and the cure. Works without root.
+
+import { hostname } from 'node:os';
+import { probes } from '../../probes/index.ts';
+import type { Place } from '../doctor/check.ts';
+import { examine } from '../doctor/examine.ts';
+import { checks } from '../doctor/list.ts';
+import { liveBuild, liveNetwork, liveReducer, liveRunning, liveTypes } from '../doctor/live.ts';
+import { thisMachine } from '../doctor/machine.ts';
+import { foreignText, reportOf, reportText } from '../doctor/present.ts';
+import type { Call } from './main.ts';
+import { configOf } from './options.ts';
+
+/** Exit status 1 when a check fails. */
+export async function run(call: Call): Promise<number> {
+  const { config, warnings } = configOf('run', call);
+  const machine = thisMachine();
+  const reducer = liveReducer(config);
+  const place: Place = {
+    machine,
+    config,
+    config_file: String(call.options['--config'] ?? ''),
+    config_warnings: warnings,
+    probes,
+    build: liveBuild,
+    types: liveTypes(config),
+    network: liveNetwork(config, reducer),
+    running: liveRunning(config, probes, machine, reducer),
+  };
+  const results = await examine(checks, place);
+  reducer.asking.close();
+  const report = reportOf(results, { version: call.version, host: hostname() });
+  process.stdout.write(call.options['--json'] === true ? jsonText(report) : textOf(report));
+  return report.verdict === 'fail' ? 1 : 0;
+}
+
+function jsonText(report: unknown): string {
+  return `${JSON.stringify(report, null, 2)}\n`;
+}
+
+function textOf(report: ReturnType<typeof reportOf>): string {
+  if (process.platform !== 'linux') return foreignText(report);
+  const { isTTY = false, columns } = process.stdout;
+  return reportText(report, { color: isTTY && !process.env.NO_COLOR, width: columns });
+}
