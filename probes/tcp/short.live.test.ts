@@ -1,6 +1,7 @@
 // Short connections at full speed between two programs: what sonde says equals what the programs counted, exactly, and
 // belongs to the process that did it.
 
+import assert from 'node:assert/strict';
 import { linkSync, mkdtempSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test, { type TestContext } from 'node:test';
@@ -15,6 +16,14 @@ import {
 } from '../../test/traffic/traffic.ts';
 
 const MANY = 10_000;
+
+/** Where the server listens, what the client connects to, and what the flow is then. */
+const FAMILIES = [
+  ['127.0.0.1', '127.0.0.1', 'IPv4', '127.0.0.1'],
+  ['::1', '::1', 'IPv6', '::1'],
+  ['::', '127.0.0.1', 'IPv4', '127.0.0.1'],
+  ['::', '::ffff:127.0.0.1', 'IPv4', '127.0.0.1'],
+] as const;
 
 interface Talk {
   readonly server: readonly Counts[];
@@ -54,48 +63,59 @@ async function exact(live: Live, done: Talk, names?: readonly string[]): Promise
 
 test('short connections', { skip: NO_LIVE }, async (t) => {
   const live = await startLive(t);
-  const check = async (server: Words, client: Words): Promise<Talk> => {
-    const connections = Number(server.connections ?? 1000);
-    const done = await talk('tcp', { connections, ...server }, { connections, ...client });
+  const check = async (both: Words, server: Words, client: Words): Promise<number> => {
+    const words = { connections: 1000, ...both };
+    const done = await talk('tcp', { ...words, ...server }, { ...words, ...client });
     await exact(live, done);
-    return done;
+    return done.port;
   };
   await t.test(`${MANY} in one network namespace`, async () => {
-    await check({ connections: MANY, close: 'server' }, { close: 'server', threads: 2 });
+    await check({ connections: MANY, close: 'server' }, {}, { threads: 2 });
   });
   await t.test(`${MANY} between two network namespaces`, { skip: !haveIp() && 'needs ip' }, (s) =>
     acrossNamespaces(s, live),
   );
   await t.test('a server of threads', async () => {
-    await check({ as: 'threads', workers: 3 }, { threads: 3 });
+    await check({}, { as: 'threads', workers: 3 }, { threads: 4 });
   });
   await t.test('a server that forks before it accepts', async () => {
-    await check({ connections: MANY, as: 'prefork', workers: 4 }, { threads: 4 });
+    await check({ connections: MANY }, { as: 'prefork', workers: 4 }, { threads: 4 });
   });
   await t.test('a server that hands its sockets to children', async () => {
-    await check({ connections: 2000, as: 'pass', workers: 3 }, { threads: 2 });
+    await check({ connections: 2000 }, { as: 'pass', workers: 3 }, { threads: 2 });
   });
   await t.test('a server that calls exec', (s) => execs(s, live));
   await t.test('connected by a child', async () => {
-    await check({}, { as: 'child', children: 4 });
+    await check({}, {}, { as: 'child', children: 4 });
   });
   await t.test('sockets of the parent, connected by a child', async () => {
-    await check({}, { as: 'inherit' });
+    await check({}, {}, { as: 'inherit' });
   });
   await t.test('connects that do not block', async () => {
-    await check({}, { as: 'nonblocking' });
+    await check({}, {}, { as: 'nonblocking' });
   });
   for (const by of ['splice', 'sendfile']) {
     await t.test(`bytes by ${by}`, async () => {
-      await check({ by, response: 200_000 }, { by, request: 100_000 });
+      await check({ by, connections: 300, request: 100_000, response: 200_000 }, {}, {});
     });
   }
   await t.test('half-closed by the client', async () => {
-    await check({ half_close: 1 }, { half_close: 1 });
+    await check({ half_close: 1 }, {}, {});
   });
-  await t.test('nothing but the end', async () => {
-    await check({ request: 1, response: 0 }, { request: 1, response: 0 });
+  await t.test('a request without a response', async () => {
+    await check({ request: 1, response: 0 }, {}, {});
   });
+  for (const [server, client, family, ip] of FAMILIES) {
+    await t.test(`from ${client} to a server at ${server}: ${family}`, async () => {
+      const port = await check({}, { host: server }, { host: client });
+      const rows = [...live.sink.rows({ src_port: port }), ...live.sink.rows({ dst_port: port })];
+      assert.ok(rows.length >= 2);
+      for (const row of rows) {
+        assert.deepEqual([row.family, row.src_ip, row.dst_ip], [family, ip, ip]);
+        assert.deepEqual([row.src_ip_type, row.dst_ip_type], ['private', 'private']);
+      }
+    });
+  }
 });
 
 async function acrossNamespaces(t: TestContext, live: Live): Promise<void> {

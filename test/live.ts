@@ -1,0 +1,251 @@
+// What live tests share: a collector of the test's own (pins, data, reducer), and the sums of what it delivered.
+
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import pino from 'pino';
+import { probes, tables } from '../probes/index.ts';
+import { netflow } from '../probes/netflow.ts';
+import { findMount } from '../src/bpf/features.ts';
+import { Collector } from '../src/collector/collector.ts';
+import { loadConfig } from '../src/config/load.ts';
+import type { Config } from '../src/config/schema.ts';
+import { decodeBatch } from '../src/table/batch.ts';
+import { type Batch, isStringColumn } from '../src/table/columns.ts';
+import { Dedup } from '../src/wire/dedup.ts';
+import { joinStream } from '../src/wire/ipc.ts';
+import { FlightServer } from '../src/wire/server.ts';
+
+/** Why the live tests cannot run here; false: they can, and must. */
+export const NO_LIVE: string | false =
+  process.platform !== 'linux'
+    ? 'needs Linux'
+    : process.getuid?.() !== 0
+      ? 'needs root, to load programs into the kernel'
+      : findMount('bpf') === undefined
+        ? 'needs bpffs: mount -t bpf bpf /sys/fs/bpf'
+        : false;
+
+/** Far more than anything here takes on a busy machine: reaching it is a failure, not slowness. */
+const PATIENCE_MS = 60_000;
+
+export type Sums = Readonly<Record<string, number>>;
+
+/** A row of `netflow` by column name; measures hold the sum of all rows that had these dimensions. */
+export type FlowRow = Readonly<Record<string, string | number>>;
+export type Match = Readonly<Record<string, string | number | readonly (string | number)[]>>;
+
+interface Kept {
+  readonly dims: FlowRow;
+  readonly sums: number[];
+}
+
+const SUMS = netflow.measures.filter(({ fold }) => fold === 'sum').map(({ name }) => name);
+
+const VIEW = ['direction', 'src_port', 'dst_port', 'pid', 'process_name'] as const;
+const TCP_SUMS = ['tcp_established', 'tcp_closed', 'bytes_read', 'bytes_written'];
+const UDP_SUMS = ['packets_read', 'packets_written', 'bytes_read', 'bytes_written'];
+
+/** Stands for the reducer: takes batches once each and adds the rows of `netflow` up. */
+export class Sink {
+  readonly #kept = new Map<string, Kept>();
+  readonly #server: FlightServer;
+
+  static async listen(): Promise<Sink> {
+    const kept = new Map<string, Kept>();
+    const server = await FlightServer.listen(
+      { host: '127.0.0.1', port: 0 },
+      {
+        dedup: new Dedup(),
+        put: async (_, batch) => {
+          const decoded = decodeBatch(joinStream(batch), (name) =>
+            tables.find((table) => table.name === name),
+          );
+          assert.ok(decoded.ok, `a batch of ${batch.table} cannot be read`);
+          if (batch.table === netflow.name) addRows(kept, decoded.batch);
+          return { ok: true };
+        },
+        get: async function* () {
+          yield* [];
+        },
+        list: async () => [],
+        actions: {},
+      },
+    );
+    return new Sink(server, kept);
+  }
+
+  private constructor(server: FlightServer, kept: Map<string, Kept>) {
+    this.#server = server;
+    this.#kept = kept;
+  }
+
+  get port(): number {
+    return this.#server.port;
+  }
+
+  /** Rows whose columns have these values (a list: any of them). */
+  rows(match: Match): readonly FlowRow[] {
+    return [...this.#kept.values()]
+      .filter(({ dims }) => matches(dims, match))
+      .map(({ dims, sums }) => ({
+        ...dims,
+        ...Object.fromEntries(SUMS.map((name, i) => [name, sums[i]!])),
+      }));
+  }
+
+  /** All that was seen at a port, whoever had it: one row for each process and direction, zeros left out. */
+  views(transport: 'tcp' | 'udp', port: number): readonly FlowRow[] {
+    const at_port = [
+      ...this.rows({ transport, src_port: port }),
+      ...this.rows({ transport, dst_port: port }),
+    ];
+    const views = new Map<string, Record<string, string | number>>();
+    for (const row of at_port) {
+      const key = JSON.stringify(VIEW.map((name) => row[name]));
+      const view = views.get(key) ?? Object.fromEntries(VIEW.map((name) => [name, row[name]!]));
+      views.set(key, view);
+      for (const name of transport === 'tcp' ? TCP_SUMS : UDP_SUMS) {
+        view[name] = Number(view[name] ?? 0) + Number(row[name]);
+      }
+    }
+    return sorted([...views.values()]);
+  }
+
+  /** Sums over such rows of those measures that `of` names. */
+  total(match: Match, of: readonly string[]): Sums {
+    const rows = this.rows(match);
+    return Object.fromEntries(
+      of.map((name) => [name, rows.reduce((sum, row) => sum + Number(row[name]), 0)]),
+    );
+  }
+
+  async close(): Promise<void> {
+    await this.#server.close();
+  }
+}
+
+export function sorted(rows: readonly FlowRow[]): readonly FlowRow[] {
+  const key = (row: FlowRow): string => `${row.direction} ${row.pid} ${row.process_name}`;
+  return [...rows].sort((a, b) => (key(a) < key(b) ? -1 : 1));
+}
+
+function matches(dims: FlowRow, match: Match): boolean {
+  return Object.entries(match).every(([name, value]) => {
+    const is = dims[name];
+    assert.ok(is !== undefined, `netflow has no column ${name}`);
+    return Array.isArray(value) ? value.includes(is) : is === value;
+  });
+}
+
+function addRows(kept: Map<string, Kept>, batch: Batch): void {
+  for (let r = 0; r < batch.rows; r += 1) {
+    const dims = Object.fromEntries(
+      batch.dimensions.map((column, i) => [
+        netflow.dimensions[i]!.name,
+        isStringColumn(column) ? column.dictionary[column.ids[r]!]! : column.values[r]!,
+      ]),
+    );
+    const key = JSON.stringify(dims);
+    const row = kept.get(key) ?? { dims, sums: SUMS.map(() => 0) };
+    kept.set(key, row);
+    for (const [i, name] of SUMS.entries()) {
+      const column = batch.measures[netflow.measures.findIndex((one) => one.name === name)];
+      if (column !== undefined && 'values' in column) row.sums[i]! += column.values[r]!;
+    }
+  }
+}
+
+/** A configuration of the test's own; `flags` and `collector` change what the test is about. */
+export function liveConfig(
+  data_dir: string,
+  pin_path: string,
+  collector: Partial<Config['collector']> = {},
+): Config {
+  const sources = probes.map(({ name }) => name);
+  const { config } = loadConfig({ role: 'run', flags: { '--data-dir': data_dir }, sources });
+  const own = { ...config.collector, pin_path, interval: 3_600_000, ...collector };
+  return { ...config, collector: own };
+}
+
+/** A test's context: what is to be undone at its end, first come first done. */
+export interface Cleanup {
+  after(undo: () => unknown): void;
+}
+
+let made = 0;
+
+/** Folders of the test's own: removed at its end, whatever that is. */
+export function liveFolders(t: Cleanup): { data_dir: string; pin_path: string } {
+  made += 1;
+  const pin_path = join(findMount('bpf')!, `sonde-test-${process.pid}-${made}`);
+  const data_dir = mkdtempSync(join(tmpdir(), 'sonde-live-'));
+  t.after(() => {
+    rmSync(pin_path, { recursive: true, force: true });
+    rmSync(data_dir, { recursive: true, force: true });
+  });
+  return { data_dir, pin_path };
+}
+
+export interface Live {
+  readonly sink: Sink;
+  readonly collector: Collector;
+  readonly config: Config;
+}
+
+/** Starts a collector in this process. It flushes when asked; its own interval is an hour. */
+export async function startLive(
+  t: Cleanup,
+  options: { collector?: Partial<Config['collector']> } = {},
+): Promise<Live> {
+  const sink = await Sink.listen();
+  let collector: Collector | undefined;
+  t.after(async () => {
+    await collector?.stop(1000);
+    await sink.close();
+  });
+  const { data_dir, pin_path } = liveFolders(t);
+  const config = liveConfig(data_dir, pin_path, options.collector);
+  collector = await startCollector(config, sink);
+  for (const { source, state, reason } of collector.kernel.plan.sources) {
+    const failing = config.collector.fail_sources.includes(source);
+    assert.equal(state, failing ? 'failed' : 'on', `${source}: ${reason}`);
+  }
+  return { sink, collector, config };
+}
+
+export function startCollector(config: Config, sink: Sink): Promise<Collector> {
+  const log = pino({ level: process.env.SONDE_TEST_LOG ?? 'silent' }, pino.destination(2));
+  const intake = { host: '127.0.0.1', port: sink.port };
+  return Collector.start({ config, log, version: 'test', intake });
+}
+
+/**
+ * Flushes until `actual` is `expected`, then once more: sums that pass by the right value are wrong. The last ends of
+ * connections may come after their programs' ends, since the kernel acknowledges in its own time.
+ */
+export async function settles<Value>(
+  flush: () => Promise<void>,
+  actual: () => Value,
+  expected: Value,
+): Promise<void> {
+  const end = Date.now() + PATIENCE_MS;
+  for (;;) {
+    await flush();
+    if (same(actual(), expected) || Date.now() > end) break;
+    await delay(100);
+  }
+  await flush();
+  assert.deepEqual(actual(), expected);
+}
+
+function same(a: unknown, b: unknown): boolean {
+  try {
+    assert.deepEqual(a, b);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "traffic.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+static const struct {
+	const char *name;
+	int (*run)(void);
+} modes[] = {
+	{ "server", run_server },
+	{ "client", run_client },
+	{ "udp-server", run_udp_server },
+	{ "udp-client", run_udp_client },
+};
+
+/* Nothing stays behind a test that dies. Neither bound is inherited, so each process sets its own. */
+void bound_life(void)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	alarm(option_number("seconds", 120, 600));
+}
+
+int main(int argc, char **argv)
+{
+	options_read(argc - 1, argv + 1);
+	signal(SIGPIPE, SIG_IGN);
+	bound_life();
+	for (unsigned int i = 0; argc > 1 && i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (!strcmp(argv[1], modes[i].name))
+			return modes[i].run();
+	}
+	fprintf(stderr, "use: traffic server|client|udp-server|udp-client [name=value]...\n");
+	return 2;
+}
