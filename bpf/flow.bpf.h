@@ -132,7 +132,6 @@ static __always_inline void overflow_report(u32 slot)
 		return;
 	flow.head.kind = RECORD_FLOW;
 	flow.head.flags = FLOW_OVERFLOW;
-	flow.head.time_ns = bpf_ktime_get_boot_ns();
 	flow.transport = slot < ROLE_MAX ? IPPROTO_TCP : IPPROTO_UDP;
 	flow.role = slot % ROLE_MAX;
 	flow.family = 0;

@@ -140,7 +140,6 @@ __noinline int announce_process(u64 leader_address, u64 cgroup_id)
 	}
 	record->head.kind = RECORD_PROCESS;
 	record->head.flags = 0;
-	record->head.time_ns = bpf_ktime_get_boot_ns();
 	record->start_ns = known.start_ns;
 	record->cgroup_id = known.cgroup_id;
 	record->tgid = tgid;

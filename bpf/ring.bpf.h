@@ -17,7 +17,6 @@ enum record_kind {
 struct record_head {
 	u32 kind;
 	u32 flags;
-	u64 time_ns; /* CLOCK_BOOTTIME */
 };
 
 struct {

@@ -34,7 +34,7 @@ int BPF_PROG(sock_recv, struct sock *sk, int length, int flags)
 	u16 protocol = sk->sk_protocol;
 
 	if (tcp_enabled && protocol == IPPROTO_TCP)
-		tcp_on_io(sk, true);
+		tcp_on_call(sk);
 	else if (udp_enabled && protocol == IPPROTO_UDP)
 		udp_on_recv(sk, length, flags);
 	return 0;
@@ -46,7 +46,7 @@ int BPF_PROG(sock_send, struct sock *sk, int length, int flags)
 	u16 protocol = sk->sk_protocol;
 
 	if (tcp_enabled && protocol == IPPROTO_TCP)
-		tcp_on_io(sk, true);
+		tcp_on_call(sk);
 	else if (udp_enabled && protocol == IPPROTO_UDP)
 		udp_on_call(sk, length, ROLE_OUTGOING);
 	return 0;

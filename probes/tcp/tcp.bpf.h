@@ -49,7 +49,7 @@ enum conn_state {
 struct conn {
 	u64 claimed[CLAIM_MAX]; /* reported so far, plus `base` */
 	u64 base; /* generation << CLAIM_BITS: makes a claim fail that was begun on the entry's former life */
-	u64 born_ns; /* connect(), or the end of the handshake */
+	u64 born_ns; /* of connect() */
 	u64 connect_ns;
 	struct owner owner;
 	u32 state; /* enum conn_state */
@@ -66,6 +66,20 @@ struct {
 	__type(key, u64);
 	__type(value, struct conn);
 } tcp_conns SEC(".maps");
+
+/*
+ * Who was last seen to read or write, by socket cookie: one load instead of a look-up in `tcp_conns` for each call. Slots are
+ * shared by cookies that are equal in their low bits; a slot that holds another socket costs a look-up, nothing else.
+ */
+#define OWNER_SLOTS 16384
+#define TGID_BITS 22 /* PID_MAX_LIMIT */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, OWNER_SLOTS);
+	__type(key, u32);
+	__type(value, u64); /* cookie << TGID_BITS | tgid */
+} tcp_last_owner SEC(".maps");
 
 struct listener {
 	u32 netns;
@@ -171,12 +185,9 @@ static __always_inline bool claim_state(struct conn *conn, u32 state, u32 next, 
 
 static __always_inline void new_conn(struct conn *conn, u8 role, u32 state)
 {
-	u64 now = bpf_ktime_get_boot_ns();
-
-	conn->base = (now >> 6) << CLAIM_BITS;
+	conn->base = (u64)bpf_get_prandom_u32() << CLAIM_BITS;
 	if (conn->base == CLAIM_DEAD)
 		conn->base = 0;
-	conn->born_ns = now;
 	conn->role = role;
 	conn->state = state;
 	for (int i = 0; i < CLAIM_MAX; i++)
@@ -194,7 +205,6 @@ static __always_inline void flow_head(struct flow_record *flow, struct conn *con
 {
 	__builtin_memset(flow, 0, sizeof(*flow));
 	flow->head.kind = RECORD_FLOW;
-	flow->head.time_ns = bpf_ktime_get_boot_ns();
 	flow->transport = IPPROTO_TCP;
 	flow->owner = conn->owner;
 	flow->role = conn->role;
@@ -217,6 +227,7 @@ static __always_inline void tcp_on_connect(struct sock *sk)
 	struct conn conn = {};
 
 	new_conn(&conn, ROLE_OUTGOING, CONN_CONNECTING);
+	conn.born_ns = bpf_ktime_get_boot_ns();
 	owner_of_current(&conn.owner);
 	keep_conn(key, &conn);
 }
@@ -383,7 +394,6 @@ static __always_inline void tcp_owner_changed(u64 key, struct conn *conn, bool a
 	owner_of_current(&conn->owner);
 }
 
-/* Each read and write of a TCP socket passes here: two loads and a look-up unless the owner is another. */
 static __always_inline void tcp_on_io(struct sock *sk, bool atomics)
 {
 	u64 key = (u64)sk;
@@ -391,6 +401,30 @@ static __always_inline void tcp_on_io(struct sock *sk, bool atomics)
 
 	if (conn && conn->owner.tgid != current_tgid())
 		tcp_owner_changed(key, conn, atomics);
+}
+
+/* Each read and write of a TCP socket passes here: some ten instructions unless the caller is another than last. */
+static __always_inline void tcp_on_call(struct sock *sk)
+{
+	u64 cookie = sk->__sk_common.skc_cookie.counter;
+	u64 key = (u64)sk;
+	struct conn *conn;
+	u64 *last, caller;
+	u32 slot;
+
+	if (!cookie) /* nobody has asked for it yet */
+		cookie = bpf_get_socket_cookie(sk);
+	caller = cookie << TGID_BITS | current_tgid();
+	slot = cookie & (OWNER_SLOTS - 1);
+	last = bpf_map_lookup_elem(&tcp_last_owner, &slot);
+	if (!last || *last == caller)
+		return;
+	conn = bpf_map_lookup_elem(&tcp_conns, &key);
+	if (!conn)
+		return;
+	if (conn->owner.tgid != current_tgid())
+		tcp_owner_changed(key, conn, true);
+	*last = caller;
 }
 
 /* Only where sock_recv_length is missing (before 6.3). */

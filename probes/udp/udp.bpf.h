@@ -372,7 +372,6 @@ static __always_inline void udp_report(struct udp_key *key, struct udp_flow *fro
 	if (!flow.packets_read && !flow.packets_written)
 		return;
 	flow.head.kind = RECORD_FLOW;
-	flow.head.time_ns = bpf_ktime_get_boot_ns();
 	flow.transport = IPPROTO_UDP;
 	flow.family = key->family;
 	flow.owner = from->owner;
