@@ -171,8 +171,8 @@ static __always_inline void owner_of_##way(struct task_struct *task, u64 cgroup_
 	owner->uid = READ(cred, uid.val); \
 	owner->cgroup_id = cgroup_id; \
 	known = bpf_map_lookup_elem(&sonde_procs, &owner->tgid); \
-	if (!known || known->start_ns != owner->start_ns || known->exe != exe) \
-		announce_process(ADDRESS, cgroup_id); \
+	if (!known || known->start_ns != owner->start_ns || (exe && known->exe != exe)) \
+		announce_process(ADDRESS, cgroup_id); /* exe 0: it exits, and has its name already */ \
 }
 
 DEFINE_OWNER(direct, READ_DIRECT, CURRENT_LEADER)

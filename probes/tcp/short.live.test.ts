@@ -2,15 +2,13 @@
 // belongs to the process that did it.
 
 import assert from 'node:assert/strict';
-import { linkSync, mkdtempSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { type FlowRow, type Live, NO_LIVE, settles, sorted, startLive } from '../../test/live.ts';
 import {
-  buildTraffic,
   type Counts,
   haveIp,
   makeNamespaces,
+  nameTraffic,
   talk,
   type Words,
 } from '../../test/traffic/traffic.ts';
@@ -132,11 +130,8 @@ async function acrossNamespaces(t: TestContext, live: Live): Promise<void> {
 
 /** The same process under two names: half of its connections under each. */
 async function execs(t: TestContext, live: Live): Promise<void> {
-  const tool = await buildTraffic();
-  const folder = mkdtempSync(join(dirname(tool), 'exec-'));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const heir = join(folder, 'traffic-heir');
-  linkSync(tool, heir);
+  const { path: heir, remove } = await nameTraffic('traffic-heir');
+  t.after(remove);
   const done = await talk('tcp', { as: 'exec', connections: 1000, heir }, { connections: 1000 });
   await exact(live, done, ['traffic', 'traffic-heir']);
 }

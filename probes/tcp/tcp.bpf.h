@@ -310,6 +310,8 @@ static __always_inline void tcp_on_close(struct sock *sk, int oldstate, bool ato
 	if (!tp)
 		return; /* not a full TCP socket: nothing was counted on it */
 	if (conn) {
+		if (!conn->owner.tgid && aborts(sk, conn, oldstate))
+			owner_of_current(&conn->owner); /* within close(), of the listener perhaps */
 		end_record(sk, tp, conn, oldstate, atomics);
 		bpf_map_delete_elem(&tcp_conns, &key);
 		return;

@@ -21,6 +21,7 @@
 #define WORKERS_MAX 64
 #define EVENTS_MAX 64
 #define TICK_MS 20
+#define HIGH_FD 900
 
 struct server {
 	int listen_fd; /* -1: sockets come over `pass_fd` */
@@ -261,6 +262,11 @@ static int open_listener(void)
 	if (address.ss_family == AF_INET6)
 		setsockopt(fd, SOL_IPV6, 26 /* IPV6_V6ONLY */, &off, sizeof(off));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (option_number("high", 0, 1)) { /* accepted sockets then get lower numbers */
+		check(dup2(fd, HIGH_FD) == HIGH_FD, "dup2");
+		close(fd);
+		fd = HIGH_FD;
+	}
 	check(!bind(fd, (struct sockaddr *)&address, length), "bind");
 	check(!listen(fd, option_number("backlog", 4096, 65535)), "listen");
 	report_ready(fd);

@@ -1,9 +1,19 @@
 // Runs the traffic tool (the C files beside this one) and reads what it counted: the truth that live tests compare with.
 
-import { execFile, execFileSync, spawn } from 'node:child_process';
-import { existsSync, globSync, mkdirSync, renameSync, statSync } from 'node:fs';
+import { type ChildProcessByStdio, execFile, execFileSync, spawn } from 'node:child_process';
+import {
+  existsSync,
+  globSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
 import { promisify } from 'node:util';
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -45,10 +55,19 @@ export async function buildTraffic(): Promise<string> {
   return TOOL;
 }
 
+/** The tool under another name, which `remove` takes away. */
+export async function nameTraffic(name: string): Promise<{ path: string; remove: () => void }> {
+  const tool = await buildTraffic();
+  const folder = mkdtempSync(join(ROOT, 'build/named-'));
+  const path = join(folder, name);
+  linkSync(tool, path);
+  return { path, remove: () => rmSync(folder, { recursive: true }) };
+}
+
 /** One run of the tool, with its children. */
 export class Traffic {
   readonly #lines: Line[] = [];
-  readonly #stdin: NodeJS.WritableStream;
+  readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
   #ended: Error | undefined;
   #wake: () => void = () => undefined;
 
@@ -67,7 +86,7 @@ export class Traffic {
 
   private constructor([file, ...args]: readonly string[]) {
     const child = spawn(file!, args, { stdio: ['pipe', 'pipe', 'pipe'] });
-    this.#stdin = child.stdin;
+    this.#child = child;
     child.stdin.on('error', () => undefined); // it ended before we spoke; its lines say how
     let complaint = '';
     child.stderr.on('data', (text) => {
@@ -102,12 +121,22 @@ export class Traffic {
 
   /** A line on the tool's standard input. */
   say(): void {
-    this.#stdin.write('\n');
+    this.#child.stdin.write('\n');
+  }
+
+  /** SIGKILL: it has no chance to close anything itself. Resolves when it is gone; it leaves no counts. */
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.#until(() => this.#ended !== undefined).catch(() => undefined); // that it ended is the point
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
   }
 
   /** Ends standard input, where the tool waits for it, and waits for its end. */
   async end(): Promise<readonly Counts[]> {
-    this.#stdin.end();
+    this.#child.stdin.end();
     return this.counts();
   }
 
@@ -148,7 +177,7 @@ export async function talk(
   kind: 'tcp' | 'udp',
   server: Words,
   client: Words,
-  places: { server?: string; client?: string; heir?: string } = {},
+  places: { server?: string; client?: string } = {},
 ): Promise<{ server: readonly Counts[]; client: readonly Counts[]; port: number }> {
   const [there, here] = kind === 'tcp' ? MODES.tcp : MODES.udp;
   const listening = await Traffic.start(there, server, netns(places.server));
