@@ -17,6 +17,7 @@ import { type Batch, isStringColumn } from '../src/table/columns.ts';
 import { Dedup } from '../src/wire/dedup.ts';
 import { joinStream } from '../src/wire/ipc.ts';
 import { FlightServer } from '../src/wire/server.ts';
+import type { Cleanup } from './traffic/traffic.ts';
 
 /** Why the live tests cannot run here; false: they can, and must. */
 export const NO_LIVE: string | false =
@@ -168,11 +169,6 @@ export function liveConfig(
   const { config } = loadConfig({ role: 'run', flags: { '--data-dir': data_dir }, sources });
   const own = { ...config.collector, pin_path, interval: 3_600_000, ...collector };
   return { ...config, collector: own };
-}
-
-/** A test's context: what is to be undone at its end, first come first done. */
-export interface Cleanup {
-  after(undo: () => unknown): void;
 }
 
 let made = 0;

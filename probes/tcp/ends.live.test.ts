@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { type FlowRow, NO_LIVE, type Sink, settles, startLive } from '../../test/live.ts';
 import {
+  type Cleanup,
   type Counts,
   haveIp,
   makeNamespaces,
@@ -38,15 +39,15 @@ function ends(sink: Sink, match: FlowRow): Record<string, Ends> {
 }
 
 /** A port at which nothing listens: it was somebody's until now. */
-async function closedPort(): Promise<number> {
-  const server = await Traffic.start('server', { drop: 1 });
+async function closedPort(t: Cleanup): Promise<number> {
+  const server = await Traffic.start(t, 'server', { drop: 1 });
   const port = await server.port();
   await server.end();
   return port;
 }
 
-async function run(words: Words, netns?: string): Promise<Counts> {
-  const client = await Traffic.start('client', words, netns === undefined ? {} : { netns });
+async function run(t: Cleanup, words: Words, netns?: string): Promise<Counts> {
+  const client = await Traffic.start(t, 'client', words, netns === undefined ? {} : { netns });
   const [counts] = await client.counts();
   return counts!;
 }
@@ -56,9 +57,9 @@ test('connects that fail', { skip: NO_LIVE }, async (t) => {
   const flush = (): Promise<void> => collector.flush();
 
   await t.test('refused', async () => {
-    const port = await closedPort();
+    const port = await closedPort(t);
     for (const as of ['', 'nonblocking']) {
-      const { pid, errors } = await run({ as, port, connections: 50 });
+      const { pid, errors } = await run(t, { as, port, connections: 50 });
       assert.deepEqual(errors, { ECONNREFUSED: 50 });
       const match = { dst_port: port, pid, process_name: 'traffic', direction: 'outgoing' };
       const expected = { ECONNREFUSED: { connect_failures: 50 } };
@@ -70,12 +71,13 @@ test('connects that fail', { skip: NO_LIVE }, async (t) => {
   await t.test('no answer', { skip: !haveIp() && 'needs ip' }, async (t) => {
     const wire = makeNamespaces(`ends-${process.pid}`);
     t.after(() => wire.remove());
-    await Promise.all(unanswered(wire).map((one) => one(sink, flush)));
+    await Promise.all(unanswered(t, wire).map((one) => one(sink, flush)));
   });
 });
 
 /** Each takes seconds of waiting, so they wait together. */
 function unanswered(
+  t: Cleanup,
   wire: Namespaces,
 ): ((sink: Sink, flush: () => Promise<void>) => Promise<void>)[] {
   const cases = [
@@ -85,7 +87,7 @@ function unanswered(
   ];
   return cases.map(({ host, port, error, words }) => async (sink, flush) => {
     const shared = { host, port, connections: 4, threads: 4, ...words };
-    const { pid, errors } = await run(shared, wire.names[0]);
+    const { pid, errors } = await run(t, shared, wire.names[0]);
     assert.deepEqual(errors, { [error === 'abandoned' ? 'ECANCELED' : error]: 4 });
     const match = { dst_port: port, dst_ip: host, pid, process_name: 'traffic' };
     await settles(flush, () => ends(sink, match), { [error]: { connect_failures: 4 } });
@@ -139,7 +141,12 @@ test('connections that are reset', { skip: NO_LIVE }, async (t) => {
   const { sink, collector } = await startLive(t);
   for (const { name, server, client, server_ends, client_ends } of RESETS) {
     await t.test(name, async () => {
-      const done = await talk('tcp', { connections: N, ...server }, { connections: N, ...client });
+      const done = await talk(
+        t,
+        'tcp',
+        { connections: N, ...server },
+        { connections: N, ...client },
+      );
       const view = (): unknown => [
         ends(sink, { src_port: done.port, pid: done.server[0]!.pid }),
         ends(sink, { dst_port: done.port, pid: done.client[0]!.pid }),
@@ -151,9 +158,9 @@ test('connections that are reset', { skip: NO_LIVE }, async (t) => {
 
 test('connections that nobody accepts end with their listener', { skip: NO_LIVE }, async (t) => {
   const { sink, collector } = await startLive(t);
-  const server = await Traffic.start('server', { drop: 1 });
+  const server = await Traffic.start(t, 'server', { drop: 1 });
   const port = await server.port();
-  const client = await Traffic.start('client', { as: 'hold', port, connections: 5 });
+  const client = await Traffic.start(t, 'client', { as: 'hold', port, connections: 5 });
   await client.opened();
   await server.end();
   await client.end();
@@ -170,12 +177,12 @@ test('a killed process keeps its name in the rows of its end', { skip: NO_LIVE }
   const { sink, collector } = await startLive(t);
   const { path: program, remove } = await nameTraffic('traffic-of-a-long-name');
   t.after(remove);
-  const server = await Traffic.start('server', { connections: 100 }, { program });
+  const server = await Traffic.start(t, 'server', { connections: 100 }, { program });
   const port = await server.port();
-  const used = await Traffic.start('client', { as: 'hold', port, connections: 3 });
+  const used = await Traffic.start(t, 'client', { as: 'hold', port, connections: 3 });
   await used.opened();
   await used.exchange();
-  const idle = await Traffic.start('client', { as: 'hold', port, connections: 5 });
+  const idle = await Traffic.start(t, 'client', { as: 'hold', port, connections: 5 });
   await idle.opened();
   await used.exchange(); // the server has accepted those that came before
   await server.kill();

@@ -63,7 +63,7 @@ test('short connections', { skip: NO_LIVE }, async (t) => {
   const live = await startLive(t);
   const check = async (both: Words, server: Words, client: Words): Promise<number> => {
     const words = { connections: 1000, ...both };
-    const done = await talk('tcp', { ...words, ...server }, { ...words, ...client });
+    const done = await talk(t, 'tcp', { ...words, ...server }, { ...words, ...client });
     await exact(live, done);
     return done.port;
   };
@@ -120,6 +120,7 @@ async function acrossNamespaces(t: TestContext, live: Live): Promise<void> {
   const wire = makeNamespaces(`short-${process.pid}`);
   t.after(() => wire.remove());
   const done = await talk(
+    t,
     'tcp',
     { connections: MANY, close: 'server', host: wire.addresses[1] },
     { connections: MANY, close: 'server', host: wire.addresses[1], threads: 2 },
@@ -132,6 +133,6 @@ async function acrossNamespaces(t: TestContext, live: Live): Promise<void> {
 async function execs(t: TestContext, live: Live): Promise<void> {
   const { path: heir, remove } = await nameTraffic('traffic-heir');
   t.after(remove);
-  const done = await talk('tcp', { as: 'exec', connections: 1000, heir }, { connections: 1000 });
+  const done = await talk(t, 'tcp', { as: 'exec', connections: 1000, heir }, { connections: 1000 });
   await exact(live, done, ['traffic', 'traffic-heir']);
 }

@@ -232,7 +232,7 @@ static __always_inline void tcp_on_connect(struct sock *sk)
 	keep_conn(key, &conn);
 }
 
-static __always_inline void tcp_on_established(struct sock *sk)
+static __always_inline void tcp_on_established(struct sock *sk, int oldstate)
 {
 	u64 key = (u64)sk;
 	struct conn *known = bpf_map_lookup_elem(&tcp_conns, &key);
@@ -245,7 +245,8 @@ static __always_inline void tcp_on_established(struct sock *sk)
 	}
 	if (known)
 		count(COUNT_STALE);
-	new_conn(&conn, ROLE_INCOMING, CONN_ESTABLISHED); /* softirq: the owner comes with its first call */
+	/* softirq: the owner comes with its first call */
+	new_conn(&conn, oldstate == TCP_SYN_SENT ? ROLE_OUTGOING : ROLE_INCOMING, CONN_ESTABLISHED);
 	keep_conn(key, &conn);
 }
 
@@ -286,7 +287,7 @@ static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, str
 	if (atomics)
 		state = __sync_lock_test_and_set(&conn->state, CONN_DEAD);
 	flow.error = sk->sk_err ? sk->sk_err : sk->sk_err_soft;
-	if (state == CONN_CONNECTING) {
+	if (state == CONN_CONNECTING && (oldstate == TCP_SYN_SENT || oldstate == TCP_SYN_RECV)) {
 		flow.head.flags |= FLOW_FAILED;
 		flow.connections_failed = 1;
 	} else {
@@ -333,12 +334,18 @@ static __always_inline int tcp_on_state(struct sock *sk, int oldstate, int newst
 	else if (newstate == TCP_SYN_SENT)
 		tcp_on_connect(sk);
 	else if (newstate == TCP_ESTABLISHED)
-		tcp_on_established(sk);
+		tcp_on_established(sk, oldstate);
 	else if (newstate == TCP_FIN_WAIT1 || newstate == TCP_LAST_ACK)
 		tcp_on_closing(sk);
 	return 0;
 }
 
+/*
+ * The kernel skips a tracing program that would interrupt itself: a state change in softirq, while the same processor is in
+ * this program for a call such as connect(), is missed. What is missed is mended: an establishment by the first call on the
+ * socket (tcp_missed), an end by tcp_destroy, which runs with softirqs off and so is never skipped. `sonde_program.missed`
+ * counts what the kernel skipped.
+ */
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 {
@@ -351,6 +358,36 @@ int BPF_PROG(tcp_state_510, struct sock *sk, int oldstate, int newstate)
 	return tcp_on_state(sk, oldstate, newstate, false);
 }
 
+/* The socket goes; an entry that is still there has missed its TCP_CLOSE. */
+static __always_inline int tcp_on_destroy(struct sock *sk, bool atomics)
+{
+	u64 key = (u64)sk;
+	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
+	struct tcp_sock *tp;
+
+	if (!conn)
+		return 0;
+	count(COUNT_MENDED);
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp)
+		end_record(sk, tp, conn, conn->state == CONN_CONNECTING ? TCP_SYN_SENT : TCP_CLOSE,
+			   atomics);
+	bpf_map_delete_elem(&tcp_conns, &key);
+	return 0;
+}
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(tcp_destroy, struct sock *sk)
+{
+	return tcp_on_destroy(sk, true);
+}
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(tcp_destroy_510, struct sock *sk)
+{
+	return tcp_on_destroy(sk, false);
+}
+
 /*
  * A record of a live connection. `key` may be the address of a socket that is being closed: all is read first and claimed
  * last, and a claim on a dead entry fails, so what was read belongs to a socket that lived until then.
@@ -361,8 +398,11 @@ static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool ato
 	struct flow_record flow;
 	struct counters now;
 	u32 state = conn->state;
-	bool first = state == CONN_ESTABLISHED || state == CONN_PREEXISTING;
+	bool first;
 
+	if (state == CONN_CONNECTING && BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_ESTABLISHED)
+		state = conn->state = CONN_ESTABLISHED; /* missed */
+	first = state == CONN_ESTABLISHED || state == CONN_PREEXISTING;
 	if (state == CONN_CONNECTING || state == CONN_DEAD)
 		return;
 	if (!conn->owner.tgid && !conn->owner_sought) {
@@ -396,21 +436,38 @@ static __always_inline void tcp_owner_changed(u64 key, struct conn *conn, bool a
 	owner_of_current(&conn->owner);
 }
 
+/* A call on a socket without an entry: its establishment was missed, or the map was full then. */
+static __always_inline void tcp_missed(struct sock *sk)
+{
+	u8 state = sk->__sk_common.skc_state;
+	u64 key = (u64)sk;
+	struct conn conn = {};
+
+	if (state == TCP_CLOSE || state == TCP_LISTEN || state == TCP_SYN_SENT)
+		return;
+	count(COUNT_MENDED);
+	new_conn(&conn, ROLE_INCOMING, CONN_ESTABLISHED); /* connect() makes its entry in its own call */
+	owner_of_current(&conn.owner);
+	keep_conn(key, &conn);
+}
+
 static __always_inline void tcp_on_io(struct sock *sk, bool atomics)
 {
 	u64 key = (u64)sk;
 	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
 
-	if (conn && conn->owner.tgid != current_tgid())
+	if (!conn)
+		tcp_missed(sk);
+	else if (conn->owner.tgid != current_tgid())
 		tcp_owner_changed(key, conn, atomics);
 }
 
-/* Each read and write of a TCP socket passes here: some ten instructions unless the caller is another than last. */
+/*
+ * Each read and write of a TCP socket passes here: some ten instructions unless the caller is another than last.
+ */
 static __always_inline void tcp_on_call(struct sock *sk)
 {
 	u64 cookie = sk->__sk_common.skc_cookie.counter;
-	u64 key = (u64)sk;
-	struct conn *conn;
 	u64 *last, caller;
 	u32 slot;
 
@@ -421,11 +478,7 @@ static __always_inline void tcp_on_call(struct sock *sk)
 	last = bpf_map_lookup_elem(&tcp_last_owner, &slot);
 	if (!last || *last == caller)
 		return;
-	conn = bpf_map_lookup_elem(&tcp_conns, &key);
-	if (!conn)
-		return;
-	if (conn->owner.tgid != current_tgid())
-		tcp_owner_changed(key, conn, true);
+	tcp_on_io(sk, true);
 	*last = caller;
 }
 
@@ -516,6 +569,8 @@ static __always_inline void tcp_found(struct sock *sk, struct task_struct *task)
 	known = bpf_map_lookup_elem(&tcp_conns, &key);
 	if (known && !known->owner.tgid)
 		owner_of_probe(task, cgroup_of_task(task), &known->owner);
+	if (known && known->state == CONN_PREEXISTING && bpf_map_lookup_elem(&tcp_listeners, &local))
+		known->role = ROLE_INCOMING; /* it was found before its listener was */
 	if (known || state == TCP_CLOSE || state == TCP_SYN_SENT)
 		return;
 	if (bpf_map_lookup_elem(&tcp_listeners, &local))

@@ -15,10 +15,14 @@ export const tcp: Probe = {
       help: 'begin and end of every connection',
       required: true,
       variants: [
-        { name: 'tp_btf', programs: ['tcp_state'], needs: ['tp:inet_sock_set_state', 'atomics'] },
+        {
+          name: 'tp_btf',
+          programs: ['tcp_state', 'tcp_destroy'],
+          needs: ['tp:inet_sock_set_state', 'atomics'],
+        },
         {
           name: 'tp_btf without atomics',
-          programs: ['tcp_state_510'],
+          programs: ['tcp_state_510', 'tcp_destroy_510'],
           needs: ['tp:inet_sock_set_state', 'no-atomics'],
           misses: 'two reports of one connection within 50 ns of each other may count twice',
         },

@@ -23,6 +23,11 @@ const FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', '-pthread'];
 export type Mode = 'server' | 'client' | 'udp-server' | 'udp-client';
 export type Words = Readonly<Record<string, string | number>>;
 
+/** A test's context: what is to be undone at its end, first come first done. */
+export interface Cleanup {
+  after(undo: () => unknown): void;
+}
+
 /** What one process did, by its own count. */
 export interface Counts {
   readonly pid: number;
@@ -71,8 +76,9 @@ export class Traffic {
   #ended: Error | undefined;
   #wake: () => void = () => undefined;
 
-  /** `netns`: run in this network namespace. `program`: another name for the tool. */
+  /** Killed at the latest at the test's end. `netns`: run in this network namespace. `program`: another name for the tool. */
   static async start(
+    t: Cleanup,
     mode: Mode,
     words: Words,
     options: { netns?: string; program?: string } = {},
@@ -81,7 +87,9 @@ export class Traffic {
     const pairs = Object.entries(words).map(([name, value]) => `${name}=${value}`);
     const command = [options.program ?? tool, mode, ...pairs];
     const inside = options.netns === undefined ? [] : ['ip', 'netns', 'exec', options.netns];
-    return new Traffic([...inside, ...command]);
+    const traffic = new Traffic([...inside, ...command]);
+    t.after(() => traffic.kill()); // where a test failed before its end
+    return traffic;
   }
 
   private constructor([file, ...args]: readonly string[]) {
@@ -126,6 +134,7 @@ export class Traffic {
 
   /** SIGKILL: it has no chance to close anything itself. Resolves when it is gone; it leaves no counts. */
   async kill(): Promise<void> {
+    if (this.#ended !== undefined) return;
     this.#child.kill('SIGKILL');
     await this.#until(() => this.#ended !== undefined).catch(() => undefined); // that it ended is the point
   }
@@ -174,15 +183,16 @@ export class Traffic {
 
 /** Starts the server, then the client at its port; the counts of both when both have ended. */
 export async function talk(
+  t: Cleanup,
   kind: 'tcp' | 'udp',
   server: Words,
   client: Words,
   places: { server?: string; client?: string } = {},
 ): Promise<{ server: readonly Counts[]; client: readonly Counts[]; port: number }> {
   const [there, here] = kind === 'tcp' ? MODES.tcp : MODES.udp;
-  const listening = await Traffic.start(there, server, netns(places.server));
+  const listening = await Traffic.start(t, there, server, netns(places.server));
   const port = await listening.port();
-  const calling = await Traffic.start(here, { ...client, port }, netns(places.client));
+  const calling = await Traffic.start(t, here, { ...client, port }, netns(places.client));
   const [mine, theirs] = await Promise.all([calling.counts(), listening.counts()]);
   return { server: theirs, client: mine, port };
 }
