@@ -71,6 +71,22 @@ struct {
 	__type(value, struct overflow);
 } sonde_overflow SEC(".maps");
 
+/* 1 once the collector has looked through the open files: a socket without an entry is then no older one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} sonde_swept SEC(".maps");
+
+static __always_inline bool files_swept(void)
+{
+	u32 zero = 0;
+	u32 *swept = bpf_map_lookup_elem(&sonde_swept, &zero);
+
+	return swept && *swept;
+}
+
 static __always_inline u32 overflow_slot(u8 transport, u8 role)
 {
 	return (transport == IPPROTO_UDP ? ROLE_MAX : 0) + (role < ROLE_MAX ? role : 0);

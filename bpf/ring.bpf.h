@@ -35,7 +35,8 @@ enum kernel_count {
 	COUNT_STALE = 6,        /* connection entries overwritten because their end was not seen */
 	COUNT_NO_PEER = 7,      /* datagrams whose peer the socket does not name */
 	COUNT_OWNER_SOUGHT = 8, /* a sweep met a connection without an owner: look through the open files */
-	COUNT_MAX = 9,
+	COUNT_MENDED = 9,       /* connections whose begin or end the kernel skipped, found by other hooks */
+	COUNT_MAX = 10,
 };
 
 struct {

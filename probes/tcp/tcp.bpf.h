@@ -443,7 +443,7 @@ static __always_inline void tcp_missed(struct sock *sk)
 	u64 key = (u64)sk;
 	struct conn conn = {};
 
-	if (state == TCP_CLOSE || state == TCP_LISTEN || state == TCP_SYN_SENT)
+	if (state == TCP_CLOSE || state == TCP_LISTEN || state == TCP_SYN_SENT || !files_swept())
 		return;
 	count(COUNT_MENDED);
 	new_conn(&conn, ROLE_INCOMING, CONN_ESTABLISHED); /* connect() makes its entry in its own call */
@@ -451,15 +451,19 @@ static __always_inline void tcp_missed(struct sock *sk)
 	keep_conn(key, &conn);
 }
 
-static __always_inline void tcp_on_io(struct sock *sk, bool atomics)
+/* False: there is no entry. */
+static __always_inline bool tcp_on_io(struct sock *sk, bool atomics)
 {
 	u64 key = (u64)sk;
 	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
 
-	if (!conn)
+	if (!conn) {
 		tcp_missed(sk);
-	else if (conn->owner.tgid != current_tgid())
+		return false;
+	}
+	if (conn->owner.tgid != current_tgid())
 		tcp_owner_changed(key, conn, atomics);
+	return true;
 }
 
 /*
@@ -478,8 +482,8 @@ static __always_inline void tcp_on_call(struct sock *sk)
 	last = bpf_map_lookup_elem(&tcp_last_owner, &slot);
 	if (!last || *last == caller)
 		return;
-	tcp_on_io(sk, true);
-	*last = caller;
+	if (tcp_on_io(sk, true))
+		*last = caller;
 }
 
 /* Only where sock_recv_length is missing (before 6.3). */

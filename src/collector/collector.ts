@@ -219,6 +219,7 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
 function sweepFiles(kernel: Kernel, pipeline: Pipeline): void {
   kernel.sweep('start');
   kernel.sweep('start');
+  kernel.markSwept();
   kernel.sweep('interval');
   pipeline.turn(Date.now());
 }

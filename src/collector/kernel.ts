@@ -97,6 +97,12 @@ export class Kernel {
     if (when === 'interval') this.#run('overflow_sweep');
   }
 
+  /** Tells the programs that the sweeps of the start are done. */
+  markSwept(): void {
+    const one = new Uint8Array(Uint32Array.of(1).buffer);
+    this.map('sonde_swept').update(new Uint8Array(4), one);
+  }
+
   #run(program: string): void {
     const link = this.#links.get(program);
     if (link !== undefined) new BpfIter(link).run(this.#sweep_buffer); // its programs write no text

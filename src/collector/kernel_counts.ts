@@ -44,6 +44,7 @@ export class KernelCounts {
     ledger.folded('kernel', 'udp_map_full', datagrams);
     this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));
     this.#note('tcp_map_full', delta(kernel_count.COUNT_CONN_FULL));
+    this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));
     this.#note('tcp_stale', delta(kernel_count.COUNT_STALE));
     this.#note('udp_peer_unknown', delta(kernel_count.COUNT_NO_PEER));
     this.#before = now;

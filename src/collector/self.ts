@@ -19,6 +19,7 @@ export interface SelfParts {
 interface Runs {
   run_count: number;
   run_time_ns: number;
+  recursion_misses: number;
 }
 
 export class SelfReport {
@@ -93,13 +94,14 @@ export class SelfReport {
   }
 
   #addProgram(name: string, now: Runs): void {
-    const before = this.#runs.get(name) ?? { run_count: 0, run_time_ns: 0 };
+    const before = this.#runs.get(name) ?? { run_count: 0, run_time_ns: 0, recursion_misses: 0 };
     this.#runs.set(name, now);
     const runs = now.run_count - before.run_count;
-    if (runs <= 0) return;
+    const missed = now.recursion_misses - before.recursion_misses;
+    if (runs <= 0 && missed <= 0) return;
     this.#programs.add(
       Float64Array.of(this.#programs.intern(name)),
-      Float64Array.of(runs, now.run_time_ns - before.run_time_ns),
+      Float64Array.of(missed, runs, now.run_time_ns - before.run_time_ns),
     );
   }
 

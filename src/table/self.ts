@@ -50,6 +50,13 @@ export const programTable = defineTable({
   rows_max: 256,
   dimensions: [{ name: 'program', type: 'string', help: 'name of the BPF program' }],
   measures: [
+    {
+      name: 'missed',
+      type: 'u64',
+      unit: '1',
+      fold: 'sum',
+      help: 'runs that the kernel skipped, since the program would have interrupted itself',
+    },
     { name: 'runs', type: 'u64', unit: '1', fold: 'sum', help: 'runs while sampled' },
     {
       name: 'run_time',
