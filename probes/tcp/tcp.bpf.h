@@ -564,6 +564,7 @@ static __always_inline void tcp_found(struct sock *sk, struct task_struct *task)
 	u8 role = ROLE_UNKNOWN;
 	struct conn conn = {};
 	struct conn *known;
+	bool listens;
 
 	local.netns = sock_netns_probe(sk);
 	if (state == TCP_LISTEN) {
@@ -573,11 +574,12 @@ static __always_inline void tcp_found(struct sock *sk, struct task_struct *task)
 	known = bpf_map_lookup_elem(&tcp_conns, &key);
 	if (known && !known->owner.tgid)
 		owner_of_probe(task, cgroup_of_task(task), &known->owner);
-	if (known && known->state == CONN_PREEXISTING && bpf_map_lookup_elem(&tcp_listeners, &local))
+	listens = bpf_map_lookup_elem(&tcp_listeners, &local);
+	if (known && known->state == CONN_PREEXISTING && listens)
 		known->role = ROLE_INCOMING; /* it was found before its listener was */
 	if (known || state == TCP_CLOSE || state == TCP_SYN_SENT)
 		return;
-	if (bpf_map_lookup_elem(&tcp_listeners, &local))
+	if (listens)
 		role = ROLE_INCOMING;
 	else if (local.port >= PORTS_RESERVED)
 		role = ROLE_OUTGOING; /* else a server that listens no more, or rsh: unknown */

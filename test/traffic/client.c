@@ -223,7 +223,8 @@ static void raise_descriptors(void)
 
 int run_client(void)
 {
-	int workers = option_number("threads", option_number("children", 1, WORKERS_MAX), WORKERS_MAX);
+	int children = option_number("children", 1, WORKERS_MAX);
+	int workers = option_number("threads", children, WORKERS_MAX);
 	struct client client = {
 		.how = option_exchange(),
 		.server_closes = option_is("close", "server"),

@@ -136,7 +136,8 @@ export class Traffic {
   async kill(): Promise<void> {
     if (this.#ended !== undefined) return;
     this.#child.kill('SIGKILL');
-    await this.#until(() => this.#ended !== undefined).catch(() => undefined); // that it ended is the point
+    // It ends by a signal, which is an error elsewhere.
+    await this.#until(() => this.#ended !== undefined).catch(() => undefined);
   }
 
   get pid(): number {
