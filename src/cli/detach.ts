@@ -1,5 +1,6 @@
 // `sonde detach`: after a collector was killed its programs go on counting for a successor. This removes them.
 
+import { statSync } from 'node:fs';
 import { lockPins } from '../collector/pin_lock.ts';
 import { Pins } from '../collector/pins.ts';
 import type { Call } from './main.ts';
@@ -7,6 +8,7 @@ import { configOf } from './options.ts';
 
 export async function run(call: Call): Promise<number> {
   const { pin_path } = configOf('run', call).config.collector;
+  statSync(pin_path, { throwIfNoEntry: false }); // throws where this user may not look
   const lock = await lockPins(pin_path); // refuses while a collector runs
   const pins = new Pins(pin_path, '');
   const found = pins.any;

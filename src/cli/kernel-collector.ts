@@ -4,7 +4,7 @@ import { hostname } from 'node:os';
 import type { Logger } from 'pino';
 import { probes } from '../../probes/index.ts';
 import { Collector } from '../collector/collector.ts';
-import { diffConfig } from '../config/describe.ts';
+import { configInForce, diffConfig } from '../config/describe.ts';
 import { type Log, openLog } from '../config/log.ts';
 import { refusalOf } from '../config/rights.ts';
 import { intakeOf } from '../config/role.ts';
@@ -24,6 +24,7 @@ export async function run(call: Call): Promise<number> {
   if (refusal !== undefined) throw new CliError(refusal, EXIT_OPERATOR);
   const log = openLog(config.log, { name: 'kernel-collector' });
   for (const warning of warnings) log.logger.warn(warning);
+  log.logger.info({ config: configInForce(config) }, 'the configuration in force');
   const intake = intakeOf(config);
   const collector = await Collector.start({
     config,

@@ -28,7 +28,9 @@ function program(): Command {
     .version(version, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .showHelpAfterError('(sonde --help lists the commands)')
-    .configureHelp({ showGlobalOptions: true });
+    .configureHelp({ showGlobalOptions: true })
+    // Commands inherit it only from here on. Whatever is wrong with the words is the operator's: 2.
+    .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
   addRoles(top);
   addQuestions(top);
   return top;
@@ -135,6 +137,4 @@ function flagsOf(self: Command): Record<string, string | boolean | undefined> {
 }
 
 const argv = process.argv.length > 2 ? process.argv : [...process.argv, '--help'];
-await program()
-  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
-  .parseAsync(argv);
+await program().parseAsync(argv);

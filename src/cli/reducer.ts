@@ -2,6 +2,7 @@
 
 import { join } from 'node:path';
 import { tables } from '../../probes/index.ts';
+import { configInForce } from '../config/describe.ts';
 import { openLog, reopenOnSignals } from '../config/log.ts';
 import type { Config } from '../config/schema.ts';
 import { Reducer, type ReducerOptions } from '../reducer/reducer.ts';
@@ -13,6 +14,7 @@ export async function run(call: Call): Promise<number> {
   const { config, warnings } = configOf('reducer', call);
   const log = openLog(config.log, { name: 'reducer' });
   for (const warning of warnings) log.logger.warn(warning);
+  log.logger.info({ config: configInForce(config) }, 'the configuration in force');
   const { ended } = lifetime(log.logger, () => undefined);
   reopenOnSignals(log);
   const reducer = await Reducer.start({
