@@ -36,6 +36,8 @@ export interface Machine {
   link(path: string): string | undefined;
   /** Whether this user may write to what is there. */
   writable(path: string): boolean;
+  /** Whether this user may look for names in a folder. */
+  enterable(path: string): boolean;
   /** Bytes that this user may still write to the file system. */
   free(path: string): number | undefined;
   size(path: string): number;
@@ -55,7 +57,8 @@ export function thisMachine(): Machine {
     has: (path) => existsSync(path),
     list: (path) => attempt(() => readdirSync(path)) ?? [],
     link: (path) => attempt(() => readlinkSync(path)),
-    writable: (path) => attempt(() => mayWrite(path)) ?? false,
+    writable: (path) => attempt(() => may(path, constants.W_OK)) ?? false,
+    enterable: (path) => attempt(() => may(path, constants.X_OK)) ?? false,
     free: (path) => attempt(() => freeOf(path)),
     size: (path) => attempt(() => statSync(path).size) ?? 0,
     inode: (path) => attempt(() => statSync(path).ino),
@@ -70,8 +73,8 @@ function attempt<Value>(act: () => Value): Value | undefined {
   }
 }
 
-function mayWrite(path: string): boolean {
-  accessSync(path, constants.W_OK);
+function may(path: string, mode: number): boolean {
+  accessSync(path, mode);
   return true;
 }
 

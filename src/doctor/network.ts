@@ -44,11 +44,15 @@ and open the port between the two. For TLS both ends must agree: collector.tls.e
     const open = await tried(network.connect(at.host, at.port));
     if (!open.ok) return bad(`the port does not answer (${open.reason})`);
     const { tls } = config.collector;
-    if (!tls.enabled) return ok(`${name} answers`);
-    const greeted = await tried(network.handshake(at.host, at.port, tls));
-    return greeted.ok ? ok(`${name}, TLS: ${greeted.value}`) : bad(`TLS: ${greeted.reason}`);
+    const greeted = await tried(tls.enabled ? network.handshake(at.host, at.port, tls) : no_tls);
+    if (!greeted.ok) return bad(`TLS: ${greeted.reason}`);
+    const health = await tried(network.health());
+    if (!health.ok) return bad(`the port answers, but not as a reducer (${health.reason})`);
+    return ok(`${name} answers${greeted.value === '' ? '' : `, TLS: ${greeted.value}`}`);
   },
 };
+
+const no_tls = Promise.resolve('');
 
 type Tried<Value> =
   | { readonly ok: true; readonly value: Value }

@@ -15,10 +15,9 @@ export const pins: Check = {
     const { pin_path } = config.collector;
     const bpffs = findMount('bpf', mountsOf(machine));
     if (bpffs === undefined) return skip('no BPF file system');
+    const hidden = [bpffs, pin_path].find((path) => machine.has(path) && !machine.enterable(path));
+    if (hidden !== undefined) return skip(`${hidden} cannot be read by ${machine.user}`);
     const names = machine.list(pin_path);
-    if (machine.has(pin_path) && names.length === 0 && !machine.writable(pin_path)) {
-      return skip(`${pin_path} cannot be read by ${machine.user}`);
-    }
     if (names.length === 0) return ok(`nothing in ${pin_path}`);
     if (await running.pinsHeld()) return ok(`${pin_path}, in use by a collector`);
     return warn(`${names.length} entries in ${pin_path}, and no collector runs`);

@@ -114,6 +114,7 @@ export function machineOf(ill: Ill = {}): Machine {
     ],
     link: (path) => links[path],
     writable: (path) => ![path, dirname(path)].some((one) => ill.unwritable?.includes(one)),
+    enterable: () => true,
     free: () => ('free' in ill ? ill.free : 2 ** 40),
     size: (path) => files.get(path)?.length ?? 0,
     inode: (path) => ill.inodes?.[path] ?? 1,

@@ -208,11 +208,7 @@ const CASES: ReadonlyMap<string, readonly Case[]> = new Map<string, readonly Cas
         /in use/,
       ],
       [mounts(''), 'skip', /no BPF file system/],
-      [
-        { machine: { list: () => [], has: () => true, writable: () => false } },
-        'skip',
-        /by somebody/,
-      ],
+      [{ machine: { enterable: () => false } }, 'skip', /by somebody/],
     ],
   ],
   [
@@ -271,6 +267,7 @@ const CASES: ReadonlyMap<string, readonly Case[]> = new Map<string, readonly Cas
       [{ ...REMOTE, network: { resolve: absent } }, 'fail', /does not resolve/, /getent hosts/],
       [{ ...REMOTE, network: { connect: absent } }, 'fail', /port does not answer/],
       [{ network: { connect: absent } }, 'skip', /`sonde run` starts one/],
+      [{ ...REMOTE, network: { health: absent } }, 'fail', /not as a reducer \(connect/],
       [TLS, 'ok', /TLS: certificate of reducer/],
       [{ ...TLS, network: { handshake: absent } }, 'fail', /TLS: connect ECONNREFUSED/],
     ],
