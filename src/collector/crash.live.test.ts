@@ -1,0 +1,122 @@
+// Collectors that are killed at any moment: the programs stay in the kernel, and what they saw meanwhile comes with the next
+// collector, once. The moments follow from a fixed seed; what they hit differs from run to run.
+
+import assert from 'node:assert/strict';
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { liveFolders, NO_LIVE, Sink, settles } from '../../test/live.ts';
+import { type Cleanup, Traffic } from '../../test/traffic/traffic.ts';
+
+const CHILD = join(import.meta.dirname, '../../test/collector-child.ts');
+const MANY = 24_000;
+const KILLS = 8;
+/** Holds all that can come while no collector lives. */
+const RING_BYTES = 64 << 20;
+const SEED = 20_260_117;
+
+interface Place {
+  readonly data_dir: string;
+  readonly pin_path: string;
+  readonly port: number;
+}
+
+interface Said {
+  readonly said: 'ready' | 'flush' | 'stop';
+  readonly taken_over: boolean;
+}
+
+class Child {
+  readonly #process: ChildProcess;
+
+  constructor(t: Cleanup, { data_dir, pin_path, port }: Place) {
+    this.#process = fork(CHILD, [data_dir, pin_path, String(port), String(RING_BYTES)]);
+    t.after(() => this.kill());
+  }
+
+  /** What it says next; a child that ends before is an error. */
+  async hear(): Promise<Said> {
+    const ended = once(this.#process, 'exit').then(([code, signal]) => {
+      throw new Error(`the collector ended: ${code ?? signal}`);
+    });
+    return Promise.race([once(this.#process, 'message').then(([said]) => said as Said), ended]);
+  }
+
+  async ask(what: 'flush' | 'stop'): Promise<void> {
+    this.#process.send(what);
+    assert.equal((await this.hear()).said, what);
+  }
+
+  async kill(): Promise<void> {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    const ended = once(this.#process, 'exit');
+    this.#process.kill('SIGKILL');
+    await ended;
+  }
+}
+
+/** Park and Miller's generator: the same moments in each run. */
+function moments(seed: number): (max_ms: number) => number {
+  let state = seed;
+  return (max_ms) => {
+    state = (state * 48_271) % 0x7fffffff;
+    return state % max_ms;
+  };
+}
+
+async function place(t: Cleanup): Promise<{ sink: Sink; at: Place }> {
+  const sink = await Sink.listen();
+  t.after(() => sink.close());
+  const at = { ...liveFolders(t), port: sink.port };
+  return { sink, at };
+}
+
+test(`killed ${KILLS} times under load, seed ${SEED}`, { skip: NO_LIVE }, async (t) => {
+  const { sink, at } = await place(t);
+  const next = moments(SEED);
+  let child = new Child(t, at);
+  assert.equal((await child.hear()).taken_over, false);
+
+  const server = await Traffic.start(t, 'server', { connections: MANY });
+  const port = await server.port();
+  const client = await Traffic.start(t, 'client', { port, connections: MANY });
+  const ended = Promise.all([server.counts(), client.counts()]);
+  for (let kill = 0; kill < KILLS; kill += 1) {
+    await delay(next(kill % 2 === 0 ? 1500 : 300)); // some come before it is ready
+    await child.kill();
+    child = new Child(t, at);
+  }
+  assert.equal((await child.hear()).taken_over, true);
+  await ended;
+  const rows = [
+    { direction: 'incoming', src_port: port, dst_port: 0, pid: server.pid },
+    { direction: 'outgoing', src_port: 0, dst_port: port, pid: client.pid },
+  ];
+  const sums = { process_name: 'traffic', tcp_established: MANY, tcp_closed: MANY };
+  const expected = rows.map((row, i) => ({
+    ...{ ...row, ...sums },
+    bytes_read: (i === 0 ? 100 : 1000) * MANY,
+    bytes_written: (i === 0 ? 1000 : 100) * MANY,
+  }));
+  const view = (): unknown => sink.views('tcp', port);
+  await settles(() => child.ask('flush'), view, expected);
+  await child.ask('stop');
+  assert.equal(existsSync(at.pin_path), false);
+});
+
+test('killed while it starts for the first time', { skip: NO_LIVE }, async (t) => {
+  const { at } = await place(t);
+  const next = moments(SEED + 1);
+  for (let i = 0; i < 5; i += 1) {
+    const child = new Child(t, at);
+    await delay(200 + next(600));
+    await child.kill();
+  }
+  const last = new Child(t, at);
+  assert.equal((await last.hear()).said, 'ready');
+  await last.ask('stop');
+  assert.equal(existsSync(at.pin_path), false);
+});

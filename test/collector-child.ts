@@ -1,0 +1,26 @@
+// A collector in a process of its own, for tests that kill it. Its parent speaks to it by messages:
+// it says `ready`, and answers `flush` and `stop` when they are done.
+
+import pino from 'pino';
+import { Collector } from '../src/collector/collector.ts';
+import { liveConfig } from './live.ts';
+
+const [data_dir, pin_path, port, ring_bytes] = process.argv.slice(2);
+
+const collector = await Collector.start({
+  config: liveConfig(data_dir!, pin_path!, { interval: 200, ring_bytes: Number(ring_bytes) }),
+  log: pino({ level: process.env.SONDE_TEST_LOG ?? 'silent' }, pino.destination(2)),
+  version: 'test',
+  intake: { host: '127.0.0.1', port: Number(port) },
+});
+
+process.on('message', (asked) => void answer(String(asked)));
+process.on('disconnect', () => process.exit(1)); // the test has died
+process.send!({ said: 'ready', taken_over: collector.kernel.taken_over });
+
+async function answer(asked: string): Promise<void> {
+  if (asked === 'flush') await collector.flush();
+  if (asked === 'stop') await collector.stop(5000);
+  process.send!({ said: asked, taken_over: collector.kernel.taken_over });
+  if (asked === 'stop') process.exit(0);
+}
