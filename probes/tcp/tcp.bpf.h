@@ -27,6 +27,7 @@
 #define CLAIM_DEAD (0xffffULL << CLAIM_BITS)
 #define OWNER_CHANGES_MAX 8
 #define PORTS_RESERVED 1024
+#define OWNER_SOUGHT_MAX 3 /* a sweep makes two passes: this is the second sweep */
 
 /* Counters of a socket that are reported as differences. */
 enum claim {
@@ -56,7 +57,7 @@ struct conn {
 	u8 role;
 	u8 owner_changes;
 	u8 reset_flags; /* FLOW_RESET_IN, FLOW_RESET_OUT */
-	u8 owner_sought; /* a sweep has met it without an owner */
+	u8 owner_sought; /* passes of sweeps that met it without an owner */
 };
 
 struct {
@@ -405,10 +406,10 @@ static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool ato
 	first = state == CONN_ESTABLISHED || state == CONN_PREEXISTING;
 	if (state == CONN_CONNECTING || state == CONN_DEAD)
 		return;
-	if (!conn->owner.tgid && !conn->owner_sought) {
-		/* accepted, and nobody read or wrote yet: the collector now looks through the
-		 * open files, and comes again */
-		conn->owner_sought = 1;
+	if (!conn->owner.tgid && conn->owner_sought < OWNER_SOUGHT_MAX) {
+		/* nobody read or wrote yet: the collector looks through the open files and comes again. Only
+		 * what stays unowned until its next sweep (nobody has accepted it) is reported so */
+		conn->owner_sought++;
 		count(COUNT_OWNER_SOUGHT);
 		return;
 	}

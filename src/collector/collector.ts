@@ -109,6 +109,7 @@ export class Collector {
     clearTimeout(this.#timer);
     const { kernel, pipeline, sender } = this.#parts;
     this.#sweep();
+    this.#sweep(); // also what has no owner to this day
     kernel.detach();
     pipeline.flushAll(Date.now());
     await Promise.race([sender.flush(), new Promise((done) => setTimeout(done, wait_ms).unref())]);
