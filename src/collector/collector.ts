@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { probes } from '../../probes/index.ts';
-import { findMount } from '../bpf/features.ts';
 import { KernelBtf } from '../bpf/kernel-btf.ts';
 import type { Config } from '../config/schema.ts';
 import { Ledger } from '../table/ledger.ts';
@@ -13,6 +12,7 @@ import type { Need } from '../table/probe.ts';
 import { FlightSender } from '../wire/client.ts';
 import { bootId } from '../wire/lock.ts';
 import { Spool } from '../wire/spool.ts';
+import { hostPaths } from './host.ts';
 import { Identity } from './identity.ts';
 import { type Kernel, openKernel } from './kernel.ts';
 import { lockPins, type PinLock } from './pin_lock.ts';
@@ -195,9 +195,10 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   const kernel = await openKernel({ ...kernelOptions(config), probes });
   reportSources(kernel, log);
   const sender = openSender(spool, options, intake, version);
-  const cgroup_root = findMount('cgroup2') ?? '/sys/fs/cgroup';
+  const { cgroup_root, proc } = hostPaths(collector.host_dir);
   const identity = new Identity({
     processes_max: collector.maps.processes_max,
+    proc,
     cgroups: new CgroupIndex(cgroup_root),
     announced: kernel.processes,
   });
@@ -244,7 +245,7 @@ function kernelOptions({ collector }: Config): Parameters<typeof openKernel>[0] 
     unmet: (need) => answers.get(need),
     pin_path: collector.pin_path,
     ...(collector.btf_path !== undefined && { btf_path: collector.btf_path }),
-    cgroup_root: findMount('cgroup2') ?? '/sys/fs/cgroup',
+    cgroup_root: hostPaths(collector.host_dir).cgroup_root,
     sizes: {
       sonde_ring: collector.ring_bytes,
       tcp_conns: collector.maps.sockets_max,

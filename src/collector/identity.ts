@@ -36,15 +36,22 @@ export class Identity {
   readonly #processes_max: number;
   readonly #cgroups: CgroupIndex;
   readonly #announced: BpfMap | undefined;
+  readonly #proc: string;
   readonly #record = new ProcessRecordView(new Uint8Array(0));
   readonly #part = new PathPartView(new Uint8Array(0));
   readonly counts: IdentityCounts = { known: 0, announced: 0, unknown: 0, evicted: 0 };
 
   /** `announced`: the kernel's map of processes that were announced to a predecessor. */
-  constructor(options: { processes_max: number; cgroups: CgroupIndex; announced?: BpfMap }) {
+  constructor(options: {
+    processes_max: number;
+    cgroups: CgroupIndex;
+    proc?: string;
+    announced?: BpfMap;
+  }) {
     this.#processes_max = options.processes_max;
     this.#cgroups = options.cgroups;
     this.#announced = options.announced;
+    this.#proc = options.proc ?? '/proc';
   }
 
   /** Takes the process record at this offset. */
@@ -54,7 +61,8 @@ export class Identity {
     const pid = record.tgid;
     const truncated = record.head_flags !== 0;
     const path = this.#path(bytes, record);
-    const live = truncated || path === '' ? readProcess(pid, record.start_ns) : undefined;
+    const live =
+      truncated || path === '' ? readProcess(pid, record.start_ns, this.#proc) : undefined;
     const name = live?.name ?? path.slice(path.lastIndexOf('/') + 1);
     this.#keep(pid, record.start_ns, record.cgroup_id, now_ms, {
       name: name === '' ? record.comm : name,
@@ -81,7 +89,7 @@ export class Identity {
     this.#now_ms = now_ms;
     for (const [pid, entry] of this.#entries) {
       if (now_ms - entry.used_ms < 60_000) continue;
-      if (readProcess(pid, entry.start_ns) === undefined) this.#entries.delete(pid);
+      if (readProcess(pid, entry.start_ns, this.#proc) === undefined) this.#entries.delete(pid);
       else entry.used_ms = now_ms;
     }
     this.counts.known = this.#entries.size;
@@ -98,7 +106,7 @@ export class Identity {
 
   /** A process that was not announced to us: announced to our predecessor, or only in /proc. */
   #learn(pid: number, start_ns: number, cgroup_id: number): Owner {
-    const live = readProcess(pid, start_ns);
+    const live = readProcess(pid, start_ns, this.#proc);
     const name = live?.name ?? this.#announcedName(pid, start_ns);
     if (name === undefined) this.counts.unknown += 1;
     return this.#keep(pid, start_ns, cgroup_id, this.#now_ms, {
@@ -151,6 +159,6 @@ export class Identity {
   }
 
   #place(pid: number, cgroup_id: number): CgroupPlace {
-    return readCgroup(pid) ?? this.#cgroups.find(cgroup_id, Date.now()) ?? NO_CGROUP;
+    return readCgroup(pid, this.#proc) ?? this.#cgroups.find(cgroup_id, Date.now()) ?? NO_CGROUP;
   }
 }
