@@ -22,6 +22,8 @@ import { SelfReport } from './self.ts';
 
 /** The ring holds many times what comes in this time on a busy machine; a full turn is followed at once by another. */
 const TURN_MS = 200;
+/** Even the smallest ring takes some 200 records a pass. */
+const PASSES_MAX = 10_000;
 const IDENTITY_TICK_MS = 10_000;
 
 export interface CollectorOptions {
@@ -130,10 +132,20 @@ export class Collector {
   #sweep(): void {
     const { kernel, pipeline } = this.#parts;
     const before = pipeline.ownersSought();
-    kernel.sweep('interval');
+    this.#sweepLive();
     if (pipeline.ownersSought() === before) return;
     kernel.sweep('start');
-    kernel.sweep('interval');
+    this.#sweepLive();
+  }
+
+  /** A pass that filled the ring has stopped there: it is read and made safe, and the next pass goes on. */
+  #sweepLive(): void {
+    const { kernel, pipeline } = this.#parts;
+    for (let pass = 0; pass < PASSES_MAX; pass += 1) {
+      kernel.sweep('interval');
+      if (!pipeline.crowded || pipeline.holding) return;
+      pipeline.flushAll(Date.now());
+    }
   }
 
   #close(): void {
@@ -194,6 +206,8 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   });
   const kernel = await openKernel({ ...kernelOptions(config), probes });
   reportSources(kernel, log);
+  ledger.seen('kernel', 'left_by_another_build', kernel.left_records);
+  ledger.dropped('kernel', 'left_by_another_build', 'unknown_layout', kernel.left_records);
   const sender = openSender(spool, options, intake, version);
   const { cgroup_root, proc } = hostPaths(collector.host_dir);
   const identity = new Identity({

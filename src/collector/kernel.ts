@@ -3,7 +3,7 @@
 // loaded again.
 
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BpfError } from '../bpf/error.ts';
 import { BpfIter } from '../bpf/iter.ts';
@@ -11,6 +11,7 @@ import { BpfLink } from '../bpf/link.ts';
 import { BpfMap } from '../bpf/map.ts';
 import { BpfObject } from '../bpf/object.ts';
 import { BpfProgram } from '../bpf/program.ts';
+import { Ring } from '../bpf/ring.ts';
 import type { Need, Probe, Sweep } from '../table/probe.ts';
 import { Pins } from './pins.ts';
 import { makePlan, type Plan } from './plan.ts';
@@ -47,6 +48,8 @@ export class Kernel {
   readonly processes: BpfMap;
   /** True: went on with what a predecessor left; nothing was missed meanwhile. */
   readonly taken_over: boolean;
+  /** Records of a predecessor of another build, whose layout this one cannot know: lost, and to be accounted for. */
+  readonly left_records: number;
   readonly programs: readonly RunningProgram[];
   readonly #maps: ReadonlyMap<string, BpfMap>;
   readonly #links: ReadonlyMap<string, BpfLink>;
@@ -63,8 +66,10 @@ export class Kernel {
     programs: readonly RunningProgram[];
     pins: Pins;
     probes: readonly Probe[];
+    left_records: number;
     object?: BpfObject;
   }) {
+    this.left_records = parts.left_records;
     this.plan = parts.plan;
     this.taken_over = parts.taken_over;
     this.#maps = parts.maps;
@@ -191,6 +196,18 @@ function takeOver(plan: Plan, pins: Pins, options: KernelOptions): Kernel | unde
   });
 }
 
+/** Counts what nobody has read in the ring of another build. */
+function recordsLeft(pins: Pins): number {
+  if (!existsSync(pins.map('sonde_ring'))) return 0;
+  const map = BpfMap.openPinned(pins.map('sonde_ring'));
+  const ring = Ring.open(map.fd, map.maxEntries);
+  const bytes = new Uint8Array(map.maxEntries);
+  const { records } = ring.read(ring.consumerPosition, bytes);
+  ring.close();
+  map.close();
+  return records;
+}
+
 let map_names: readonly string[] | undefined;
 
 /** Names of the object's own maps, sections not among them. */
@@ -221,6 +238,7 @@ function load(
     refused.set(error.program, error.message);
     return undefined;
   }
+  const left_records = recordsLeft(pins);
   pins.clear(); // another build's programs, if any: from here on nothing of them runs
   pins.create();
   const links = new Map<string, BpfLink>();
@@ -240,7 +258,8 @@ function load(
   const programs = [...links.keys()].map((name) => ({ name, program: object.program(name) }));
   for (const { name, program } of programs) program.pin(pins.program(name));
   const { probes } = options;
-  return new Kernel({ plan, taken_over: false, maps, links, programs, pins, probes, object });
+  const parts = { plan, maps, links, programs, pins, probes, object };
+  return new Kernel({ ...parts, taken_over: false, left_records });
 }
 
 /** Those of the plan, and the shared ones that were not refused. */

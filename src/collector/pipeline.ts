@@ -98,6 +98,11 @@ export class Pipeline implements RecordSink {
     return this.#counts.read()[kernel_count.COUNT_OWNER_SOUGHT] ?? 0;
   }
 
+  /** The ring is as full as the sweeps let it become (bpf/ring.bpf.h: ring_nearly_full). */
+  get crowded(): boolean {
+    return this.drain.waiting + this.drain.uncommitted > this.#ring_bytes - this.#ring_bytes / 4;
+  }
+
   /** True while a batch waits for disk space or for the reducer. */
   get holding(): boolean {
     return this.#held.length > 0;
