@@ -188,6 +188,7 @@ function takeOver(plan: Plan, pins: Pins, options: KernelOptions): Kernel | unde
   return new Kernel({
     plan,
     taken_over: true,
+    left_records: 0,
     maps,
     links,
     programs,
