@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -214,13 +213,6 @@ static void run_held(struct client *client)
 	free(fds);
 }
 
-static void raise_descriptors(void)
-{
-	struct rlimit limit = { FDS_MAX, FDS_MAX };
-
-	setrlimit(RLIMIT_NOFILE, &limit); /* what it refuses shows when sockets are opened */
-}
-
 int run_client(void)
 {
 	int children = option_number("children", 1, WORKERS_MAX);
@@ -238,7 +230,6 @@ int run_client(void)
 	errno = EINVAL;
 	check(client.connections * workers == option_number("connections", 1, 1 << 24),
 	      "connections must be a multiple of the workers");
-	raise_descriptors();
 	if (option_is("as", "child"))
 		run_children(&client, workers);
 	else if (option_is("as", "inherit") || option_is("as", "handover"))

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static const struct {
@@ -24,11 +25,19 @@ void bound_life(void)
 	alarm(option_number("seconds", 120, 600));
 }
 
+static void raise_descriptors(void)
+{
+	struct rlimit limit = { FDS_MAX, FDS_MAX };
+
+	setrlimit(RLIMIT_NOFILE, &limit); /* what it refuses shows when sockets are opened */
+}
+
 int main(int argc, char **argv)
 {
 	options_read(argc - 1, argv + 1);
 	signal(SIGPIPE, SIG_IGN);
 	bound_life();
+	raise_descriptors();
 	for (unsigned int i = 0; argc > 1 && i < sizeof(modes) / sizeof(modes[0]); i++) {
 		if (!strcmp(argv[1], modes[i].name))
 			return modes[i].run();
