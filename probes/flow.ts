@@ -79,10 +79,12 @@ export class FlowDecoder {
     dims[D.family] = this.#word(view.family === AF_INET6 ? 'IPv6' : 'IPv4');
     dims[D.src_port] = local_folds ? 0 : view.local_port;
     dims[D.dst_port] = peer_folds ? 0 : view.peer_port;
-    const local = this.#address(view, view.local_addr_offset);
+    const peer = this.#address(view, view.peer_addr_offset);
+    // A socket bound to the wildcard address reaches a loopback address from that address itself.
+    const from_peer = this.#isLoopback(view) && this.#isWildcard(view);
+    const local = from_peer ? peer : this.#address(view, view.local_addr_offset);
     dims[D.src_ip] = local.text;
     dims[D.src_ip_type] = local.type;
-    const peer = this.#address(view, view.peer_addr_offset);
     dims[D.dst_ip] = peer.text;
     dims[D.dst_ip_type] = peer.type;
     dims[D.netns] = view.netns;
@@ -164,6 +166,19 @@ export class FlowDecoder {
     if (value >= 0) return value;
     this.negative += 1;
     return 0;
+  }
+
+  #isWildcard(view: FlowRecordView): boolean {
+    const at = view.local_addr_offset;
+    for (let i = 0; i < 16; i += 1) if (this.#bytes[at + i] !== 0) return false;
+    return true;
+  }
+
+  #isLoopback(view: FlowRecordView): boolean {
+    const at = view.peer_addr_offset;
+    if (view.family === AF_INET) return this.#bytes[at] === 127;
+    for (let i = 0; i < 15; i += 1) if (this.#bytes[at + i] !== 0) return false;
+    return this.#bytes[at + 15] === 1;
   }
 
   #address(view: FlowRecordView, at: number): { text: number; type: number } {
