@@ -80,11 +80,7 @@ export class FlowDecoder {
     dims[D.src_port] = local_folds ? 0 : view.local_port;
     dims[D.dst_port] = peer_folds ? 0 : view.peer_port;
     const peer = this.#address(view, view.peer_addr_offset);
-    // A socket bound to the wildcard address reaches a loopback address from that address itself.
-    const from_peer = this.#isLoopback(view) && this.#isWildcard(view);
-    const local = from_peer ? peer : this.#address(view, view.local_addr_offset);
-    dims[D.src_ip] = local.text;
-    dims[D.src_ip_type] = local.type;
+    this.#decodeLocal(view);
     dims[D.dst_ip] = peer.text;
     dims[D.dst_ip_type] = peer.type;
     dims[D.netns] = view.netns;
@@ -108,7 +104,8 @@ export class FlowDecoder {
     }
     dims[D.pid] = view.owner_tgid;
     dims[D.uid] = view.owner_uid;
-    dims[D.cgroup_id] = view.owner_cgroup_id;
+    const { owner_cgroup_id } = view;
+    dims[D.cgroup_id] = Number.isSafeInteger(owner_cgroup_id) ? owner_cgroup_id : 0; // no id: garbage
     dims[D.process_name] = ids[0]!;
     dims[D.process_executable_path] = ids[1]!;
     dims[D.cgroup_path] = ids[2]!;
@@ -166,6 +163,15 @@ export class FlowDecoder {
     if (value >= 0) return value;
     this.negative += 1;
     return 0;
+  }
+
+  /** A socket bound to the wildcard address reaches loopback peers from 127.0.0.1, or ::1. */
+  #decodeLocal(view: FlowRecordView): void {
+    const loopback = this.#isLoopback(view) && this.#isWildcard(view);
+    const local = this.#address(view, view.local_addr_offset);
+    const text = view.family === AF_INET6 ? '::1' : '127.0.0.1';
+    this.#dims[D.src_ip] = loopback ? this.#word(text) : local.text;
+    this.#dims[D.src_ip_type] = loopback ? this.#word('private') : local.type;
   }
 
   #isWildcard(view: FlowRecordView): boolean {
