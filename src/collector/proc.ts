@@ -8,8 +8,11 @@ import { basename, join } from 'node:path';
 const TICK_NS = 10_000_000;
 const CGROUPS_MAX = 65_536;
 
-/** 64 hex digits (Docker, containerd, CRI-O, Podman) as a path component or its core: `docker-<id>.scope`. */
-const CONTAINER_ID = /(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?:\/|$)/;
+/**
+ * 64 hex digits (Docker, containerd, CRI-O, Podman) as a path component or its core: `docker-<id>.scope`. The scope of what
+ * watches a container (`libpod-conmon-<id>.scope`) is outside of it.
+ */
+const CONTAINER_IDS = /(?:^|[/:]|(?<!conmon)-)([0-9a-f]{64})(?:\.scope)?(?=\/|$)/g;
 
 export interface ProcProcess {
   readonly name: string;
@@ -75,8 +78,9 @@ export function parseCgroup(text: string): CgroupPlace {
   return { path, container_id: named ?? '' };
 }
 
+/** The innermost container that a cgroup path names; '' for none. */
 export function containerId(path: string): string {
-  return CONTAINER_ID.exec(path)?.[1] ?? '';
+  return [...path.matchAll(CONTAINER_IDS)].at(-1)?.[1] ?? '';
 }
 
 /** Paths of cgroup v2 by id (the inode number), for processes that are gone by the time they are looked up. */
