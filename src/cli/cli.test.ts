@@ -128,7 +128,10 @@ test('values that mean nothing are refused, with what would', () => {
   refuses(['top', '--sort', 'size'], /--sort size: take one of read, written/);
   refuses(['run', '--for', 'ever'], /--for ever: give a number of seconds/);
   refuses(['reducer', '--interval', '5s'], /unknown option '--interval'/);
-  refuses(['run', '--interval', '5'], /--interval: collector\.interval: "5" is no duration; write a number and a unit/);
+  refuses(
+    ['run', '--interval', '5'],
+    /--interval: collector\.interval: "5" is no duration; write a number and a unit/,
+  );
 });
 
 test('kernel-collector without a reducer names the variable', () => {

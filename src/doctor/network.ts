@@ -81,7 +81,7 @@ export const reducer: Check = {
     }
     const { ok: well, intake: state, collectors } = health.value;
     if (!well) return warn(`the store refused rows: ${state.last_failure}`);
-    return ok(`${collectors} collectors connected`);
+    return ok(`${collectors} ${collectors === 1 ? 'collector' : 'collectors'} connected`);
   },
 };
 

@@ -67,7 +67,7 @@ async function askCollector(
 ): Promise<ReadonlyMap<string, Finding>> {
   try {
     const rows = await running.report();
-    return new Map(open.map(({ name }) => [name, findingOfRows(name, rows)]));
+    return new Map(open.map((probe) => [probe.name, findingOfRows(probe, rows)]));
   } catch (error) {
     const found = `a collector runs here, and no reducer gives its report: ${wordsOf(error)}`;
     const cure = 'Read its log (log.file_path), or start the reducer.';
@@ -84,13 +84,16 @@ export function findingOf(report: SourceReport): Finding {
 }
 
 /** From the rows of `sonde_source`: one for each part. */
-export function findingOfRows(name: string, rows: readonly SourceRow[]): Finding {
+export function findingOfRows({ name, parts }: Probe, rows: readonly SourceRow[]): Finding {
   const own = rows.filter((row) => row.source === name);
   if (own.length === 0) return skip('the running collector has not reported yet');
   const whole = own.find(({ part }) => part === '');
   if (whole !== undefined && whole.state === 'off') return skip(whole.reason);
   const lost = own.filter(({ state }) => state !== 'on');
-  if (lost.length === own.length) return failedSource(name, reasonsOf(lost));
+  // A part that could be had stays idle when a required one could not: its row says on all the same.
+  const required = new Set(parts.filter((part) => part.required).map((part) => part.name));
+  const fatal = lost.filter(({ part }) => part === '' || required.has(part));
+  if (fatal.length > 0) return failedSource(name, reasonsOf(fatal));
   return partsFinding(own, 'as the running collector says: ');
 }
 

@@ -174,6 +174,7 @@ const CASES: ReadonlyMap<string, readonly Case[]> = new Map<string, readonly Cas
         /Failed to load tcp programs: connections: tcp_state: bad/,
       ],
       [row('off', 'switched off', ''), 'skip', /switched off/],
+      [row('unsupported', 'no x', 'resets'), 'warn', /without resets: no x/],
       [{ running: { pinsHeld: async () => true, report: async () => [] } }, 'skip', /not reported/],
       [
         { running: { pinsHeld: async () => true, trial: absent } },
@@ -275,7 +276,7 @@ const CASES: ReadonlyMap<string, readonly Case[]> = new Map<string, readonly Cas
   [
     'reducer',
     [
-      [{}, 'ok', /^1 collectors/],
+      [{}, 'ok', /^1 collector connected/],
       [
         {
           network: {
