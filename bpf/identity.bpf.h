@@ -29,7 +29,7 @@ struct path_part {
 };
 
 struct process_record {
-	struct record_head head; /* flags: 1 = the path has more parts than fit */
+	struct record_head head; /* flags: 1 = the path, or a part of it, may be longer */
 	u64 start_ns;
 	u64 cgroup_id;
 	u32 tgid;
@@ -96,8 +96,9 @@ static __always_inline u32 read_exe_path(struct task_struct *task, struct proces
 		parent = BPF_CORE_READ(dentry, d_parent);
 		if (parent == dentry)
 			return parts;
-		bpf_probe_read_kernel_str(out->path[parts].text, PATH_PART,
-					  BPF_CORE_READ(dentry, d_name.name));
+		if (bpf_probe_read_kernel_str(out->path[parts].text, PATH_PART,
+					      BPF_CORE_READ(dentry, d_name.name)) == PATH_PART)
+			out->head.flags = 1;
 		dentry = parent;
 	}
 	out->head.flags = 1;

@@ -2,7 +2,13 @@
 // the first flow record of their process; what they do not tell is read from /proc while the process lives.
 
 import type { Owner } from '../../probes/flow.ts';
-import { PathPartView, ProcessRecordView, ProcessView, process } from '../../probes/layout.gen.ts';
+import {
+  PathPartView,
+  ProcessRecordView,
+  ProcessView,
+  process,
+  process_record,
+} from '../../probes/layout.gen.ts';
 import type { BpfMap } from '../bpf/map.ts';
 import { type CgroupIndex, type CgroupPlace, NO_CGROUP, readCgroup, readProcess } from './proc.ts';
 
@@ -78,7 +84,9 @@ export class Identity {
       return this.#learn(pid, start_ns, cgroup_id);
     }
     entry.used_ms = this.#now_ms;
-    if (entry.cgroup_id !== cgroup_id && cgroup_id !== 0) this.#moved(pid, entry, cgroup_id);
+    if (cgroup_id === 0) return entry.owner;
+    if (entry.cgroup_id !== cgroup_id) this.#moved(pid, entry, cgroup_id);
+    else if (entry.owner.cgroup_path === '') this.#seek(entry);
     return entry.owner;
   };
 
@@ -98,7 +106,8 @@ export class Identity {
   /** The file's name comes first in the record, the folder below the root last. */
   #path(bytes: Uint8Array, record: ProcessRecordView): string {
     let path = '';
-    for (let i = 0; i < record.parts; i += 1) {
+    const parts = Math.min(record.parts, process_record.path_length);
+    for (let i = 0; i < parts; i += 1) {
       path = `/${this.#part.over(bytes).move(record.path_offset(i)).text}${path}`;
     }
     return path;
@@ -132,7 +141,7 @@ export class Identity {
     now_ms: number,
     { name, executable_path }: { name: string; executable_path: string },
   ): Owner {
-    const place = this.#place(pid, cgroup_id);
+    const place = this.#place(pid, start_ns, cgroup_id);
     const owner: Owner = {
       process_name: name,
       process_executable_path: executable_path,
@@ -153,12 +162,24 @@ export class Identity {
   }
 
   #moved(pid: number, entry: Entry, cgroup_id: number): void {
-    const place = this.#place(pid, cgroup_id);
     entry.cgroup_id = cgroup_id;
-    entry.owner = { ...entry.owner, cgroup_path: place.path, container_id: place.container_id };
+    this.#put(entry, this.#place(pid, entry.start_ns, cgroup_id));
   }
 
-  #place(pid: number, cgroup_id: number): CgroupPlace {
-    return readCgroup(pid, this.#proc) ?? this.#cgroups.find(cgroup_id, Date.now()) ?? NO_CGROUP;
+  /** The process was gone and its cgroup not found: perhaps it is by now. */
+  #seek(entry: Entry): void {
+    const place = this.#cgroups.find(entry.cgroup_id, Date.now());
+    if (place !== undefined) this.#put(entry, place);
+  }
+
+  #put(entry: Entry, { path, container_id }: CgroupPlace): void {
+    entry.owner = { ...entry.owner, cgroup_path: path, container_id };
+  }
+
+  /** From /proc while the pid is this process's, since hybrid hosts name the container there alone; else by the id. */
+  #place(pid: number, start_ns: number, cgroup_id: number): CgroupPlace {
+    const lives = readProcess(pid, start_ns, this.#proc) !== undefined;
+    const place = lives ? readCgroup(pid, this.#proc) : undefined;
+    return place ?? this.#cgroups.find(cgroup_id, Date.now()) ?? NO_CGROUP;
   }
 }

@@ -136,7 +136,7 @@ test('this process finds itself', () => {
   assert.equal(self?.executable_path, realpathSync(process.execPath));
 });
 
-test('cgroups are found by inode, and looked for again once a second', (t) => {
+test('cgroups are found by inode, and looked for again after a while', (t) => {
   const root = mkdtempSync(join(tmpdir(), 'sonde-cgroup-'));
   t.after(() => rmSync(root, { recursive: true }));
   const inode = (path: string): number => {
@@ -148,8 +148,22 @@ test('cgroups are found by inode, and looked for again once a second', (t) => {
   assert.deepEqual(index.find(first, 5000), { path: `/docker/${ID}`, container_id: ID });
   assert.deepEqual(index.find(statSync(root).ino, 5000), { path: '/', container_id: '' });
   const later = inode('system.slice/cron.service');
-  assert.equal(index.find(later, 5999), undefined, 'too soon after the last look');
+  assert.equal(index.find(later, 5019), undefined, 'too soon after the last look');
   const cron = { path: '/system.slice/cron.service', container_id: '' };
   assert.deepEqual(index.find(later, 6000), cron);
   assert.deepEqual(index.find(later, 6001), cron);
+});
+
+test('an id that is nowhere is looked for three times', (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'sonde-cgroup-'));
+  t.after(() => rmSync(root, { recursive: true }));
+  const index = new CgroupIndex(root);
+  const place = (): void => mkdirSync(join(root, 'late'));
+  const nowhere = 2 ** 40;
+  for (const now_ms of [1000, 2000, 3000]) assert.equal(index.find(nowhere, now_ms), undefined);
+  place();
+  const late = statSync(join(root, 'late')).ino;
+  index.find(nowhere, 4000); // would find `late` if it looked
+  rmSync(join(root, 'late'), { recursive: true });
+  assert.equal(index.find(late, 4000), undefined);
 });

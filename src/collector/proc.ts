@@ -83,24 +83,43 @@ export function containerId(path: string): string {
   return [...path.matchAll(CONTAINER_IDS)].at(-1)?.[1] ?? '';
 }
 
+/** A look through the tree may take this share of the time. */
+const SCAN_SHARE = 1 / 20;
+const SCAN_WAIT_MIN_MS = 20;
+const SCAN_WAIT_MAX_MS = 1000;
+/** An id that so many looks did not find is not looked for again: its cgroup is gone, or outside of what we see. */
+const LOOKS_MAX = 3;
+
 /** Paths of cgroup v2 by id (the inode number), for processes that are gone by the time they are looked up. */
 export class CgroupIndex {
   readonly #root: string;
   readonly #paths = new Map<number, CgroupPlace>();
-  #scanned_ms = 0;
+  readonly #missing = new Map<number, number>();
+  #next_scan_ms = 0;
 
   constructor(root: string) {
     this.#root = root;
   }
 
-  /** Scans the tree again for an unknown id, once a second at most. */
+  /** Looks through the tree for an unknown id, as often as its size allows; undefined: not found, or not now. */
   find(id: number, now_ms: number): CgroupPlace | undefined {
     const known = this.#paths.get(id);
-    if (known !== undefined || now_ms - this.#scanned_ms < 1000) return known;
-    this.#scanned_ms = now_ms;
+    if (known !== undefined || now_ms < this.#next_scan_ms) return known;
+    const looks = this.#missing.get(id) ?? 0;
+    if (looks >= LOOKS_MAX) return undefined;
+    const began = performance.now();
     this.#paths.clear();
     this.#scan('');
-    return this.#paths.get(id);
+    const wait_ms = (performance.now() - began) / SCAN_SHARE;
+    this.#next_scan_ms = now_ms + Math.min(Math.max(wait_ms, SCAN_WAIT_MIN_MS), SCAN_WAIT_MAX_MS);
+    const found = this.#paths.get(id);
+    if (found === undefined) this.#miss(id, looks + 1);
+    return found;
+  }
+
+  #miss(id: number, looks: number): void {
+    if (this.#missing.size >= CGROUPS_MAX) this.#missing.clear();
+    this.#missing.set(id, looks);
   }
 
   #scan(path: string): void {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "traffic.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,12 +33,26 @@ static void raise_descriptors(void)
 	setrlimit(RLIMIT_NOFILE, &limit); /* what it refuses shows when sockets are opened */
 }
 
+/* `cgroup`: joins it. `uid`: becomes this user, after that. */
+static void change_place(void)
+{
+	const char *cgroup = option("cgroup", NULL);
+	long uid = option_number("uid", 0, 65535);
+	int fd = cgroup ? open(cgroup, O_WRONLY) : -1;
+
+	if (cgroup)
+		check(fd >= 0 && write(fd, "0", 1) == 1, "cgroup.procs");
+	if (uid)
+		check(!setuid(uid), "setuid");
+}
+
 int main(int argc, char **argv)
 {
 	options_read(argc - 1, argv + 1);
 	signal(SIGPIPE, SIG_IGN);
 	bound_life();
 	raise_descriptors();
+	change_place();
 	for (unsigned int i = 0; argc > 1 && i < sizeof(modes) / sizeof(modes[0]); i++) {
 		if (!strcmp(argv[1], modes[i].name))
 			return modes[i].run();
