@@ -148,6 +148,7 @@ const CASES: ReadonlyMap<string, readonly Case[]> = new Map<string, readonly Cas
       [{}, 'ok', /^ring 8\.0 MiB, with maps at most 80 MiB, of 15 GiB/],
       [{ files: { '/sys/fs/cgroup/memory.max': '209715200' } }, 'warn', /of 200 MiB/],
       [{ files: { '/sys/fs/cgroup/memory.max': 'max' } }, 'ok', /of 15 GiB/],
+      [{ files: { '/sys/fs/cgroup/memory.max': '0' } }, 'ok', /of 15 GiB/],
       [
         {
           env: { SONDE_COLLECTOR_RING_BYTES: '1GiB' },

@@ -167,6 +167,7 @@ const CASES: ReadonlyMap<string, readonly Case[]> = new Map<string, readonly Cas
       [{ build: { addon: () => 'x' }, running: { trial: absent } }, 'skip', /see the checks/],
       [{ env: { SONDE_COLLECTOR_PROBES_TCP_ENABLED: 'false' } }, 'skip', /switched off/],
       [{ env: { SONDE_COLLECTOR_ENABLED: 'false' } }, 'skip', /switched off/],
+      [trial({ reason: 'switched off' }, 'off'), 'skip', /switched off/],
       [row('on'), 'ok', /^as the running collector says: connections by tp_btf/],
       [
         row('failed', 'tcp_state: bad'),
@@ -316,6 +317,12 @@ const CASES: ReadonlyMap<string, readonly Case[]> = new Map<string, readonly Cas
       [taken('node /opt/sonde/src/cli/main.ts reducer'), 'ok', /^sonde reducer \(pid 7\)/],
       [taken(undefined, { network: { health: absent } }), 'warn', /another user's/],
       [taken(undefined), 'ok', /a reducer answers/],
+      [taken('docker-proxy'), 'ok', /^docker-proxy \(pid 7\)/],
+      [
+        { files: { '/proc/net/tcp': 'sl\n0: 0100007F:1F40 0:0 01 0:0 0:0 0 0 0 4711\n' } },
+        'ok',
+        /free/,
+      ],
       [{ ...taken('nginx'), ...REMOTE }, 'skip', /another machine/],
     ],
   ],
@@ -342,6 +349,19 @@ const CASES: ReadonlyMap<string, readonly Case[]> = new Map<string, readonly Cas
         'warn',
         /new/,
         /sonde ledger/,
+      ],
+      [
+        {
+          running: {
+            losses: async () => [
+              { stage: 'wire', reason: 'spool_full', count: 5 },
+              { stage: 'wire', reason: 'new', count: 4 },
+            ],
+          },
+        },
+        'warn',
+        /spool_full\), 4 in wire/,
+        /^Bring the reducer back.*spool_bytes_max\.$/,
       ],
       [{ running: { losses: absent } }, 'skip', /ECONNREFUSED/],
     ],
