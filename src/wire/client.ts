@@ -279,10 +279,15 @@ export class FlightSender {
     let over = false;
     // The call says why a connection failed, where waiting for the channel would only say that it took too long.
     const stream = this.open(client);
-    const deadline = Date.now() + this.options.connect_timeout_ms;
-    client.waitForReady(deadline, (error) => {
+    // Our own timer: grpc-js keeps its own until it rings, and with it a process that has stopped.
+    const timer = setTimeout(() => {
+      ended ??= 'no connection in time';
+      this.signal.notify();
+    }, this.options.connect_timeout_ms);
+    client.waitForReady(Number.POSITIVE_INFINITY, (error) => {
       // Closing the client calls back too; by then the next session may be on its way.
       if (over) return;
+      clearTimeout(timer);
       if (error) ended ??= 'no connection in time';
       else {
         this.stats.connected = true;
@@ -314,6 +319,7 @@ export class FlightSender {
       }
     }
     over = true;
+    clearTimeout(timer);
     stream.cancel();
     if (ended !== undefined) throw new Error(ended);
   }
