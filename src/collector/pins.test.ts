@@ -1,0 +1,49 @@
+// The folder of pins, as files of an ordinary folder: what is there, what belongs to a build, what is left.
+
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type TestContext } from 'node:test';
+import { lockPins } from './pin_lock.ts';
+import { Pins } from './pins.ts';
+
+function root(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'sonde-pins-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return join(folder, 'deep', 'sonde');
+}
+
+function fill(pins: Pins): void {
+  pins.create();
+  for (const path of [pins.map('ring'), pins.link('one'), pins.link('two'), pins.program('one')]) {
+    writeFileSync(path, '');
+  }
+}
+
+test('a build sees its own links, and clears those of every build', (t) => {
+  const folder = root(t);
+  const old = new Pins(folder, 'aaaa');
+  const young = new Pins(folder, 'bbbb');
+  assert.equal(old.any, false);
+  fill(old);
+  assert.deepEqual([...old.links()].sort(), ['one', 'two']);
+  assert.deepEqual([...old.programs()], ['one']);
+  assert.deepEqual([...young.links()], []);
+  assert.equal(young.any, true);
+  assert.deepEqual(readdirSync(folder).sort(), ['links_aaaa', 'programs_aaaa', 'ring']);
+  young.clear();
+  assert.equal(existsSync(folder), false);
+  young.clear(); // there is nothing to clear
+});
+
+test('one holds a folder at a time, and who follows may have it', async (t) => {
+  const folder = root(t);
+  const first = await lockPins(folder);
+  await assert.rejects(() => lockPins(folder), { code: 'pins_in_use' });
+  const other = await lockPins(`${folder}-2`);
+  other.release();
+  first.release();
+  const second = await lockPins(folder);
+  second.release();
+});
