@@ -104,8 +104,8 @@ export class FlowDecoder {
     }
     dims[D.pid] = view.owner_tgid;
     dims[D.uid] = view.owner_uid;
-    const { owner_cgroup_id } = view;
-    dims[D.cgroup_id] = Number.isSafeInteger(owner_cgroup_id) ? owner_cgroup_id : 0; // no id: garbage
+    const { owner_cgroup_id } = view; // beyond 2^53 it is garbage: no kernel counts that far
+    dims[D.cgroup_id] = Number.isSafeInteger(owner_cgroup_id) ? owner_cgroup_id : 0;
     dims[D.process_name] = ids[0]!;
     dims[D.process_executable_path] = ids[1]!;
     dims[D.cgroup_path] = ids[2]!;
