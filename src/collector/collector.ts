@@ -15,6 +15,7 @@ import { Spool } from '../wire/spool.ts';
 import { hostPaths } from './host.ts';
 import { Identity } from './identity.ts';
 import { type Kernel, openKernel } from './kernel.ts';
+import { bookLost } from './loss.ts';
 import { lockPins, type PinLock } from './pin_lock.ts';
 import { Pipeline } from './pipeline.ts';
 import { CgroupIndex } from './proc.ts';
@@ -196,19 +197,19 @@ export class Collector {
 }
 
 async function openParts(options: CollectorOptions): Promise<Parts> {
-  const { config, log, version, intake } = options;
+  const { config, log } = options;
   const { collector, data_dir } = config;
   const lock = await lockPins(collector.pin_path);
   const ledger = new Ledger();
   const spool = Spool.open(join(data_dir, 'spool'), {
     bytes_max: collector.spool_bytes_max,
-    on_drop: ({ table, rows }) => ledger.dropped('wire', table, 'spool_full', rows),
+    on_drop: (lost) => bookLost(ledger, lost, 'spool_full'),
   });
   const kernel = await openKernel({ ...kernelOptions(config), probes });
   reportSources(kernel, log);
   ledger.seen('kernel', 'left_by_another_build', kernel.left_records);
   ledger.dropped('kernel', 'left_by_another_build', 'unknown_layout', kernel.left_records);
-  const sender = openSender(spool, options, intake, version);
+  const sender = openSender(spool, ledger, options);
   const { cgroup_root, proc } = hostPaths(collector.host_dir);
   const identity = new Identity({
     processes_max: collector.maps.processes_max,
@@ -272,9 +273,8 @@ function kernelOptions({ collector }: Config): Parameters<typeof openKernel>[0] 
 
 function openSender(
   spool: Spool,
-  { config }: CollectorOptions,
-  intake: CollectorOptions['intake'],
-  version: string,
+  ledger: Ledger,
+  { config, intake, version }: CollectorOptions,
 ): FlightSender {
   const { tls, token, allow_plaintext } = config.collector;
   return new FlightSender(spool, {
@@ -283,6 +283,7 @@ function openSender(
     hostname: hostname(),
     version,
     allow_plaintext,
+    on_rejected: (entry) => bookLost(ledger, entry, entry.reason),
     ...(token !== undefined && { token }),
     ...(tls.enabled && {
       tls: {

@@ -7,7 +7,7 @@ import { netflow } from '../../probes/netflow.ts';
 import { encodeBatch } from '../table/batch.ts';
 import type { Batch } from '../table/columns.ts';
 import { Fold, type FoldCounts } from '../table/fold.ts';
-import { bookFold, type Ledger } from '../table/ledger.ts';
+import { bookFold, type Ledger, ledgerCounts, ledgerTable } from '../table/ledger.ts';
 import type { FlightSender } from '../wire/client.ts';
 import type { Spool, SpoolEntry, SpoolInput } from '../wire/spool.ts';
 import { Drain, type RecordSink } from './drain.ts';
@@ -213,7 +213,8 @@ export class Pipeline implements RecordSink {
 
 function input(batch: Batch): SpoolInput {
   const { name } = batch.definition;
-  return { table: name, payload: encodeBatch(batch), rows: batch.rows, counts: sums(batch) };
+  const counts = name === ledgerTable.name ? ledgerCounts(batch) : sums(batch);
+  return { table: name, payload: encodeBatch(batch), rows: batch.rows, counts };
 }
 
 /** The sums of a batch by measure: what the ledger must say when the batch is lost. */

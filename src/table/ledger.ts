@@ -2,7 +2,7 @@
 // is stored and is asked like every other. A sonde that lost nothing can show it; one that lost something says how
 // much, where and why.
 
-import type { Batch } from './columns.ts';
+import { type Batch, isStringColumn } from './columns.ts';
 import { defineTable } from './definition.ts';
 import { Fold, type FoldCounts } from './fold.ts';
 
@@ -64,6 +64,8 @@ interface Account {
   taken: number;
 }
 
+/** Between the parts of an account's name. */
+const SEPARATOR = '\n';
 /** Distinct reasons times tables times stages; what comes after is booked as table and reason `<other>`. */
 const ACCOUNTS_MAX = 4096;
 
@@ -128,8 +130,17 @@ export class Ledger {
     return fold.close(time_ms);
   }
 
+  /** What a batch of `takeDeltas` said (its `ledgerCounts`) did not arrive: it is said again with the next. */
+  giveBack(counts: Readonly<Record<string, number>>): void {
+    for (const [key, count] of Object.entries(counts)) {
+      const [stage, table, outcome, reason] = key.split(SEPARATOR);
+      // Keys are our own, perhaps of a predecessor's spool.
+      this.#account(stage as Stage, table ?? '', outcome as Outcome, reason ?? '').taken -= count;
+    }
+  }
+
   #account(stage: Stage, table: string, outcome: Outcome, reason: string): Account {
-    const key = `${stage}\n${table}\n${outcome}\n${reason}`;
+    const key = [stage, table, outcome, reason].join(SEPARATOR);
     const known = this.#accounts.get(key);
     if (known !== undefined) return known;
     const other = '<other>';
@@ -140,6 +151,19 @@ export class Ledger {
     this.#accounts.set(key, account);
     return account;
   }
+}
+
+/** A batch of `sonde_ledger` as one count for each account, for `giveBack`. */
+export function ledgerCounts(batch: Batch): Readonly<Record<string, number>> {
+  const count = batch.measures[0];
+  if (count === undefined || !('values' in count))
+    throw new Error('ledger: a batch without counts');
+  const texts = (row: number) =>
+    batch.dimensions.map((column) =>
+      isStringColumn(column) ? column.dictionary[column.ids[row]!]! : '',
+    );
+  const keys = Array.from({ length: batch.rows }, (_, row) => texts(row).join(SEPARATOR));
+  return Object.fromEntries(keys.map((key, row) => [key, count.values[row]!]));
 }
 
 /** Sums per stage and table, in the order in which they first come. */

@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Ledger, ledgerCounts } from '../table/ledger.ts';
+import { bookLost } from './loss.ts';
+
+test('what a lost batch held stands in the ledger, by measure', () => {
+  const ledger = new Ledger();
+  const counts = { bytes_read: 700, tcp_closed: 0 };
+  bookLost(ledger, { table: 'netflow', rows: 3, counts }, 'spool_full');
+  assert.deepEqual(
+    ledger.rows().map(({ table, outcome, reason, count }) => [table, outcome, reason, count]),
+    [
+      ['netflow', 'seen', '', 3],
+      ['netflow', 'dropped', 'spool_full', 3],
+      ['netflow.bytes_read', 'seen', '', 700],
+      ['netflow.bytes_read', 'dropped', 'spool_full', 700],
+    ],
+  );
+  assert.deepEqual(ledger.imbalance(), []);
+});
+
+test('a lost batch of the ledger is said again, also to the heir of a spool', () => {
+  const ledger = new Ledger();
+  ledger.seen('fold', 'netflow', 11);
+  ledger.dropped('fold', 'netflow', 'rows_max', 5);
+  const lost = ledger.takeDeltas(1000);
+  assert.ok(lost);
+  const counts = ledgerCounts(lost);
+  ledger.seen('fold', 'netflow', 2);
+  for (const heir of [ledger, new Ledger()]) {
+    bookLost(heir, { table: 'sonde_ledger', rows: lost.rows, counts }, 'spool_full');
+    const next = heir.takeDeltas(2000);
+    assert.ok(next);
+    const said = ledgerCounts(next);
+    assert.equal(said['fold\nnetflow\nseen\n'], heir === ledger ? 13 : 11);
+    assert.equal(said['fold\nnetflow\ndropped\nrows_max'], 5);
+    assert.equal(said['wire\nsonde_ledger\nfolded\n'], lost.rows);
+  }
+});
