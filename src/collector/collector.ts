@@ -119,11 +119,20 @@ export class Collector {
     this.#close();
   }
 
-  /** For a crash: nothing stays attached, nothing is waited for. */
+  /** For a crash: what was read goes to the spool if that still can be, nothing stays attached, nothing is waited for. */
   abandon(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);
-    this.#parts.kernel.detach();
+    const { kernel, pipeline } = this.#parts;
+    try {
+      this.#sweep();
+      pipeline.flushAll(Date.now());
+    } catch (error) {
+      this.#log.error({ err: error }, 'the last rows could not be saved');
+    } finally {
+      kernel.detach();
+      this.#close();
+    }
   }
 
   /**
@@ -241,7 +250,8 @@ function sweepFiles(kernel: Kernel, pipeline: Pipeline): void {
   pipeline.turn(Date.now());
 }
 
-function kernelOptions({ collector }: Config): Parameters<typeof openKernel>[0] {
+/** What `openKernel` needs of the configuration; `sonde doctor` tries the same. */
+export function kernelOptions({ collector }: Config): Parameters<typeof openKernel>[0] {
   const btf = KernelBtf.open(collector.btf_path);
   const unmet = (need: Need): string | undefined => {
     const [kind, name] = need.split(':');
