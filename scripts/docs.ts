@@ -2,10 +2,12 @@
 
 import { writeFileSync } from 'node:fs';
 import { configurationPage } from '../src/config/describe.ts';
+import { troubleshootingPage } from '../src/doctor/page.ts';
 
 /** Path from the project's folder → its text. */
 export const pages: ReadonlyMap<string, () => string> = new Map([
   ['docs/configuration.md', configurationPage],
+  ['docs/troubleshooting.md', troubleshootingPage],
 ]);
 
 if (import.meta.main) {

@@ -64,7 +64,10 @@ function planSource(probe: Probe, input: PlanInput): SourceReport {
   const missing = probe.parts.findIndex((part, i) => part.required && parts[i]?.state !== 'on');
   const lost = parts[missing];
   if (lost === undefined) return { source, help, rights, state: 'on', reason: '', parts };
-  const idle = parts.map((part) => ({ ...part, programs: [] }));
+  const idle = parts.map((part) => {
+    if (part.state !== 'on') return part;
+    return { ...part, state: 'off' as const, reason: `${source} is ${lost.state}`, programs: [] };
+  });
   return { source, help, rights, state: lost.state, reason: lost.reason, parts: idle };
 }
 

@@ -95,7 +95,9 @@ function bytesOf(piece: unknown): Uint8Array {
 }
 
 function wordsOf(error: Error): string {
-  return 'details' in error && typeof error.details === 'string' ? error.details : error.message;
+  const words =
+    'details' in error && typeof error.details === 'string' ? error.details : error.message;
+  return words.replace(/\s*Resolution note:\s*$/, ''); // an empty note of the gRPC library
 }
 
 /** Asks all collectors to deliver. */
