@@ -40,6 +40,7 @@ export interface Ended {
 
 let made = 0;
 
+/** `env` adds to the variables; an empty one takes it away. */
 export async function makePlace(t: Cleanup, env: Record<string, string> = {}): Promise<Place> {
   made += 1;
   const dir = mkdtempSync(join(tmpdir(), 'sonde-e2e-'));
@@ -63,7 +64,8 @@ export async function makePlace(t: Cleanup, env: Record<string, string> = {}): P
     SONDE_REDUCER_METRICS: `127.0.0.1:${metrics_port}`,
   };
   const undo = (one: () => unknown) => void undos.push(one);
-  return { dir, port, metrics_port, pin_path, log_path, env: { ...own, ...env }, undo };
+  const set = Object.entries({ ...own, ...env }).filter(([, value]) => value !== '');
+  return { dir, port, metrics_port, pin_path, log_path, env: Object.fromEntries(set), undo };
 }
 
 async function freePorts(): Promise<readonly [number, number]> {
@@ -139,6 +141,8 @@ export class Running {
 export interface StartOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly through?: readonly string[];
+  /** More words for the role. */
+  readonly words?: readonly string[];
 }
 
 /** Starts `sonde run` and waits until both roles are up. */
@@ -155,7 +159,7 @@ export async function startRun(
 /** Starts the reducer alone and waits until it listens. */
 export async function startReducer(place: Place, options: StartOptions = {}): Promise<Running> {
   const before = countLog(place, /"msg":"listening"/g);
-  const running = new Running(place, ['reducer'], options);
+  const running = new Running(place, ['reducer', ...(options.words ?? [])], options);
   await running.says(/"msg":"listening"/, before + 1, () => readLog(place));
   return running;
 }
@@ -163,7 +167,7 @@ export async function startReducer(place: Place, options: StartOptions = {}): Pr
 /** Starts the collector alone and waits until its programs run. */
 export async function startCollector(place: Place, options: StartOptions = {}): Promise<Running> {
   const before = countLog(place, /"source":"udp"/g);
-  const running = new Running(place, ['kernel-collector'], options);
+  const running = new Running(place, ['kernel-collector', ...(options.words ?? [])], options);
   await running.says(/"source":"udp"/, before + 1, () => readLog(place));
   return running;
 }
