@@ -36,3 +36,27 @@ int floor_recvmsg4(struct bpf_sock_addr *ctx)
 {
 	return 1;
 }
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(floor_destroy)
+{
+	return 0;
+}
+
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(floor_read)
+{
+	return 0;
+}
+
+SEC("cgroup_skb/egress")
+int floor_egress(struct __sk_buff *skb)
+{
+	return 1;
+}
+
+SEC("cgroup_skb/ingress")
+int floor_ingress(struct __sk_buff *skb)
+{
+	return 1;
+}

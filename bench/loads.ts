@@ -5,7 +5,7 @@ import { existsSync, globSync, mkdirSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { needProgram } from './packages.ts';
-import { finished } from './process.ts';
+import { finished, Started } from './process.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const TOOL = join(ROOT, 'build/bench-load');
@@ -13,6 +13,8 @@ const FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', '-pthread'];
 
 /** The core that clients run on; servers take the first. */
 const CLIENT_CORE = '1';
+
+const HOLD_MS = 120_000;
 
 export interface Load {
   readonly requests: number;
@@ -55,26 +57,32 @@ function lastLine<Result>(text: string): Result {
   return JSON.parse(text.trim().split('\n').at(-1)!) as Result;
 }
 
-/** As many requests as the server answers: wrk with one thread on a core of its own. */
-export async function wrk(options: {
+export interface WrkOptions {
   readonly port: number;
   readonly connections: number;
   readonly seconds: number;
   /** A connection for each request. */
   readonly close: boolean;
-}): Promise<Load> {
-  const { port, connections, seconds, close } = options;
+}
+
+/** The command line of wrk with one thread, on a core of its own. */
+async function wrkWords({ port, connections, seconds, close }: WrkOptions): Promise<string[]> {
   const program = await needProgram('wrk', 'wrk');
   const words = ['-t1', `-c${connections}`, `-d${seconds}s`, `http://127.0.0.1:${port}/`];
   if (close) words.unshift('-H', 'Connection: close');
-  const text = await finished(await buildTool(), [
-    'exec',
-    'taskset',
-    '-c',
-    CLIENT_CORE,
-    program,
-    ...words,
-  ]);
+  return ['taskset', '-c', CLIENT_CORE, program, ...words];
+}
+
+/** wrk in the background, for as long as it is asked to run. */
+export async function startWrk(options: WrkOptions): Promise<Started> {
+  const [program, ...words] = await wrkWords(options);
+  return new Started(program!, words); // taskset becomes wrk: the process is wrk's own
+}
+
+/** As many requests as the server answers. */
+export async function wrk(options: WrkOptions): Promise<Load> {
+  const words = ['exec', ...(await wrkWords(options))];
+  const text = await finished(await buildTool(), words);
   const done = /(\d+) requests in ([\d.]+)(m?s)/.exec(text);
   if (done === null) throw new Error(`wrk said: ${text}`);
   const sockets = /Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)/.exec(text);
@@ -96,6 +104,44 @@ export function paced(words: {
   readonly close: 0 | 1;
 }): Promise<PacedLoad> {
   return tool<PacedLoad>('http', words);
+}
+
+/** Connections held open by the tool, both ends in one process. */
+export class Held {
+  readonly connections: number;
+  /** Why there are not as many as were asked for; empty: there are. */
+  readonly why: string;
+  readonly #process: Started;
+
+  static async open(count: number): Promise<Held> {
+    const started = new Started(await buildTool(), ['hold', `count=${count}`]);
+    if (!(await started.until(() => started.output.includes('\n'), HOLD_MS))) {
+      throw new Error(`no connections: ${started.complaints}`);
+    }
+    return new Held(started, lastLine(started.output));
+  }
+
+  private constructor(started: Started, opened: { connections: number; why: string }) {
+    this.#process = started;
+    this.connections = opened.connections;
+    this.why = opened.why;
+  }
+
+  /** One byte over each of them. */
+  async exchange(): Promise<void> {
+    const lines = () => this.#process.output.split('\n').length;
+    const before = lines();
+    this.#process.child.stdin?.write('\n');
+    if (!(await this.#process.until(() => lines() > before, HOLD_MS))) {
+      throw new Error(`no exchange: ${this.#process.complaints}`);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#process.child.stdin?.end();
+    await this.#process.until(() => !this.#process.running, HOLD_MS);
+    await this.#process.stop();
+  }
 }
 
 /** So many requests, each on a connection of its own: the truth that tools' counts are held against. */

@@ -16,6 +16,8 @@ export interface Nginx {
   readonly worker: number;
   /** Processor time of the worker so far, in microseconds. */
   cpuUs(): number;
+  /** Requests that it has answered so far, by its own count; asking is one more. */
+  requests(): Promise<number>;
   stop(): Promise<void>;
 }
 
@@ -59,7 +61,14 @@ export async function startNginx(): Promise<Nginx> {
   }
   const pid = worker;
   const cpuUs = () => cpuTimeUs(pid);
-  return { port, worker: pid, cpuUs, stop: () => master.stop('SIGQUIT') };
+  const requests = () => answered(port);
+  return { port, worker: pid, cpuUs, requests, stop: () => master.stop('SIGQUIT') };
+}
+
+/** Third line of the status page: accepted, handled, requests. */
+async function answered(port: number): Promise<number> {
+  const text = await (await fetch(`http://127.0.0.1:${port}/status`)).text();
+  return Number(text.split('\n')[2]?.trim().split(' ')[2]);
 }
 
 function answers(port: number): Promise<boolean> {

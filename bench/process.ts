@@ -77,9 +77,14 @@ export class Started {
   #complaints = '';
   #wake: () => void = () => undefined;
 
-  constructor(file: string, words: readonly string[], stdio: 'pipe' | 'ipc' = 'pipe') {
+  /** `stdout`: a descriptor that its output goes to instead. */
+  constructor(
+    file: string,
+    words: readonly string[],
+    { ipc = false, stdout = 'pipe' }: { ipc?: boolean; stdout?: number | 'pipe' } = {},
+  ) {
     this.child = spawn(file, words, {
-      stdio: ['pipe', 'pipe', 'pipe', ...(stdio === 'ipc' ? (['ipc'] as const) : [])],
+      stdio: ['pipe', stdout, 'pipe', ...(ipc ? (['ipc'] as const) : [])],
       detached: true,
     });
     this.#gone = new Promise((resolve) => {

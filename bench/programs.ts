@@ -2,31 +2,13 @@
 // prints it. Measuring itself costs 30 to 45 ns a run, which programs that do nothing on the same hooks show in the same
 // run: net figures are less by what the floor of their hook is.
 
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { compileBpf } from '../src/bpf/compile.ts';
-import { findMount } from '../src/bpf/features.ts';
-import { BpfObject } from '../src/bpf/object.ts';
-import type { BpfProgram } from '../src/bpf/program.ts';
 import { enableStats } from '../src/bpf/stats.ts';
 import { type Figure, figure, printFigures, type RunOptions } from './figure.ts';
+import { attach, hooks, loadFloor } from './floor.ts';
 import { tool, wrk } from './loads.ts';
 import { type Nginx, startNginx } from './nginx.ts';
 import { later, undoOnSignals, withCleanup } from './process.ts';
 import { Collector, cannotRun, Reducer, type RunningProgram } from './sonde.ts';
-
-const SOURCE = join(import.meta.dirname, 'floor.bpf.c');
-const INCLUDES = [join(import.meta.dirname, '../bpf')];
-
-/** The empty program whose runs cost what measuring costs on that hook; else that of a tracepoint. */
-const FLOORS: Readonly<Record<string, string>> = {
-  tcp_state: 'floor_state',
-  sock_recv: 'floor_recv',
-  sock_send: 'floor_send',
-  udp_sendmsg4: 'floor_sendmsg4',
-  udp_recvmsg4: 'floor_recvmsg4',
-};
 
 interface Runs {
   readonly runs: number;
@@ -64,21 +46,6 @@ const CASES: readonly LoadCase[] = [
   },
 ];
 
-async function loadFloor(): Promise<ReadonlyMap<string, BpfProgram>> {
-  const folder = mkdtempSync(join(tmpdir(), 'bench-floor-'));
-  const path = join(folder, 'floor.bpf.o');
-  await compileBpf(SOURCE, path, { includes: INCLUDES });
-  const object = BpfObject.open(path, { name: 'floor' });
-  rmSync(folder, { recursive: true });
-  later(() => object.close());
-  object.load();
-  for (const program of object.programs.values()) {
-    if (program.section.startsWith('cgroup/')) program.attachCgroup(findMount('cgroup2')!);
-    else program.attach();
-  }
-  return object.programs;
-}
-
 function readAll(programs: readonly RunningProgram[]): ReadonlyMap<string, Runs> {
   return new Map(
     programs.map(({ name, program }) => {
@@ -113,9 +80,15 @@ interface Turn {
 /** Rare programs (sweeps, exec) are not part of a request's cost. */
 const PER_EVENT_MIN = 0.01;
 
-function turnOf(name: string, runs: ReadonlyMap<string, Runs>, events: number): Turn | undefined {
+/** `floors`: by program, the empty one on its hook; where there is none, that of another hook says nearly the same. */
+function turnOf(
+  name: string,
+  runs: ReadonlyMap<string, Runs>,
+  events: number,
+  floors: ReadonlyMap<string, string>,
+): Turn | undefined {
   const own = runs.get(name)!;
-  const floor = runs.get(FLOORS[name] ?? 'floor_state') ?? runs.get('floor_recv');
+  const floor = runs.get(floors.get(name) ?? '') ?? runs.get('floor_recv');
   if (own.runs / events < PER_EVENT_MIN || floor === undefined) return undefined;
   const net_ns = own.ns - (own.runs * floor.ns) / floor.runs;
   return {
@@ -156,16 +129,26 @@ async function measure(options: RunOptions): Promise<readonly Figure[]> {
   const nginx = await startNginx();
   const reducer = await Reducer.start();
   const collector = await Collector.start(reducer);
-  const floor = await loadFloor();
   const running = collector.programs();
-  const all = [...running, ...[...floor].map(([name, program]) => ({ name, program }))];
+  const sections = hooks();
+  const floor = await loadFloor(new Set(running.map(({ name }) => sections.get(name) ?? '')));
+  for (const program of floor) attach(program);
+  const floors = new Map(
+    [...sections].map(([name, section]) => [
+      name,
+      floor.find((one) => one.section === section)?.name ?? '',
+    ]),
+  );
+  const all = [...running, ...floor.map((program) => ({ name: program.name, program }))];
   const switched = enableStats();
   later(() => switched.close());
   const turns = CASES.map(() => [] as ReadonlyMap<string, Turn>[]);
   for (let round = 0; round < rounds; round += 1) {
     for (const [i, one] of CASES.entries()) {
       const { events, runs } = await meanwhile(all, () => one.run(nginx, seconds));
-      const named = [...runs.keys()].map((name) => [name, turnOf(name, runs, events)] as const);
+      const named = [...runs.keys()].map(
+        (name) => [name, turnOf(name, runs, events, floors)] as const,
+      );
       turns[i]!.push(new Map(named.flatMap(([name, turn]) => (turn ? [[name, turn]] : []))));
     }
   }

@@ -1,6 +1,6 @@
-// What a loaded server loses when sonde watches: nginx under wrk, with and without a collector, in pairs. `node bench/server.ts`
-// prints it. Requests a second are what users see, but move with the neighbours of a virtual machine; processor time a
-// request hardly does.
+// What a loaded server loses when sonde watches: nginx under wrk without sonde, with a collector whose reducer is elsewhere,
+// and with both on the machine, turn about. `node bench/server.ts` prints it. Requests a second are what users see, but move
+// with the neighbours of a virtual machine; processor time a request hardly does.
 
 import {
   differences,
@@ -10,23 +10,24 @@ import {
   type RunOptions,
   ratios,
 } from './figure.ts';
-import { type Load, paced, wrk } from './loads.ts';
+import { type Load, type PacedLoad, paced, wrk } from './loads.ts';
 import { cpuTimeUs } from './machine.ts';
 import { type Nginx, startNginx } from './nginx.ts';
 import { undoOnSignals, withCleanup } from './process.ts';
 import { Collector, cannotRun, Reducer } from './sonde.ts';
 
-/** Shorter than sonde's own, so that each turn has its share of what an interval's end costs. */
-const INTERVAL = '2s';
 const CONNECTIONS = 16;
 const RATE = 2000;
+
+/** `collector`: its reducer stands still, as one on another machine takes nothing here. */
+const ARMS = ['nothing', 'collector', 'collector and reducer'] as const;
+type Arm = (typeof ARMS)[number];
 
 /** What one load gave in one turn. */
 interface Sample {
   readonly per_second: number;
   /** Of server and client, in microseconds a request. */
   readonly cpu_us: number;
-  readonly server_cpu_us: number;
   readonly p50_us?: number;
   readonly p99_us?: number;
   readonly errors: number;
@@ -34,10 +35,7 @@ interface Sample {
 
 interface LoadCase {
   readonly name: string;
-  readonly run: (
-    port: number,
-    seconds: number,
-  ) => Promise<Load & { p50_us?: number; p99_us?: number }>;
+  readonly run: (port: number, seconds: number) => Promise<Load & Partial<PacedLoad>>;
 }
 
 const CASES: readonly LoadCase[] = [
@@ -74,7 +72,6 @@ async function sample(one: LoadCase, nginx: Nginx, seconds: number): Promise<Sam
   return {
     per_second: load.requests / load.seconds,
     cpu_us: (server_us + load.cpu_us) / load.requests,
-    server_cpu_us: server_us / load.requests,
     errors: load.errors,
     ...(load.p50_us !== undefined && { p50_us: load.p50_us }),
     ...(load.p99_us !== undefined && { p99_us: load.p99_us }),
@@ -101,78 +98,89 @@ async function turn(
   };
 }
 
-async function turnWith(nginx: Nginx, reducer: Reducer, seconds: number): Promise<Turn> {
+async function turnWith(arm: Arm, nginx: Nginx, reducer: Reducer, seconds: number): Promise<Turn> {
+  if (arm === 'nothing') return await turn(nginx, reducer, seconds);
   reducer.resume();
-  const collector = await Collector.start(reducer, INTERVAL);
+  const collector = await Collector.start(reducer);
+  if (arm === 'collector') reducer.pause();
   const done = await turn(nginx, reducer, seconds, collector);
+  reducer.resume();
   await collector.stop();
   reducer.pause();
   return done;
 }
 
-function caseFigures(i: number, without: readonly Turn[], with_: readonly Turn[]): Figure[] {
+type Turns = Readonly<Record<Arm, readonly Turn[]>>;
+
+function samplesOf(turns: readonly Turn[], i: number, what: keyof Sample): number[] {
+  return turns.map(({ samples }) => samples[i]![what] ?? Number.NaN);
+}
+
+/** What one arm has of what there is without sonde, and what it takes more. */
+function armFigures(i: number, arm: Arm, turns: Turns): Figure[] {
   const { name } = CASES[i]!;
-  const of = (turns: readonly Turn[], what: keyof Sample) =>
-    turns.map(({ samples }) => samples[i]![what] ?? Number.NaN);
-  const both = (what: keyof Sample, label: string, unit: string) => [
-    figure(`${name}: ${label}, without`, unit, of(without, what)),
-    figure(`${name}: ${label}, with`, unit, of(with_, what)),
-  ];
-  const errors = [...of(without, 'errors'), ...of(with_, 'errors')].reduce((a, b) => a + b, 0);
-  const per_request = [
-    ...both('cpu_us', 'CPU, server and client', 'us/request'),
+  const base = (what: keyof Sample) => samplesOf(turns.nothing, i, what);
+  const own = (what: keyof Sample) => samplesOf(turns[arm], i, what);
+  const label = `${name}, ${arm}`;
+  const sum = (all: readonly number[]) => all.reduce((a, b) => a + b, 0);
+  const is_paced = turns.nothing[0]!.samples[i]!.p50_us !== undefined;
+  const more = differences(base('cpu_us'), own('cpu_us'));
+  const shown = is_paced
+    ? [
+        figure(`${label}: latency p50`, 'us', own('p50_us')),
+        figure(`${label}: latency p99`, 'us', own('p99_us')),
+      ]
+    : [figure(`${label}: requests`, '1/s', own('per_second'))];
+  const cpu = figure(`${label}: CPU, server and client`, 'us/request', own('cpu_us'));
+  if (arm === 'nothing') return [...shown, cpu];
+  const whole = sum(own('per_second')) / sum(base('per_second'));
+  const ratio = [
+    figure(`${label}: RATIO`, '1', ratios(base('per_second'), own('per_second')), 'per pair'),
+    figure(`${label}: RATIO`, '1', [whole], 'all turns together'),
     figure(
-      `${name}: CPU, more with`,
-      'us/request',
-      differences(of(without, 'cpu_us'), of(with_, 'cpu_us')),
-    ),
-    figure(
-      `${name}: CPU of the server alone, more with`,
-      'us/request',
-      differences(of(without, 'server_cpu_us'), of(with_, 'server_cpu_us')),
-    ),
-    ...(errors > 0 ? [figure(`${name}: errors in all turns`, '1', [errors])] : []),
-  ];
-  if (without[0]!.samples[i]!.p50_us !== undefined) {
-    return [
-      ...both('p50_us', 'latency p50', 'us'),
-      ...both('p99_us', 'latency p99', 'us'),
-      ...per_request,
-    ];
-  }
-  const per_second = [of(without, 'per_second'), of(with_, 'per_second')] as const;
-  return [
-    figure(
-      `${name}: RATIO of requests/s`,
+      `${label}: RATIO by CPU`,
       '1',
-      ratios(...per_second),
-      'with over without, per pair',
+      ratios(own('cpu_us'), base('cpu_us')),
+      'what a core serves',
     ),
-    ...both('per_second', 'requests', '1/s'),
-    ...per_request,
+  ];
+  return [
+    ...(is_paced ? [] : ratio),
+    ...shown,
+    cpu,
+    figure(`${label}: CPU, more than without`, 'us/request', more),
+  ];
+}
+
+function shareFigures(turns: Turns): Figure[] {
+  const share = (arm: Arm, what: 'collector_us' | 'reducer_us') =>
+    turns[arm].map((one) => one[what] / one.seconds / 1e4);
+  const both = 'collector and reducer';
+  return [
+    figure('collector meanwhile', '% of a core', share('collector', 'collector_us')),
+    figure('collector meanwhile, reducer here', '% of a core', share(both, 'collector_us')),
+    figure('reducer and store meanwhile', '% of a core', share(both, 'reducer_us')),
   ];
 }
 
 async function measure(options: RunOptions): Promise<readonly Figure[]> {
-  const [pairs, seconds] = options.quick ? [2, 1] : [9, 3];
+  const [rounds, seconds] = options.quick ? [2, 1] : [9, 2];
   const nginx = await startNginx();
   const reducer = await Reducer.start();
-  const without: Turn[] = [];
-  const with_: Turn[] = [];
+  const turns: Record<Arm, Turn[]> = { nothing: [], collector: [], 'collector and reducer': [] };
   await turn(nginx, reducer, 1); // caches and clocks warm up
   reducer.pause();
-  for (let pair = 0; pair < pairs; pair += 1) {
-    // A B, B A, …: a machine that grows slower or faster meanwhile favours neither
-    if (pair % 2 === 0) without.push(await turn(nginx, reducer, seconds));
-    with_.push(await turnWith(nginx, reducer, seconds));
-    if (pair % 2 === 1) without.push(await turn(nginx, reducer, seconds));
+  for (let round = 0; round < rounds; round += 1) {
+    // there and back: a machine that grows slower or faster meanwhile favours none
+    const order = round % 2 === 0 ? ARMS : [...ARMS].reverse();
+    for (const arm of order) turns[arm].push(await turnWith(arm, nginx, reducer, seconds));
   }
-  const share = (what: 'collector_us' | 'reducer_us') =>
-    with_.map((one) => one[what] / one.seconds / 1e4);
+  const all = Object.values(turns).flat();
+  const errors = all.flatMap(({ samples }) => samples.map((one) => one.errors));
   return [
-    ...CASES.flatMap((_, i) => caseFigures(i, without, with_)),
-    figure('collector meanwhile', '% of a core', share('collector_us')),
-    figure('reducer and store meanwhile', '% of a core', share('reducer_us')),
+    ...CASES.flatMap((_, i) => ARMS.flatMap((arm) => armFigures(i, arm, turns))),
+    ...shareFigures(turns),
+    figure('requests that failed', '1', [errors.reduce((a, b) => a + b, 0)]),
   ];
 }
 

@@ -4,6 +4,9 @@
 import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { findMount } from '../src/bpf/features.ts';
+import { BpfIter } from '../src/bpf/iter.ts';
+import { BpfLink } from '../src/bpf/link.ts';
+import { BpfMap } from '../src/bpf/map.ts';
 import { BpfProgram } from '../src/bpf/program.ts';
 import { freePort, later, makeFolder, output, Started } from './process.ts';
 
@@ -23,7 +26,7 @@ interface Ready {
 }
 
 async function startRole(role: string, words: readonly string[]): Promise<[Started, Ready]> {
-  const started = new Started(LAUNCHER, [role, ...words], 'ipc');
+  const started = new Started(LAUNCHER, [role, ...words], { ipc: true });
   const said: Ready[] = [];
   started.child.on('message', (message: Ready) => said.push(message));
   const up = await started.until(() => said.some(({ ready }) => ready !== undefined), UP_MS);
@@ -34,6 +37,8 @@ async function startRole(role: string, words: readonly string[]): Promise<[Start
 
 export class Reducer {
   readonly port: number;
+  /** Data folder of the collectors that deliver here, one after the other: to the reducer they are one. */
+  readonly collector_folder = makeFolder();
   readonly #process: Started;
 
   static async start(): Promise<Reducer> {
@@ -88,7 +93,7 @@ export class Collector {
 
   /** Resolves when all is attached. */
   static async start(reducer: Reducer, interval = '10s'): Promise<Collector> {
-    const folder = makeFolder();
+    const folder = reducer.collector_folder;
     made += 1;
     const pin_path = join(findMount('bpf')!, `sonde-bench-${process.pid}-${made}`);
     later(() => rmSync(pin_path, { recursive: true, force: true }));
@@ -118,6 +123,24 @@ export class Collector {
         program: BpfProgram.openPinned(join(this.pin_path, folder, name)),
       })),
     );
+  }
+
+  /** One of its sweeps; running it does what the collector does at the end of an interval. */
+  sweep(name: string): BpfIter {
+    const folder = readdirSync(this.pin_path).find((name) => name.startsWith('links_'));
+    if (folder === undefined) throw new Error(`${this.pin_path} has no links`);
+    const link = BpfLink.openPinned(join(this.pin_path, folder, name));
+    later(() => link.close());
+    return new BpfIter(link);
+  }
+
+  /** Records that the kernel side handed to the ring since it was loaded. */
+  records(): number {
+    const map = BpfMap.openPinned(join(this.pin_path, 'sonde_counts'));
+    const values = new Uint8Array(map.valueStride);
+    map.lookup(new Uint8Array(4), values); // slot 0: COUNT_RECORDS
+    map.close();
+    return new BigUint64Array(values.buffer).reduce((sum, one) => sum + Number(one), 0);
   }
 
   /** @throws Error if anything is still pinned afterwards. */

@@ -5,12 +5,7 @@ import { netflow } from '../probes/netflow.ts';
 import { Store, type StoreBatch } from '../src/store/client.ts';
 import { collect } from '../src/store/query.ts';
 import { flowBatch, temporaryDir } from '../src/store/testing.ts';
-
-export interface StoreFigure {
-  readonly name: string;
-  readonly value: number;
-  readonly unit: 'rows/s' | 'batches/s' | 'ms' | 'MiB' | 'B/row';
-}
+import { type Figure, printFigures } from './figure.ts';
 
 const QUERY_ROUNDS = 7;
 
@@ -44,9 +39,9 @@ async function insertAll(store: Store, all: readonly StoreBatch[]): Promise<numb
   return (performance.now() - start) / 1000;
 }
 
-async function measureInserts(store: Store, time_ms: number): Promise<StoreFigure[]> {
+async function measureInserts(store: Store, time_ms: number): Promise<Figure[]> {
   await insertAll(store, batches(3, 1000, 1, time_ms));
-  const figures: StoreFigure[] = [];
+  const figures: Figure[] = [];
   let first = 100;
   for (const [rows, count] of [
     [100, 60],
@@ -77,8 +72,8 @@ async function ask(store: Store, sql: string): Promise<number> {
   return performance.now() - start;
 }
 
-async function measureQueries(store: Store): Promise<StoreFigure[]> {
-  const figures: StoreFigure[] = [];
+async function measureQueries(store: Store): Promise<Figure[]> {
+  const figures: Figure[] = [];
   for (const [name, sql] of Object.entries(QUESTIONS)) {
     const times: number[] = [];
     for (let round = 0; round < QUERY_ROUNDS; round += 1) times.push(await ask(store, sql));
@@ -89,7 +84,7 @@ async function measureQueries(store: Store): Promise<StoreFigure[]> {
 }
 
 /** Bytes on disk by stored row, of the base table alone. */
-async function measureDisk(store: Store): Promise<StoreFigure[]> {
+async function measureDisk(store: Store): Promise<Figure[]> {
   const sql = `SELECT sum(bytes_on_disk) / sum(rows) AS value FROM system.parts
     WHERE active AND table = 'netflow'`;
   const answer = await collect(await store.query(sql, 'csv'));
@@ -98,29 +93,26 @@ async function measureDisk(store: Store): Promise<StoreFigure[]> {
   return [{ name: 'disk, netflow', value, unit: 'B/row' }];
 }
 
-/** All figures of the store, printed as they come. */
-export async function run(): Promise<readonly StoreFigure[]> {
+/** All figures of the store. */
+export async function run(): Promise<readonly Figure[]> {
   const dir = temporaryDir();
+  const rss_before = process.memoryUsage.rss();
   const opening = performance.now();
   const store = await Store.open({ target: { dir: dir.path }, tables: [netflow] });
   const opened = performance.now() - opening;
   try {
     const time_ms = Date.now() - 3_600_000;
-    const figures: StoreFigure[] = [
+    const figures: Figure[] = [
       { name: 'open, a new store', value: opened, unit: 'ms' },
       ...(await measureInserts(store, time_ms)),
       ...(await measureQueries(store)),
       ...(await measureDisk(store)),
       {
-        name: 'resident, engine included',
-        value: process.memoryUsage.rss() / 2 ** 20,
+        name: 'resident, more by the engine',
+        value: (process.memoryUsage.rss() - rss_before) / 2 ** 20,
         unit: 'MiB',
       },
     ];
-    for (const { name, value, unit } of figures) {
-      const digits = value < 1000 ? 1 : 0;
-      process.stdout.write(`${name.padEnd(40)}${value.toFixed(digits).padStart(12)} ${unit}\n`);
-    }
     return figures;
   } finally {
     await store.close();
@@ -128,4 +120,4 @@ export async function run(): Promise<readonly StoreFigure[]> {
   }
 }
 
-if (import.meta.main) await run();
+if (import.meta.main) printFigures(await run());

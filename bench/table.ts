@@ -8,16 +8,11 @@ import type { Dimension, Measure } from '../src/table/definition.ts';
 import { defineTable } from '../src/table/definition.ts';
 import { Fold } from '../src/table/fold.ts';
 import { mergeBatch } from '../src/table/merge.ts';
+import { type Figure, printFigures } from './figure.ts';
 
 const ADDS = 1_000_000;
 const ROWS = 100_000;
 const ROUNDS = 5;
-
-export interface TableFigure {
-  readonly name: string;
-  readonly value: number;
-  readonly unit: 'ns' | 'ms' | 'MiB';
-}
 
 /** A table as wide as the widest probe: 20 dimensions, 15 measures. */
 function wideTable(histograms: number) {
@@ -108,10 +103,10 @@ function wideBatch(): Batch {
   return batch;
 }
 
-export function run(): readonly TableFigure[] {
+export function run(): readonly Figure[] {
   const batch = wideBatch();
   const bytes = encodeBatch(batch);
-  const figures: TableFigure[] = [
+  const figures: Figure[] = [
     { name: 'fold add, 1,000 keys, no histogram', value: measureAdd(1000, 0), unit: 'ns' },
     { name: 'fold add, 1,000 keys, 2 histograms', value: measureAdd(1000, 2), unit: 'ns' },
     { name: 'fold add, 50,000 keys, 2 histograms', value: measureAdd(50_000, 2), unit: 'ns' },
@@ -126,10 +121,15 @@ export function run(): readonly TableFigure[] {
     },
     { name: 'size of 100,000 rows', value: bytes.length / 2 ** 20, unit: 'MiB' },
   ];
-  for (const { name, value, unit } of figures) {
-    process.stdout.write(`${name.padEnd(40)}${value.toFixed(1).padStart(10)} ${unit}\n`);
-  }
-  return figures;
+  // The same as rows a second, the unit of wire and store.
+  const rates = figures
+    .filter(({ unit, name }) => name !== 'bucket index' && (unit === 'ns' || unit === 'ms'))
+    .map(({ name, value, unit }) => ({
+      name: name.replace('100,000 rows', 'a batch of 100,000'),
+      value: unit === 'ns' ? 1e9 / value : (ROWS / value) * 1000,
+      unit: 'rows/s',
+    }));
+  return [...figures, ...rates];
 }
 
-if (import.meta.main) run();
+if (import.meta.main) printFigures(run());

@@ -10,12 +10,7 @@ import { joinStream } from '../src/wire/ipc.ts';
 import type { Ack, Sender } from '../src/wire/put.ts';
 import { FlightServer } from '../src/wire/server.ts';
 import { Spool } from '../src/wire/spool.ts';
-
-export interface WireFigure {
-  readonly name: string;
-  readonly value: number;
-  readonly unit: 'rows/s' | 'batches/s' | 'MB/s' | 'ms' | 'MiB';
-}
+import { type Figure, printFigures } from './figure.ts';
 
 const ROUNDS = 3;
 const MEMORY_ROUNDS = 5;
@@ -73,7 +68,7 @@ async function once(one: Case, payload: Uint8Array): Promise<{ append_s: number;
   return { append_s: (appended - start) / 1000, wire_s: (stored - appended) / 1000 };
 }
 
-async function measure(label: string, one: Case): Promise<WireFigure[]> {
+async function measure(label: string, one: Case): Promise<Figure[]> {
   const payload = flows(one.rows);
   let append_s = Number.POSITIVE_INFINITY;
   let wire_s = Number.POSITIVE_INFINITY;
@@ -106,13 +101,13 @@ function resident(module: string, env: NodeJS.ProcessEnv): number {
 }
 
 /** Type stripping alone is some 20 MiB of a process; node's compile cache spares it from the second start on. */
-function memory(): WireFigure[] {
+function memory(): Figure[] {
   const client = new URL('../src/wire/client.ts', import.meta.url).href;
   const spool = new URL('../src/wire/spool.ts', import.meta.url).href;
   const grpc = import.meta.resolve('@grpc/grpc-js');
   const modules = { nothing: '', 'node:http2': 'node:http2', 'grpc-js': grpc, spool, client };
   const cache = mkdtempSync(join(tmpdir(), 'bench-cache-'));
-  const figures: WireFigure[] = [];
+  const figures: Figure[] = [];
   for (const [name, module] of Object.entries(modules)) {
     const cold = { ...process.env, NODE_DISABLE_COMPILE_CACHE: '1' };
     const warm = { ...process.env, NODE_COMPILE_CACHE: cache };
@@ -125,19 +120,15 @@ function memory(): WireFigure[] {
   return figures;
 }
 
-/** All figures of the wire, printed as they come. */
-export async function run(): Promise<readonly WireFigure[]> {
+/** All figures of the wire. */
+export async function run(): Promise<readonly Figure[]> {
   const figures = [
     ...(await measure('10,000 rows a batch', { rows: 10_000, batches: 60, fsync: 'none' })),
     ...(await measure('100 rows a batch', { rows: 100, batches: 2000, fsync: 'none' })),
     ...(await measure('100 rows, fsync', { rows: 100, batches: 300, fsync: 'batch' })),
     ...memory(),
   ];
-  for (const { name, value, unit } of figures) {
-    const digits = value < 1000 ? 1 : 0;
-    process.stdout.write(`${name.padEnd(40)}${value.toFixed(digits).padStart(12)} ${unit}\n`);
-  }
   return figures;
 }
 
-if (import.meta.main) await run();
+if (import.meta.main) printFigures(await run());

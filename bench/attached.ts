@@ -1,0 +1,152 @@
+// What the kernel programs cost a server, by the processor time of server and client: within one running load, sonde's
+// programs are attached and detached a few times a second, so that whatever else the machine does falls on all alike.
+// `node bench/attached.ts` prints it. Empty programs on the same hooks show what calling any program costs there: the
+// kernel's own statistics (programs.ts) leave that out.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { BpfObject } from '../src/bpf/object.ts';
+import type { BpfProgram } from '../src/bpf/program.ts';
+import { type Figure, figure, printFigures, type RunOptions } from './figure.ts';
+import { attach, loadFloor, OBJECT } from './floor.ts';
+import { startWrk } from './loads.ts';
+import { cpuTimeUs } from './machine.ts';
+import { type Nginx, startNginx } from './nginx.ts';
+import { later, undoOnSignals, withCleanup } from './process.ts';
+import { Collector, cannotRun, Reducer } from './sonde.ts';
+
+/** Nobody reads it meanwhile, and it must not be full before the end. */
+const RING_BYTES = 256 << 20;
+const SLICE_MS = 100;
+/** Attaching is through, and what it disturbed is over. */
+const SETTLE_MS = 10;
+
+/** Something to be attached: none, the empty programs, sonde's. */
+interface Arm {
+  readonly name: string;
+  readonly programs: readonly BpfProgram[];
+}
+
+/** The programs that a collector attaches to hooks on this machine; sweeps are no hooks. */
+async function chosen(): Promise<ReadonlySet<string>> {
+  const reducer = await Reducer.start();
+  const collector = await Collector.start(reducer);
+  const running = collector.programs();
+  for (const { program } of running) program.close();
+  await collector.stop();
+  await reducer.stop();
+  return new Set(running.map(({ name }) => name));
+}
+
+async function loadSonde(): Promise<readonly BpfProgram[]> {
+  const names = await chosen();
+  const object = BpfObject.open(OBJECT, { name: 'bench' });
+  later(() => object.close());
+  for (const [name, program] of object.programs) {
+    program.autoload = names.has(name) && !program.section.startsWith('iter/');
+  }
+  object.map('sonde_ring').maxEntries = RING_BYTES;
+  object.load();
+  return [...object.programs.values()].filter(({ autoload }) => autoload);
+}
+
+interface Slice {
+  readonly cpu_us: number;
+  readonly per_second: number;
+}
+
+async function slice(arm: Arm, nginx: Nginx, client: number): Promise<Slice> {
+  const links = arm.programs.map(attach);
+  await delay(SETTLE_MS);
+  const cpu = () => nginx.cpuUs() + cpuTimeUs(client);
+  const before = { cpu: cpu(), requests: await nginx.requests(), ms: performance.now() };
+  await delay(SLICE_MS);
+  const after = { cpu: cpu(), requests: await nginx.requests(), ms: performance.now() };
+  for (const link of links) link.close();
+  const requests = after.requests - before.requests;
+  return {
+    cpu_us: (after.cpu - before.cpu) / requests,
+    per_second: (requests / (after.ms - before.ms)) * 1000,
+  };
+}
+
+/** Rounds in which each arm had its slice, the order turning so that none has always the same neighbour. */
+async function rounds(
+  arms: readonly Arm[],
+  nginx: Nginx,
+  options: { close: boolean; seconds: number },
+): Promise<readonly (readonly Slice[])[]> {
+  const client = await startWrk({ port: nginx.port, connections: 16, ...options });
+  await delay(300);
+  const done: (readonly Slice[])[] = [];
+  while (client.running) {
+    const order = arms.map((_, i) => (i + done.length) % arms.length);
+    const round: Slice[] = [];
+    for (const i of done.length % 2 === 0 ? order : order.reverse()) {
+      round[i] = await slice(arms[i]!, nginx, client.pid);
+    }
+    if (client.running) done.push(round); // else the last slices had no load
+  }
+  return done;
+}
+
+/** The middle half of the samples: single slices are disturbed by whatever the machine does. */
+function quartiles(name: string, unit: string, samples: readonly number[]): Figure {
+  const sorted = [...samples].sort((a, b) => a - b);
+  const middle = sorted.slice(sorted.length >> 2, sorted.length - (sorted.length >> 2));
+  const { low = Number.NaN, high = Number.NaN } = figure(name, unit, middle);
+  const whole = figure(name, unit, samples);
+  return { ...whole, low, high, note: 'min and max are quartiles' };
+}
+
+function loadFigures(
+  load: string,
+  unit: string,
+  arms: readonly Arm[],
+  all: readonly (readonly Slice[])[],
+): Figure[] {
+  return arms.flatMap(({ name }, i) => {
+    const cpu = quartiles(
+      `${load}, ${name}: CPU`,
+      unit,
+      all.map((round) => round[i]!.cpu_us),
+    );
+    if (i === 0) return [cpu];
+    const more = all.map((round) => round[i]!.cpu_us - round[0]!.cpu_us);
+    const share = all.map((round) => round[0]!.cpu_us / round[i]!.cpu_us);
+    return [
+      cpu,
+      quartiles(`${load}, ${name}: CPU, more than nothing`, unit, more),
+      quartiles(`${load}, ${name}: RATIO by CPU`, '1', share),
+    ];
+  });
+}
+
+async function measure(options: RunOptions): Promise<readonly Figure[]> {
+  const seconds = options.quick ? 5 : 40;
+  const sonde = await loadSonde();
+  const sections = new Set(sonde.map(({ section }) => section));
+  const floor = await loadFloor(sections);
+  const arms: readonly Arm[] = [
+    { name: 'nothing', programs: [] },
+    { name: 'empty programs', programs: floor },
+    { name: 'sonde', programs: sonde },
+  ];
+  const nginx = await startNginx();
+  const keepalive = await rounds(arms, nginx, { close: false, seconds });
+  const churn = await rounds(arms, nginx, { close: true, seconds });
+  return [
+    ...loadFigures('keep-alive', 'us/request', arms, keepalive),
+    ...loadFigures('churn', 'us/connection', arms, churn),
+  ];
+}
+
+export async function run(options: RunOptions = {}): Promise<readonly Figure[]> {
+  const why = cannotRun();
+  if (why !== undefined) return [{ name: 'attached', value: Number.NaN, unit: '', note: why }];
+  return withCleanup(() => measure(options));
+}
+
+if (import.meta.main) {
+  undoOnSignals();
+  printFigures(await run({ quick: process.argv.includes('--quick') }));
+}
