@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { type FlowRow, NO_LIVE, type Sink, settles, startLive } from '../../test/live.ts';
 import {
   type Cleanup,
@@ -131,4 +132,35 @@ test('reports in the middle of connections add up', { skip: NO_LIVE }, async (t)
     () => sums(sink, pair),
     expected(5, undefined, true),
   );
+});
+
+test('reports that race with ends count nothing twice', { skip: NO_LIVE }, async (t) => {
+  const { sink, collector } = await startLive(t, { collector: { ring_bytes: 64 << 20 } });
+  const words = { connections: 10_000, request: 3000, response: 3000 };
+  const server = await Traffic.start(t, 'server', words);
+  const port = await server.port();
+  const client = await Traffic.start(t, 'client', { ...words, port, threads: 4 });
+  let going = true;
+  const both = Promise.all([server.counts(), client.counts()]).finally(() => {
+    going = false;
+  });
+  while (going) {
+    for (let i = 0; i < 10; i += 1) collector.kernel.sweep('interval');
+    await setImmediate();
+  }
+  const counted = (await both).map(([counts]) => counts!);
+  const names = ['tcp_established', 'tcp_closed', 'bytes_read', 'bytes_written'] as const;
+  const view = (): unknown => [
+    sink.total({ src_port: port }, names),
+    sink.total({ dst_port: port }, names),
+  ];
+  const expected = counted.map(({ connections, bytes_read, bytes_written }) => ({
+    tcp_established: connections,
+    tcp_closed: connections,
+    bytes_read,
+    bytes_written,
+  }));
+  await settles(() => collector.flush(), view, expected);
+  const decoded = collector.ledger.rows().filter(({ reason }) => reason === 'negative_delta');
+  assert.deepEqual(decoded, []);
 });

@@ -419,7 +419,8 @@ static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool ato
 		return; /* nothing came or went */
 	flow_head(&flow, conn);
 	sock_ends_probe(sk, &flow);
-	flow.local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	/* not skc_num, which a close sets to 0 some moments before the entry is dead */
+	flow.local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
 	settle_probe((struct tcp_sock *)sk, &now);
 	CLAIM_ALL(claim, conn, &now, &flow, atomics);
 	if (first && claim_state(conn, state, CONN_REPORTED, atomics))
