@@ -26,13 +26,12 @@ export async function run(call: Call): Promise<number> {
   for (const warning of warnings) log.logger.warn(warning);
   log.logger.info({ config: configInForce(config) }, 'the configuration in force');
   const intake = intakeOf(config);
-  const collector = await Collector.start({
-    config,
-    log: log.logger,
-    version: call.version,
-    intake,
-  });
-  const { ended } = lifetime(log.logger, () => collector.abandon());
+  const started: { collector?: Collector } = {};
+  // Before the first program is attached: who ends us from here on ends us in order.
+  const { ended } = lifetime(log.logger, () => started.collector?.abandon());
+  const { logger } = log;
+  const collector = await Collector.start({ config, log: logger, version: call.version, intake });
+  started.collector = collector;
   reloadOnHup(call, config, collector, log);
   const stop = new AbortController();
   const listening = listen(collector, config, intake, stop.signal);

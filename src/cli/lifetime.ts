@@ -18,7 +18,9 @@ export function lifetime(log: Logger, abandon: () => void): Lifetime {
     };
     process.on('SIGINT', () => ask('SIGINT'));
     process.on('SIGTERM', () => ask('SIGTERM'));
-    if (process.connected) process.on('disconnect', () => resolve('the supervisor is gone'));
+    const orphan = () => resolve('the supervisor is gone');
+    if (process.connected) process.on('disconnect', orphan);
+    else if (process.send !== undefined) orphan(); // it had one, which did not live to see us start
     process.channel?.unref(); // a listener holds it open, and with it the process that has stopped
   });
   const crash = (error: unknown) => {
