@@ -161,6 +161,12 @@ test('reports that race with ends count nothing twice', { skip: NO_LIVE }, async
     bytes_written,
   }));
   await settles(() => collector.flush(), view, expected);
+  for (const { pid } of counted) {
+    const elsewhere = sink
+      .rows({ pid })
+      .filter(({ src_port, dst_port }) => src_port !== port && dst_port !== port);
+    assert.deepEqual(elsewhere, [], 'rows at ports that the program never had');
+  }
   const decoded = collector.ledger.rows().filter(({ reason }) => reason === 'negative_delta');
   assert.deepEqual(decoded, []);
 });

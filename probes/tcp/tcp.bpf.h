@@ -401,8 +401,10 @@ static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool ato
 	u32 state = conn->state;
 	bool first;
 
-	if (state == CONN_CONNECTING && BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_ESTABLISHED)
-		state = conn->state = CONN_ESTABLISHED; /* missed */
+	if (state == CONN_CONNECTING &&
+	    BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_ESTABLISHED &&
+	    claim_state(conn, CONN_CONNECTING, CONN_ESTABLISHED, atomics))
+		state = CONN_ESTABLISHED; /* missed */
 	first = state == CONN_ESTABLISHED || state == CONN_PREEXISTING;
 	if (state == CONN_CONNECTING || state == CONN_DEAD)
 		return;
@@ -425,6 +427,9 @@ static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool ato
 	CLAIM_ALL(claim, conn, &now, &flow, atomics);
 	if (first && claim_state(conn, state, CONN_REPORTED, atomics))
 		flow_established(&flow, conn, state);
+	else if (!(flow.bytes_read | flow.bytes_written | flow.packets_read |
+		   flow.packets_written | flow.retransmits))
+		return; /* the entry is dead: nothing was got, and the addresses may be another's */
 	emit_flow(&flow);
 }
 
