@@ -81,7 +81,8 @@ export function asker(options: AskOptions): Asker {
         call.on('error', (error) => reject(new Error(wordsOf(error), { cause: error })));
       }),
     close: () => {
-      for (const call of open) call.cancel(); // an open call would keep the connection, and with it the process
+      // an open call would keep the connection, and with it the process
+      for (const call of open) call.cancel();
       client.close();
     },
   };
