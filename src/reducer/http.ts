@@ -3,6 +3,8 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { authority } from '../wire/address.ts';
+import { OperatorError, reasonOf } from '../wire/error.ts';
 
 export interface Page {
   readonly content_type: string;
@@ -17,7 +19,7 @@ export interface HttpPort {
 const CONNECTIONS_MAX = 64;
 const TIMEOUT_MS = 10_000;
 
-/** Serves `pages` by path. Rejects with the error of `listen`. */
+/** Serves `pages` by path. Rejects with an OperatorError where it cannot listen. */
 export async function servePages(
   at: { readonly host: string; readonly port: number },
   pages: ReadonlyMap<string, Page>,
@@ -30,15 +32,21 @@ export async function servePages(
   );
   server.maxConnections = CONNECTIONS_MAX;
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
+    server.once('error', (error) => reject(cannotListen(at, error)));
     server.listen(at.port, at.host, () => {
-      server.off('error', reject);
+      server.removeAllListeners('error');
       resolve();
     });
   });
   // Listening on TCP, so this is an object.
   const { port } = server.address() as AddressInfo;
   return { port, close: () => close(server) };
+}
+
+function cannotListen({ host, port }: { host: string; port: number }, error: Error): OperatorError {
+  const message = `Cannot listen on ${authority(host, port)} for /metrics: ${reasonOf(error)}`;
+  const cure = 'free the port or name another address (reducer.metrics, --metrics)';
+  return new OperatorError('metrics_address', message, cure);
 }
 
 async function answer(

@@ -194,7 +194,8 @@ async function listenOrExplain(gate: Gate, host: string, port: number): Promise<
   } catch (error) {
     gate.close();
     const message = `Cannot listen on ${authority(host, port)}: ${reasonOf(error)}`;
-    throw new OperatorError('wire_address', message, 'free the port or name another address');
+    const cure = 'free the port or name another address (reducer.listen, --listen)';
+    throw new OperatorError('wire_address', message, cure);
   }
 }
 

@@ -37,29 +37,37 @@ function sorted(rows: readonly Row[]): readonly Row[] {
 }
 
 /** What the store has of these ports, after all that the kernel saw is stored. */
-export async function stored(place: Place, talks: readonly Talk[]): Promise<readonly Row[]> {
+export async function stored(
+  place: Place,
+  talks: readonly Talk[],
+  how?: readonly string[],
+): Promise<readonly Row[]> {
   const ports = talks.map(({ port }) => port).join(', ');
   const sums = ['tcp_established', 'tcp_closed', 'bytes_read', 'bytes_written'];
   const sql = `SELECT direction, src_port, dst_port, pid, process_name,
     ${sums.map((name) => `toFloat64(sum(${name})) AS ${name}`).join(', ')} FROM netflow
     WHERE transport = 'tcp' AND (src_port IN (${ports}) OR dst_port IN (${ports})) GROUP BY ALL`;
-  return sorted(await ask(place, sql));
+  return sorted(await ask(place, sql, how));
 }
 
 /**
  * The store's sums become the programs' own counts, and stay so: sums that pass by the right value are wrong. The last
  * ends of connections may come after their programs' ends, and after a crash the reducer may be away for a moment.
  */
-export async function exact(place: Place, talks: readonly Talk[]): Promise<void> {
+export async function exact(
+  place: Place,
+  talks: readonly Talk[],
+  how?: readonly string[],
+): Promise<void> {
   const want = expected(talks);
   const end = Date.now() + PATIENCE_MS;
   for (;;) {
-    const wrong = await difference(place, talks, want);
+    const wrong = await difference(place, talks, want, how);
     if (wrong === '') break;
     assert.ok(Date.now() < end, `still wrong: ${wrong}`);
     await delay(200);
   }
-  assert.equal(await difference(place, talks, want), '', 'it was right and is no more');
+  assert.equal(await difference(place, talks, want, how), '', 'it was right and is no more');
 }
 
 /** In words, not too many; empty: there is none. */
@@ -67,9 +75,10 @@ async function difference(
   place: Place,
   talks: readonly Talk[],
   want: readonly Row[],
+  how: readonly string[] | undefined,
 ): Promise<string> {
   try {
-    const have = new Set((await stored(place, talks)).map((row) => JSON.stringify(row)));
+    const have = new Set((await stored(place, talks, how)).map((row) => JSON.stringify(row)));
     const wanted = want.map((row) => JSON.stringify(row));
     const missing = wanted.filter((row) => !have.delete(row));
     if (missing.length + have.size === 0) return '';
