@@ -67,7 +67,7 @@ static napi_value text_or_null(napi_env env, const char *text)
 // Calls makeError(message, errno, code, log, program, verifierLog) of src/bpf/error.ts and throws
 // its result.
 static napi_value throw_full(napi_env env, const char *message, int error, const char *code,
-			     const char *log, const char *program, const char *verifier_log)
+                             const char *log, const char *program, const char *verifier_log)
 {
 	struct instance *instance = NULL;
 	napi_value make_error = NULL, undefined, thrown, arguments[6];
@@ -118,7 +118,7 @@ napi_value throw_code(napi_env env, const char *code, const char *format, ...)
 }
 
 napi_value throw_with_log(napi_env env, int error, const char *message, const char *program,
-			  const char *verifier_log)
+                          const char *verifier_log)
 {
 	char text[1024], reason[256];
 
@@ -271,7 +271,7 @@ void register_functions(napi_env env, napi_value exports, const struct function 
 		napi_value function;
 
 		napi_create_function(env, list[i].name, NAPI_AUTO_LENGTH, list[i].callback, NULL,
-				     &function);
+		                     &function);
 		napi_set_named_property(env, exports, list[i].name, function);
 	}
 }

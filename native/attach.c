@@ -26,7 +26,7 @@ static struct bpf_program *call_loaded(struct call *call)
 	}
 	if (bpf_program__fd(object->programs[index]) < 0) {
 		throw_code(call->env, "ESTATE", "Program '%s' is not loaded",
-			   bpf_program__name(object->programs[index]));
+		           bpf_program__name(object->programs[index]));
 		call->failed = true;
 		return NULL;
 	}
@@ -34,11 +34,11 @@ static struct bpf_program *call_loaded(struct call *call)
 }
 
 static napi_value attached(napi_env env, struct bpf_program *program, struct bpf_link *link,
-			   int error)
+                           int error)
 {
 	if (!link)
 		return throw_errno(env, error, "Cannot attach program '%s' (%s)",
-				   bpf_program__name(program), bpf_program__section_name(program));
+		                   bpf_program__name(program), bpf_program__section_name(program));
 	return link_handle_new(env, link, -1);
 }
 
@@ -72,9 +72,9 @@ static napi_value attach_path(napi_env env, napi_callback_info info)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return throw_errno(env, errno, "Cannot open '%s' to attach program '%s'", path,
-				   bpf_program__name(program));
+		                   bpf_program__name(program));
 	link = kind[0] == 'c' ? bpf_program__attach_cgroup(program, fd)
-			      : bpf_program__attach_netns(program, fd);
+	                      : bpf_program__attach_netns(program, fd);
 	error = errno;
 	close(fd);
 	return attached(env, program, link, error);
@@ -199,7 +199,7 @@ static napi_value attach_perf(napi_env env, napi_callback_info info)
 	fd = (int)syscall(SYS_perf_event_open, &attributes, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
 	if (fd < 0)
 		return throw_errno(env, errno, "Cannot open a perf event for program '%s'",
-				   bpf_program__name(program));
+		                   bpf_program__name(program));
 	// The link owns the descriptor from here on.
 	link = bpf_program__attach_perf_event(program, fd);
 	error = errno;
@@ -209,8 +209,8 @@ static napi_value attach_perf(napi_env env, napi_callback_info info)
 }
 
 static const struct function functions[] = {
-	{ "attachAuto", attach_auto },	   { "attachPath", attach_path },
-	{ "attachXdp", attach_xdp },	   { "attachIter", attach_iter },
+	{ "attachAuto", attach_auto },     { "attachPath", attach_path },
+	{ "attachXdp", attach_xdp },       { "attachIter", attach_iter },
 	{ "attachUprobe", attach_uprobe }, { "attachUsdt", attach_usdt },
 	{ "attachNamed", attach_named },   { "attachPerf", attach_perf },
 };

@@ -90,7 +90,7 @@ static napi_value open_pinned(napi_env env, napi_callback_info info)
 
 		close(fd);
 		return throw_code(env, "EARGUMENT", "The pin '%s' is a %s, not a %s", path, found,
-				  kind);
+		                  kind);
 	}
 	if (kind[0] == 'm')
 		return map_handle_new(env, fd);

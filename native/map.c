@@ -110,7 +110,7 @@ static bool size_is(struct call *call, const char *what, size_t length, uint32_t
 	if (length == expected)
 		return true;
 	throw_code(call->env, "ERANGE", "The %s has %zu bytes, the map's has %u", what, length,
-		   expected);
+	           expected);
 	call->failed = true;
 	return false;
 }
@@ -225,8 +225,8 @@ static bool batch_complete(const struct batch *batch)
 
 	return batch->done > 0 && !batch->drain &&
 	       bpf_map_get_next_key(batch->map->base.fd,
-				    batch->keys.data + (size_t)(batch->done - 1) * key_size,
-				    next) &&
+	                            batch->keys.data + (size_t)(batch->done - 1) * key_size,
+	                            next) &&
 	       errno == ENOENT;
 }
 
@@ -250,11 +250,11 @@ static int batch_run(struct batch *batch)
 			return batch_complete(batch) ? 0 : ENOSPC;
 		if (batch->drain)
 			result = bpf_map_lookup_and_delete_batch(batch->map->base.fd,
-								 first ? NULL : token_in, token_out,
-								 keys, values, &count, NULL);
+			                                         first ? NULL : token_in, token_out,
+			                                         keys, values, &count, NULL);
 		else
 			result = bpf_map_lookup_batch(batch->map->base.fd, first ? NULL : token_in,
-						      token_out, keys, values, &count, NULL);
+			                              token_out, keys, values, &count, NULL);
 		if (result == 0 || errno == ENOENT) {
 			batch->done += count;
 			if (result)
@@ -342,8 +342,8 @@ static napi_value map_batch(napi_env env, napi_callback_info info)
 }
 
 static const struct function functions[] = {
-	{ "mapFromFd", map_from_fd },	{ "mapInfo", map_info },     { "mapLookup", map_lookup },
-	{ "mapUpdate", map_update },	{ "mapDelete", map_delete }, { "mapTake", map_take },
+	{ "mapFromFd", map_from_fd },   { "mapInfo", map_info },     { "mapLookup", map_lookup },
+	{ "mapUpdate", map_update },    { "mapDelete", map_delete }, { "mapTake", map_take },
 	{ "mapNextKey", map_next_key }, { "mapBatch", map_batch },
 };
 

@@ -43,7 +43,7 @@ static bool object_index(struct object_handle *object)
 	object->program_count = 0;
 	bpf_object__for_each_map(map, object->object) object->maps[object->map_count++] = map;
 	bpf_object__for_each_program(program, object->object)
-		object->programs[object->program_count++] = program;
+	        object->programs[object->program_count++] = program;
 	return true;
 }
 
@@ -65,7 +65,7 @@ static napi_value object_open(napi_env env, napi_callback_info info)
 	if (!object)
 		return throw_errno(env, ENOMEM, "Cannot open the object");
 	object->base =
-		(struct handle){ .kind = HANDLE_OBJECT, .fd = -1, .release = object_release };
+	        (struct handle){ .kind = HANDLE_OBJECT, .fd = -1, .release = object_release };
 	// libbpf reads the bytes during this call only.
 	object->object = bpf_object__open_mem(bytes.data, bytes.length, &options);
 	if (!object->object || !object_index(object)) {
@@ -188,7 +188,7 @@ static napi_value object_set_map(napi_env env, napi_callback_info info)
 		error = bpf_map__set_autocreate(map, value != 0);
 	if (error)
 		return throw_errno(env, -error, "Cannot set %s of map '%s'", what,
-				   bpf_map__name(map));
+		                   bpf_map__name(map));
 	return NULL;
 }
 
@@ -208,7 +208,7 @@ static napi_value object_reuse_map(napi_env env, napi_callback_info info)
 	error = bpf_map__reuse_fd(map, fd);
 	if (error)
 		return throw_errno(env, -error, "Cannot reuse descriptor %d for map '%s'", fd,
-				   bpf_map__name(map));
+		                   bpf_map__name(map));
 	return NULL;
 }
 
@@ -227,7 +227,7 @@ static napi_value object_pin_path(napi_env env, napi_callback_info info)
 	error = bpf_map__set_pin_path(map, path);
 	if (error)
 		return throw_errno(env, -error, "Cannot set the pin path of map '%s'",
-				   bpf_map__name(map));
+		                   bpf_map__name(map));
 	return NULL;
 }
 
@@ -249,11 +249,11 @@ static napi_value object_set_initial(napi_env env, napi_callback_info info)
 	value = (uint8_t *)bpf_map__initial_value(map, &size);
 	if (!value)
 		return throw_code(env, "EARGUMENT", "Map '%s' has no initial value",
-				  bpf_map__name(map));
+		                  bpf_map__name(map));
 	if (offset > size || bytes.length > size - offset)
 		return throw_code(env, "ERANGE",
-				  "Map '%s' has %zu bytes, offset %u and %zu bytes do not fit",
-				  bpf_map__name(map), size, offset, bytes.length);
+		                  "Map '%s' has %zu bytes, offset %u and %zu bytes do not fit",
+		                  bpf_map__name(map), size, offset, bytes.length);
 	memcpy(value + offset, bytes.data, bytes.length);
 	return NULL;
 }
@@ -272,14 +272,14 @@ static napi_value object_set_autoload(napi_env env, napi_callback_info info)
 	error = bpf_program__set_autoload(program, flag);
 	if (error)
 		return throw_errno(env, -error, "Cannot set autoload of program '%s'",
-				   bpf_program__name(program));
+		                   bpf_program__name(program));
 	return NULL;
 }
 
 // libbpf loads in order and stops at the first failure: the last program with a log is the one
 // refused.
 static napi_value throw_load(napi_env env, struct object_handle *object, int error,
-			     const char *logs)
+                             const char *logs)
 {
 	const char *program = NULL, *log = NULL;
 
@@ -309,12 +309,12 @@ static napi_value object_load(napi_env env, napi_callback_info info)
 		return throw_code(env, "ESTATE", "The object is already loaded");
 	size = ((size_t)object->program_count + 1) * VERIFIER_LOG_SIZE;
 	logs = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		    -1, 0);
+	            -1, 0);
 	if (logs == MAP_FAILED)
 		logs = NULL;
 	for (uint32_t i = 0; logs && i < object->program_count; i++)
 		bpf_program__set_log_buf(object->programs[i], logs + (size_t)i * VERIFIER_LOG_SIZE,
-					 VERIFIER_LOG_SIZE);
+		                         VERIFIER_LOG_SIZE);
 	error = bpf_object__load(object->object);
 	object->loaded = true;
 	if (error)
@@ -337,7 +337,7 @@ static napi_value object_map(napi_env env, napi_callback_info info)
 	fd = fcntl(bpf_map__fd(map), F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
 		return throw_errno(env, errno, "Cannot duplicate the descriptor of map '%s'",
-				   bpf_map__name(map));
+		                   bpf_map__name(map));
 	return map_handle_new(env, fd);
 }
 
@@ -355,7 +355,7 @@ static napi_value object_program(napi_env env, napi_callback_info info)
 	fd = fcntl(bpf_program__fd(program), F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
 		return throw_errno(env, errno, "Cannot duplicate the descriptor of program '%s'",
-				   bpf_program__name(program));
+		                   bpf_program__name(program));
 	return fd_handle_new(env, HANDLE_PROGRAM, fd);
 }
 

@@ -89,7 +89,7 @@ static int ring_map(struct ring *ring)
 		return errno;
 	ring->consumer = mapping;
 	mapping = mmap(NULL, ring->page_size, PROT_READ, MAP_SHARED, ring->base.fd,
-		       (off_t)ring->page_size);
+	               (off_t)ring->page_size);
 	if (mapping == MAP_FAILED)
 		return errno;
 	ring->producer = mapping;
@@ -242,7 +242,7 @@ static uint64_t padded(uint32_t length)
 // The length of the record at `position`, or -1 where there is none that is finished, and where the
 // window has an error.
 static int64_t record_at(struct window *window, uint64_t position, uint64_t producer,
-			 bool *discarded)
+                         bool *discarded)
 {
 	const uint8_t *at;
 	uint32_t header, length;
@@ -330,7 +330,7 @@ static napi_value throw_cursor(napi_env env, const struct window *window, uint64
 	if (window->error)
 		return throw_errno(env, window->error, "Cannot map the ring");
 	return throw_code(env, "ECURSOR", "Position %llu is not the start of a record in the ring",
-			  (unsigned long long)cursor);
+	                  (unsigned long long)cursor);
 }
 
 // ringRead(ring, cursor, into) → {bytes, records, discarded, cursor}
@@ -357,8 +357,8 @@ static napi_value ring_read(napi_env env, napi_callback_info info)
 		ring->read_end = result.cursor;
 	if (result.needed && result.records == 0)
 		return throw_code(env, "ENOSPC",
-				  "The next record takes %zu bytes, the buffer has %zu",
-				  result.needed, into.length);
+		                  "The next record takes %zu bytes, the buffer has %zu",
+		                  result.needed, into.length);
 	napi_create_object(env, &item);
 	set_number(env, item, "bytes", (double)result.bytes);
 	set_number(env, item, "records", result.records);
@@ -382,9 +382,9 @@ static napi_value ring_commit(napi_env env, napi_callback_info info)
 	consumer = position_load(ring->consumer);
 	if (cursor < consumer || cursor > ring->read_end)
 		return throw_code(env, "ECURSOR",
-				  "Position %llu is outside of what was read (%llu to %llu)",
-				  (unsigned long long)cursor, (unsigned long long)consumer,
-				  (unsigned long long)ring->read_end);
+		                  "Position %llu is outside of what was read (%llu to %llu)",
+		                  (unsigned long long)cursor, (unsigned long long)consumer,
+		                  (unsigned long long)ring->read_end);
 	valid = cursor_valid(&window, cursor);
 	window_close(&window);
 	if (!valid)
@@ -450,7 +450,7 @@ static napi_value ring_wait(napi_env env, napi_callback_info info)
 }
 
 static const struct function functions[] = {
-	{ "ringOpen", ring_open },	   { "ringRead", ring_read }, { "ringCommit", ring_commit },
+	{ "ringOpen", ring_open },         { "ringRead", ring_read }, { "ringCommit", ring_commit },
 	{ "ringPosition", ring_position }, { "ringWait", ring_wait },
 };
 

@@ -106,13 +106,13 @@ void set_text(napi_env env, napi_value target, const char *name, const char *tex
 
 // Both throw a BpfError and return NULL. `error` is a positive errno; 0 with a code of our own.
 napi_value throw_errno(napi_env env, int error, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+        __attribute__((format(printf, 3, 4)));
 napi_value throw_code(napi_env env, const char *code, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+        __attribute__((format(printf, 3, 4)));
 // With the libbpf text captured since log_begin() and, where there is one, the verifier's log of
 // `program`.
 napi_value throw_with_log(napi_env env, int error, const char *message, const char *program,
-			  const char *verifier_log);
+                          const char *verifier_log);
 
 // libbpf prints through one callback for the whole process, in the thread of the caller: the text
 // of a call is collected per thread between log_begin() and the next log_begin().
@@ -132,7 +132,7 @@ struct function {
 	napi_callback callback;
 };
 void register_functions(napi_env env, napi_value exports, const struct function *list,
-			size_t count);
+                        size_t count);
 
 void object_register(napi_env env, napi_value exports);
 void attach_register(napi_env env, napi_value exports);

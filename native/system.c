@@ -8,6 +8,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -119,7 +120,7 @@ static bool helper_refused(enum bpf_prog_type type, int helper)
 	};
 	char log[4096] = "";
 	LIBBPF_OPTS(bpf_prog_load_opts, options, .log_buf = log, .log_size = sizeof(log),
-		    .log_level = 1, .expected_attach_type = attach_type_for(type));
+	            .log_level = 1, .expected_attach_type = attach_type_for(type));
 	int fd = bpf_prog_load(type, NULL, "GPL", program, ARRAY_LENGTH(program), &options);
 
 	if (fd >= 0)
@@ -184,10 +185,20 @@ static napi_value possible_cpus(napi_env env, napi_callback_info info)
 	return value_number(env, count);
 }
 
+// memoryTrim(): what the C library holds free goes back to the kernel
+static napi_value memory_trim(napi_env env, napi_callback_info info)
+{
+	(void)env;
+	(void)info;
+	malloc_trim(0);
+	return NULL;
+}
+
 static const struct function functions[] = {
 	{ "statsEnable", stats_enable },   { "wakerOpen", waker_open },
-	{ "wakerWake", waker_wake },	   { "probe", probe },
+	{ "wakerWake", waker_wake },       { "probe", probe },
 	{ "raiseMemlock", raise_memlock }, { "possibleCpus", possible_cpus },
+	{ "memoryTrim", memory_trim },
 };
 
 void system_register(napi_env env, napi_value exports)

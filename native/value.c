@@ -21,7 +21,7 @@ struct call call_begin(napi_env env, napi_callback_info info, size_t expected)
 	if (napi_get_cb_info(env, info, &call.count, call.argument, NULL, NULL) != napi_ok ||
 	    call.count < expected) {
 		throw_code(env, "EARGUMENT", "Expected %zu arguments, got %zu", expected,
-			   call.count);
+		           call.count);
 		call.failed = true;
 	}
 	return call;
@@ -39,7 +39,7 @@ struct bytes call_bytes(struct call *call, size_t index)
 	napi_is_typedarray(call->env, call->argument[index], &typed);
 	if (!typed ||
 	    napi_get_typedarray_info(call->env, call->argument[index], &type, &bytes.length, &data,
-				     NULL, NULL) != napi_ok ||
+	                             NULL, NULL) != napi_ok ||
 	    type != napi_uint8_array) {
 		refuse(call, index, "a Uint8Array");
 		return (struct bytes){ 0 };
@@ -98,7 +98,7 @@ const char *call_text(struct call *call, size_t index, struct text *text)
 	if (call->failed || call_is_null(call, index))
 		return NULL;
 	if (napi_get_value_string_utf8(call->env, call->argument[index], text->data, TEXT_MAX,
-				       &text->length) != napi_ok) {
+	                               &text->length) != napi_ok) {
 		refuse(call, index, "a string");
 		return NULL;
 	}

@@ -1,5 +1,6 @@
-// Builds what is not TypeScript: the native addon; the kernel object that the collector loads; and the layouts that
-// TypeScript reads its records by, of the types that the object's `layouts` names. Only what is older than its sources.
+// Builds what is not written as it runs: the native addon; the kernel object that the collector loads; the layouts that
+// TypeScript reads its records by, of the types that the object's `layouts` names; the collector's bundle. Only what is
+// older than its sources.
 
 import { globSync, statSync } from 'node:fs';
 import { readFile, rename, writeFile } from 'node:fs/promises';
@@ -9,6 +10,7 @@ import { buildNative } from '../src/bpf/build-native.ts';
 import { compileBpf } from '../src/bpf/compile.ts';
 import { BpfError } from '../src/bpf/error.ts';
 import { generateLayout } from '../src/bpf/layout.ts';
+import { buildBundle, bundleIsFresh } from './bundle.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const SOURCE = 'bpf/sonde.bpf.c';
@@ -70,9 +72,18 @@ function namedWithin(btf: Btf, id: number): readonly string[] {
   return type.name === '' ? inner : [...inner, type.name];
 }
 
+async function bundleCollector(): Promise<void> {
+  if (bundleIsFresh(ROOT)) return;
+  say('build: build/js/kernel-collector.mjs');
+  if (!(await buildBundle(ROOT))) {
+    say('no esbuild here: the collector runs from its sources, which takes more memory');
+  }
+}
+
 try {
   await buildAddon();
   await buildObject();
+  await bundleCollector();
 } catch (error) {
   if (!(error instanceof BpfError)) throw error;
   say(`${error.message}\n${error.log}`);

@@ -180,6 +180,7 @@ export interface Native {
   probe(kind: 'program' | 'map' | 'helper', type: string, helper: Text): number;
   raiseMemlock(): boolean;
   possibleCpus(): number;
+  memoryTrim(): void;
 }
 
 export type MapSetting = 'maxEntries' | 'flags' | 'valueSize' | 'autocreate';

@@ -6,7 +6,7 @@ import { parseHostPort } from '../config/leaf.ts';
 import type { OutputFormat } from '../store/query.ts';
 import { type Asker, asker, askFlush } from '../wire/ask.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
-import type { Call } from './main.ts';
+import type { Call } from './program.ts';
 
 export interface Questions {
   /** The answer in the format, whole. @throws {CliError} with the engine's words. */

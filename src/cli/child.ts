@@ -2,7 +2,9 @@
 // in order. Children have process groups of their own, so that Ctrl-C reaches the supervisor alone, which knows the order.
 
 import { type ChildProcess, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 
+const LAUNCHER = fileURLToPath(new URL('../../sonde', import.meta.url));
 const BACKOFF_MS_MIN = 500;
 const BACKOFF_MS_MAX = 10_000;
 /** A role that lived this long has recovered: the next crash is the first again. */
@@ -35,9 +37,9 @@ export class Child {
   /** Resolves when the role is up: undefined; or when it ended before: its exit status. */
   start(): Promise<number | undefined> {
     const { role, words, onReady } = this.#options;
-    const main = new URL('main.ts', import.meta.url).pathname;
     const started_ms = Date.now();
-    const child = spawn(process.execPath, [...process.execArgv, main, role, ...words], {
+    // The launcher knows which flags, and which program, a role takes; it becomes that process itself.
+    const child = spawn(LAUNCHER, [role, ...words], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       detached: true,
     });

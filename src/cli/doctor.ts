@@ -8,8 +8,8 @@ import { checks } from '../doctor/list.ts';
 import { liveBuild, liveNetwork, liveReducer, liveRunning, liveTypes } from '../doctor/live.ts';
 import { thisMachine } from '../doctor/machine.ts';
 import { foreignText, reportOf, reportText } from '../doctor/present.ts';
-import type { Call } from './main.ts';
 import { configOf } from './options.ts';
+import type { Call } from './program.ts';
 
 /** Exit status 1 when a check fails. */
 export async function run(call: Call): Promise<number> {

@@ -3,6 +3,7 @@
 import { hostname } from 'node:os';
 import type { Logger } from 'pino';
 import { probes } from '../../probes/index.ts';
+import { trimMemory } from '../bpf/memory.ts';
 import { Collector } from '../collector/collector.ts';
 import { configInForce, diffConfig } from '../config/describe.ts';
 import { type Log, openLog } from '../config/log.ts';
@@ -12,11 +13,13 @@ import type { Config } from '../config/schema.ts';
 import { asker, listenForControl } from '../wire/ask.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { lifetime, tellParent } from './lifetime.ts';
-import type { Call } from './main.ts';
 import { configOf } from './options.ts';
+import type { Call } from './program.ts';
 
 /** What the reducer may take for the last rows when the collector stops. */
 const STOP_MS = 5000;
+/** Loading, and each compilation of a hot function, leave freed megabytes with the C library. */
+const TRIM_MS = 10_000;
 
 export async function run(call: Call): Promise<number> {
   const { config, warnings } = configOf('collector', call);
@@ -40,12 +43,19 @@ export async function run(call: Call): Promise<number> {
     state,
     reason,
   }));
+  keepSmall();
   tellParent({ ready: 'collector', sources, taken_over: collector.kernel.taken_over });
   log.logger.info(`stopping: ${await ended}`);
   stop.abort();
   await collector.stop(STOP_MS);
   listening.close();
   return 0;
+}
+
+/** What only the start needed goes at the first turn, code included; after that V8's own pace does. */
+function keepSmall(): void {
+  setTimeout(() => globalThis.gc?.({ execution: 'sync', flavor: 'last-resort' }), TRIM_MS).unref();
+  setInterval(trimMemory, TRIM_MS).unref();
 }
 
 /** The reducer asks for fresh rows over a call that the collector keeps open. */

@@ -1,40 +1,9 @@
 // The command line. One file a command, loaded only when it is called, so that the collector carries no store and
 // `--help` comes at once.
 
-import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
-import { describeFailure } from './failure.ts';
+import type { Command } from 'commander';
 import { addConfigOptions, addQueryOptions } from './options.ts';
-
-const { version } = JSON.parse(
-  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
-) as { version: string }; // our own file
-
-/** The words of the command line, and what the command file's function gets. */
-export interface Call {
-  readonly version: string;
-  readonly args: readonly string[];
-  /** By the flag's long name. */
-  readonly options: Readonly<Record<string, string | boolean | undefined>>;
-}
-
-export type Run = (call: Call) => Promise<number>;
-
-function program(): Command {
-  const top = new Command('sonde')
-    .description(
-      'eBPF telemetry: who talks to whom on this machine, counted exactly, without kprobes',
-    )
-    .version(version, '-V, --version', 'print the version')
-    .helpOption('-h, --help', 'print this help')
-    .showHelpAfterError('(sonde --help lists the commands)')
-    .configureHelp({ showGlobalOptions: true })
-    // Commands inherit it only from here on. Whatever is wrong with the words is the operator's: 2.
-    .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
-  addRoles(top);
-  addQuestions(top);
-  return top;
-}
+import { addCollector, command, parse, program } from './program.ts';
 
 function addRoles(top: Command): void {
   const run = command(
@@ -45,13 +14,7 @@ function addRoles(top: Command): void {
   );
   run.option('--for <seconds>', 'stop after so many seconds, with a last table');
   addConfigOptions(run);
-  const collector = command(
-    top,
-    'kernel-collector',
-    'gather from the kernel of this node and send to a reducer (needs rights, see README)',
-    async () => (await import('./kernel-collector.ts')).run,
-  );
-  addConfigOptions(collector, 'collector');
+  addCollector(top);
   const reducer = command(
     top,
     'reducer',
@@ -109,32 +72,7 @@ function addQuestions(top: Command): void {
   addConfigOptions(detach);
 }
 
-function command(top: Command, name: string, help: string, load: () => Promise<Run>): Command {
-  return top
-    .command(name)
-    .description(help)
-    .action(async (...given: unknown[]) => {
-      const self = given.at(-1) as Command; // commander passes the command last
-      try {
-        const run = await load();
-        process.exitCode = await run({ version, args: self.args, options: flagsOf(self) });
-      } catch (error) {
-        process.exitCode = describeFailure(error);
-      }
-    });
-}
-
-/** What was given, by long flag; defaults of the configuration are not among it. */
-function flagsOf(self: Command): Record<string, string | boolean | undefined> {
-  const flags: Record<string, string | boolean | undefined> = {};
-  for (const option of self.options) {
-    const value: unknown = self.getOptionValue(option.attributeName());
-    if (option.negate) flags[option.long ?? ''] = value === false ? true : undefined;
-    else if (typeof value === 'string' || typeof value === 'boolean')
-      flags[option.long ?? ''] = value;
-  }
-  return flags;
-}
-
-const argv = process.argv.length > 2 ? process.argv : [...process.argv, '--help'];
-await program().parseAsync(argv);
+const top = program();
+addRoles(top);
+addQuestions(top);
+await parse(top);

@@ -5,7 +5,7 @@ import { probes } from '../../probes/index.ts';
 import { describeConfig } from '../config/describe.ts';
 import { type Loaded, loadConfig } from '../config/load.ts';
 import type { Role } from '../config/role.ts';
-import type { Call } from './main.ts';
+import type { Call } from './program.ts';
 
 const SOURCES = probes.map(({ name }) => name);
 

@@ -4,7 +4,7 @@ import { writeSync } from 'node:fs';
 import type { OutputFormat } from '../store/query.ts';
 import { openQuestions } from './asking.ts';
 import { CliError, EXIT_FAILED, EXIT_OPERATOR } from './failure.ts';
-import type { Call } from './main.ts';
+import type { Call } from './program.ts';
 
 const FORMATS: readonly string[] = ['table', 'json', 'csv', 'arrow'];
 

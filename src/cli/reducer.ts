@@ -7,8 +7,8 @@ import { openLog, reopenOnSignals } from '../config/log.ts';
 import type { Config } from '../config/schema.ts';
 import { Reducer, type ReducerOptions } from '../reducer/reducer.ts';
 import { lifetime, tellParent } from './lifetime.ts';
-import type { Call } from './main.ts';
 import { configOf } from './options.ts';
+import type { Call } from './program.ts';
 
 export async function run(call: Call): Promise<number> {
   const { config, warnings } = configOf('reducer', call);

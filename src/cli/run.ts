@@ -10,8 +10,8 @@ import { openQuestions, type Questions, seconds } from './asking.ts';
 import { Child, type RoleMessage } from './child.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { connectionsTable } from './flows.ts';
-import type { Call } from './main.ts';
 import { configOf, configWords } from './options.ts';
+import type { Call } from './program.ts';
 
 const STOP_MS = 15_000;
 const FIRST_TABLE_MS = 1000;

@@ -1,6 +1,6 @@
 // The schema as a list of keys: what --help, the documentation, the variables and the reload rules are made from.
 
-import { z } from 'zod';
+import * as z from 'zod';
 import { type KeyMeta, key_registry } from './leaf.ts';
 import { config_schema } from './schema.ts';
 

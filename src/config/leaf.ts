@@ -2,7 +2,7 @@
 // the last two) and says in words what is wrong and what to write. `key()` ties a kind to its help, names and default.
 
 import { isIP } from 'node:net';
-import { z } from 'zod';
+import * as z from 'zod';
 
 export type Milliseconds = number;
 export type Bytes = number;

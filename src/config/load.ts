@@ -2,7 +2,7 @@
 // the file over the default. Every fault found is reported at once, each with its place.
 
 import { resolve } from 'node:path';
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { ConfigError, type ConfigIssue, quoteValue } from './error.ts';
 import { type ConfigFile, readConfigFile, type Tree } from './file.ts';
 import { type ConfigKey, configKeys, namesBelow } from './keys.ts';

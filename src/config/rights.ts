@@ -80,5 +80,5 @@ export function refusalOf(
 }
 
 export function rightsText(): string {
-  return readFileSync(new URL('rights.txt', import.meta.url), 'utf8');
+  return readFileSync(new URL('../../src/config/rights.txt', import.meta.url), 'utf8');
 }

@@ -1,7 +1,7 @@
 // Everything that can be configured, once. The file, the variables, the flags, --help and docs/configuration.md all
 // follow from this schema; adding a key is adding a line here.
 
-import { z } from 'zod';
+import * as z from 'zod';
 import {
   bool,
   choice,

@@ -30,9 +30,12 @@ function commandOf(pid: string, machine: Machine): readonly string[] {
   return (machine.read(`/proc/${pid}/cmdline`) ?? '').split('\0').filter((word) => word !== '');
 }
 
+/** What Node runs of sonde: the sources, or the bundle of one role. */
+const PROGRAM = /\/(src\/cli\/main\.ts|build\/js\/[a-z-]+\.mjs)$/;
+
 /** The role where it is a sonde, else undefined. */
 export function sondeRole({ command }: Holder): string | undefined {
-  const main = command.findIndex((word) => word.endsWith('/src/cli/main.ts'));
+  const main = command.findIndex((word) => PROGRAM.test(word));
   return main < 0 ? undefined : (command[main + 1] ?? '');
 }
 

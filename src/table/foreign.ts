@@ -1,7 +1,7 @@
 // Definitions that come from outside: in the schema of a batch, from a peer or from our own disk. Until checked they are
 // unknown data.
 
-import { z } from 'zod';
+import * as z from 'zod';
 import { defineTable, definitionProblem, type TableDefinition } from './definition.ts';
 
 const TEXT_LENGTH_MAX = 256 * 1024;

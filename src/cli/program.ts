@@ -1,0 +1,84 @@
+// What every command line of sonde is made of: the program, a command with its loader, and how words become a call.
+// main.ts is the whole of it; collector_main.ts has the collector alone, for the bundle that runs as that role.
+
+import { readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { describeFailure } from './failure.ts';
+import { addConfigOptions } from './options.ts';
+
+const { version } = JSON.parse(
+  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+) as { version: string }; // our own file
+
+/** The words of the command line, and what the command file's function gets. */
+export interface Call {
+  readonly version: string;
+  readonly args: readonly string[];
+  /** By the flag's long name. */
+  readonly options: Readonly<Record<string, string | boolean | undefined>>;
+}
+
+export type Run = (call: Call) => Promise<number>;
+
+export function program(): Command {
+  return (
+    new Command('sonde')
+      .description(
+        'eBPF telemetry: who talks to whom on this machine, counted exactly, without kprobes',
+      )
+      .version(version, '-V, --version', 'print the version')
+      .helpOption('-h, --help', 'print this help')
+      .showHelpAfterError('(sonde --help lists the commands)')
+      .configureHelp({ showGlobalOptions: true })
+      // Commands inherit it only from here on. Whatever is wrong with the words is the operator's: 2.
+      .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
+  );
+}
+
+export function command(
+  top: Command,
+  name: string,
+  help: string,
+  load: () => Promise<Run>,
+): Command {
+  return top
+    .command(name)
+    .description(help)
+    .action(async (...given: unknown[]) => {
+      const self = given.at(-1) as Command; // commander passes the command last
+      try {
+        const run = await load();
+        process.exitCode = await run({ version, args: self.args, options: flagsOf(self) });
+      } catch (error) {
+        process.exitCode = describeFailure(error);
+      }
+    });
+}
+
+/** What was given, by long flag; defaults of the configuration are not among it. */
+function flagsOf(self: Command): Record<string, string | boolean | undefined> {
+  const flags: Record<string, string | boolean | undefined> = {};
+  for (const option of self.options) {
+    const value: unknown = self.getOptionValue(option.attributeName());
+    if (option.negate) flags[option.long ?? ''] = value === false ? true : undefined;
+    else if (typeof value === 'string' || typeof value === 'boolean')
+      flags[option.long ?? ''] = value;
+  }
+  return flags;
+}
+
+/** The role that both command lines have. */
+export function addCollector(top: Command): void {
+  const collector = command(
+    top,
+    'kernel-collector',
+    'gather from the kernel of this node and send to a reducer (needs rights, see README)',
+    async () => (await import('./kernel-collector.ts')).run,
+  );
+  addConfigOptions(collector, 'collector');
+}
+
+/** Runs the command that the words of this process name; without any, tells which there are. */
+export async function parse(top: Command): Promise<void> {
+  await top.parseAsync(process.argv.length > 2 ? process.argv : [...process.argv, '--help']);
+}
