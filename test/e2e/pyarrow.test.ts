@@ -1,34 +1,16 @@
 // A foreign client: pyarrow writes to and reads from our Flight server. Skips, with its reason, where there is no
 // Python or no package index.
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { type Table, tableFromArrays, tableFromIPC, tableToIPC } from 'apache-arrow';
 import { FlightError, type FlightRequest } from '../../src/wire/answers.ts';
 import type { WireBatch } from '../../src/wire/assembler.ts';
 import { joinStream, splitStream } from '../../src/wire/ipc.ts';
 import type { Ack, Sender } from '../../src/wire/put.ts';
 import { FlightServer } from '../../src/wire/server.ts';
+import { missingPyarrow, runPython } from './python.ts';
 
-const venv = fileURLToPath(new URL('../../build/pyarrow-venv', import.meta.url));
-const python = `${venv}/bin/python`;
-const INSTALL_MS_MAX = 180_000;
-
-/** Installs pyarrow once; the reason when it cannot be had. */
-function unavailable(): string | undefined {
-  const works = () => spawnSync(python, ['-c', 'import pyarrow.flight']).status === 0;
-  if (existsSync(python) && works()) return undefined;
-  const made = spawnSync('python3', ['-m', 'venv', venv], { encoding: 'utf8' });
-  if (made.status !== 0) return 'python3 -m venv does not work here';
-  const args = ['-m', 'pip', 'install', '-q', 'pyarrow'];
-  const installed = spawnSync(python, args, { encoding: 'utf8', timeout: INSTALL_MS_MAX });
-  if (installed.status !== 0) return `pip cannot install pyarrow: ${installed.stderr?.slice(-200)}`;
-  return works() ? undefined : 'pyarrow.flight does not import';
-}
-
-const missing = unavailable();
+const missing = missingPyarrow();
 
 const program = `
 import json, sys
@@ -87,20 +69,6 @@ out['errors'] = {
 print(json.dumps(out))
 `;
 
-function run(port: number): Promise<{ status: number | null; stdout: string; stderr: string }> {
-  return new Promise((resolve) => {
-    const child = spawn(python, ['-c', program, String(port)], { timeout: 60_000 });
-    let [stdout, stderr] = ['', ''];
-    child.stdout.on('data', (chunk) => {
-      stdout += chunk;
-    });
-    child.stderr.on('data', (chunk) => {
-      stderr += chunk;
-    });
-    child.once('close', (status) => resolve({ status, stdout, stderr }));
-  });
-}
-
 /** Keeps what is put, and answers from it. */
 function memoryStore() {
   const streams: Buffer[] = [];
@@ -148,7 +116,7 @@ test('pyarrow writes to and reads from our server', { skip: missing ?? false }, 
   const options = { host: '127.0.0.1', port: 0, token: 'secret' };
   const server = await FlightServer.listen(options, store);
   t.after(() => server.close());
-  const { status, stdout, stderr } = await run(server.port);
+  const { status, stdout, stderr } = await runPython(program, [String(server.port)]);
   assert.equal(status, 0, stderr);
   const rows = 60_000;
   assert.deepEqual(JSON.parse(stdout), {
