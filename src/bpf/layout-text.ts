@@ -64,26 +64,50 @@ function constantsText({ name, size, fields }: StructLayout): string {
   return `${head}\nexport const ${name} = {\n${lines.join('\n')}\n} as const;\n`;
 }
 
+/** A private member of a view over its bytes; only those that a field reads by are written. */
+interface Member {
+  readonly declaration: string;
+  readonly assignment: string;
+}
+
+const BYTES: Member = {
+  declaration: '\n  #bytes: Buffer;',
+  assignment: '\n    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);',
+};
+const VIEW: Member = {
+  declaration: '\n  #view: DataView;',
+  assignment: '\n    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);',
+};
+
+/** What of the platform's views a struct's getters need: text and bytes read a Buffer, numbers a DataView. */
+function storesOf(fields: readonly LayoutField[]): readonly { field: string; value: string }[] {
+  const over = 'bytes.buffer, bytes.byteOffset, bytes.byteLength';
+  const kinds = new Set(fields.map((field) => field.form.kind));
+  const stores: { field: string; value: string }[] = [];
+  if (kinds.has('text') || kinds.has('bytes')) {
+    stores.push({ field: '#bytes: Buffer', value: `this.#bytes = Buffer.from(${over});` });
+  }
+  if (kinds.has('scalar') || kinds.has('numbers')) {
+    stores.push({ field: '#view: DataView', value: `this.#view = new DataView(${over});` });
+  }
+  return stores;
+}
+
 function classText({ name, fields }: StructLayout): string {
   const text = fields.some((field) => field.form.kind === 'text');
-  const bytes = text || fields.some((field) => field.form.kind === 'bytes');
-  const declaration = bytes ? '\n  #bytes: Buffer;' : '';
-  const assignment = bytes
-    ? '\n    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);'
-    : '';
+  const stores = storesOf(fields);
+  const declarations = stores.map(({ field }) => `\n  ${field};`).join('');
+  const assignments = stores.map(({ value }) => `\n    ${value}`).join('');
   return `/** A view of one struct ${name} at a time, over bytes that hold many. */
-export class ${className(name)} {${declaration}
-  #view: DataView;
+export class ${className(name)} {${declarations}
   /** Byte offset of the struct in the bytes. */
   at = 0;
 
-  constructor(bytes: Uint8Array) {${assignment}
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  constructor(bytes: Uint8Array) {${assignments}
   }
 
   /** Other bytes, from their beginning. */
-  over(bytes: Uint8Array): this {${assignment}
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  over(bytes: Uint8Array): this {${assignments}
     this.at = 0;
     return this;
   }
@@ -93,7 +117,7 @@ export class ${className(name)} {${declaration}
     this.at = offset;
     return this;
   }
-${fields.map(fieldText).join('')}${text ? TEXT_METHOD : ''}}
+${fields.map(fieldText).join('')}${kinds.has('text') ? TEXT_METHOD : ''}}
 `;
 }
 

@@ -1,5 +1,6 @@
 // `sonde run`: collector and reducer on one machine, each a process of its own, and a table of the connections seen.
 
+import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { probes } from '../../probes/index.ts';
 import { formatHostPort } from '../config/leaf.ts';
@@ -32,16 +33,32 @@ export async function run(call: Call): Promise<number> {
     await stopAll(roles);
     return status;
   }
+  // Whoever read the table has gone (`| head`): the roles go on, the table does not.
+  process.stdout.on('error', () => undefined);
   process.on('SIGHUP', () => {
     for (const role of roles) role.signal('SIGHUP');
   });
   const ended = whenToStop(limit_ms);
-  const questions = await openQuestions({ ...call, options: askingOptions(config) });
-  await showTables(questions, from, config.collector.interval, ended);
-  await questions.fresh();
-  await show(questions, from);
-  await questions.close();
+  try {
+    await watch(call, config, from, ended);
+  } catch (error) {
+    // The reducer is away, or its store is: the roles take care of themselves, the tables end here.
+    say(error instanceof Error ? error.message : String(error));
+    if (!ended.aborted) await once(ended, 'abort');
+  }
   return await stopAll(roles);
+}
+
+/** Tables until it is time to stop, and a last one with all that was seen. */
+async function watch(call: Call, config: Config, from: Date, ended: AbortSignal): Promise<void> {
+  const questions = await openQuestions({ ...call, options: askingOptions(config) });
+  try {
+    await showTables(questions, from, config.collector.interval, ended);
+    await questions.fresh();
+    await show(questions, from);
+  } finally {
+    await questions.close();
+  }
 }
 
 /** Before anything is started: there is no half start. */
@@ -68,7 +85,8 @@ function makeRoles(call: Call, config: Config, gathers: boolean): readonly Child
 function announce(message: RoleMessage): void {
   if (message.ready === 'reducer') {
     say(
-      `reducer: intake on port ${message.port}, metrics at http://127.0.0.1:${message.metrics_port}/metrics`,
+      `reducer: intake on port ${message.port}, ` +
+        `metrics at http://127.0.0.1:${message.metrics_port}/metrics`,
     );
     return;
   }
@@ -111,9 +129,11 @@ async function showTables(
 ): Promise<void> {
   let wait = FIRST_TABLE_MS;
   while (!ended.aborted) {
-    await delay(wait, undefined, { signal: ended }).catch(() => undefined); // aborted: the last table comes next
+    // aborted: the last table comes next
+    await delay(wait, undefined, { signal: ended }).catch(() => undefined);
     if (ended.aborted) return;
-    if (wait === FIRST_TABLE_MS) await questions.fresh().catch(() => undefined); // the table shows what there is
+    // without it the table shows what there is
+    if (wait === FIRST_TABLE_MS) await questions.fresh().catch(() => undefined);
     if (process.stdout.isTTY) process.stdout.write('\x1b[H\x1b[2J');
     await show(questions, from).catch((error: Error) => say(`no table: ${error.message}`));
     wait = interval_ms;
