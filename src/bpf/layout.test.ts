@@ -116,10 +116,17 @@ test('the view works on a part of a larger buffer', async () => {
 
 test('what is written passes the strict compiler', async () => {
   const { text } = await generated();
+  const forms = await layoutOf(
+    `struct label { char text[8]; }; struct raw { unsigned char octets[8]; };
+     struct pair { struct raw both[2]; }; struct list { u64 numbers[3]; };
+     struct { struct label a; struct pair b; struct list c; } x;`,
+    ['label', 'raw', 'pair', 'list'],
+  );
   const root = fileURLToPath(new URL('../../', import.meta.url));
   // Inside of the project, so that the types of Node are found.
   const folder = mkdtempSync(join(root, 'build/layout-'));
   writeFileSync(join(folder, 'layout.gen.ts'), text);
+  writeFileSync(join(folder, 'forms.gen.ts'), forms);
   writeFileSync(
     join(folder, 'tsconfig.json'),
     JSON.stringify({ extends: join(root, 'tsconfig.json'), include: ['*.ts'] }),
