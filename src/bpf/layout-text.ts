@@ -64,21 +64,6 @@ function constantsText({ name, size, fields }: StructLayout): string {
   return `${head}\nexport const ${name} = {\n${lines.join('\n')}\n} as const;\n`;
 }
 
-/** A private member of a view over its bytes; only those that a field reads by are written. */
-interface Member {
-  readonly declaration: string;
-  readonly assignment: string;
-}
-
-const BYTES: Member = {
-  declaration: '\n  #bytes: Buffer;',
-  assignment: '\n    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);',
-};
-const VIEW: Member = {
-  declaration: '\n  #view: DataView;',
-  assignment: '\n    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);',
-};
-
 /** What of the platform's views a struct's getters need: text and bytes read a Buffer, numbers a DataView. */
 function storesOf(fields: readonly LayoutField[]): readonly { field: string; value: string }[] {
   const over = 'bytes.buffer, bytes.byteOffset, bytes.byteLength';
@@ -117,7 +102,7 @@ export class ${className(name)} {${declarations}
     this.at = offset;
     return this;
   }
-${fields.map(fieldText).join('')}${kinds.has('text') ? TEXT_METHOD : ''}}
+${fields.map(fieldText).join('')}${text ? TEXT_METHOD : ''}}
 `;
 }
 
