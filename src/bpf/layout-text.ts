@@ -81,6 +81,7 @@ function storesOf(fields: readonly LayoutField[]): readonly { field: string; val
 function classText({ name, fields }: StructLayout): string {
   const text = fields.some((field) => field.form.kind === 'text');
   const stores = storesOf(fields);
+  const bytes = stores.length > 0 ? 'bytes' : '_bytes';
   const declarations = stores.map(({ field }) => `\n  ${field};`).join('');
   const assignments = stores.map(({ value }) => `\n    ${value}`).join('');
   return `/** A view of one struct ${name} at a time, over bytes that hold many. */
@@ -88,11 +89,11 @@ export class ${className(name)} {${declarations}
   /** Byte offset of the struct in the bytes. */
   at = 0;
 
-  constructor(bytes: Uint8Array) {${assignments}
+  constructor(${bytes}: Uint8Array) {${assignments}
   }
 
   /** Other bytes, from their beginning. */
-  over(bytes: Uint8Array): this {${assignments}
+  over(${bytes}: Uint8Array): this {${assignments}
     this.at = 0;
     return this;
   }
