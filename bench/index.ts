@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { type Figure, printFigures, type RunOptions } from './figure.ts';
 import { formatNote, machineNote } from './machine.ts';
-import { undoOnSignals } from './process.ts';
+import { undoAll, undoOnSignals } from './process.ts';
 
 type Run = (options: RunOptions) => readonly Figure[] | Promise<readonly Figure[]>;
 
@@ -134,9 +134,11 @@ async function main(words: readonly string[]): Promise<void> {
     results.push(await runOne(benchmark, what.quick));
     if (what.json === undefined) continue;
     const all = { machine, quick: what.quick, results };
-    writeFileSync(what.json, `${JSON.stringify(all, null, 2)}\n`); // after each, so that none is lost
+    // After each, so that none is lost.
+    writeFileSync(what.json, `${JSON.stringify(all, null, 2)}\n`);
   }
 }
 
 await main(process.argv.slice(2));
+await undoAll();
 process.exit(); // handles of libraries must not keep a finished run

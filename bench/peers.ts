@@ -99,7 +99,7 @@ function peer(program: string, end: RegExp | undefined, name: string): Watcher {
       await delay(SETTLE_MS);
       if (!started.running || !isAttached(started.pid)) {
         await started.stop('SIGINT');
-        throw new Error(words(started.complaints));
+        throw new Error(words(readFileSync(file, 'utf8') + started.complaints));
       }
       const stop = async (port: number) => {
         await delay(SETTLE_MS);

@@ -13,14 +13,24 @@ const OUTPUT_BYTES_MAX = 64 << 20;
 
 const run = promisify(execFile);
 const undos: (() => unknown)[] = [];
+let undoing: Promise<void> | undefined;
+/** By a signal: nothing new is started. */
+let ending = false;
 
 /** Undone in the reverse order, each even if another fails. */
 export function later(undo: () => unknown): void {
   undos.push(undo);
 }
 
-/** Undoes all that was noted. */
-export async function undoAll(): Promise<void> {
+/** Undoes all that was noted; a second call waits for the first, so that the order holds. */
+export function undoAll(): Promise<void> {
+  undoing ??= undoEach().finally(() => {
+    undoing = undefined;
+  });
+  return undoing;
+}
+
+async function undoEach(): Promise<void> {
   for (let undo = undos.pop(); undo !== undefined; undo = undos.pop()) {
     try {
       await undo();
@@ -41,10 +51,9 @@ export async function withCleanup<Value>(work: () => Promise<Value>): Promise<Va
 
 /** Ctrl-C and TERM undo everything before they end this process; a second one ends it at once. */
 export function undoOnSignals(): void {
-  let asked = false;
   const end = (status: number) => {
-    if (asked) process.exit(status);
-    asked = true;
+    if (ending) process.exit(status);
+    ending = true;
     process.stderr.write('stopping what was started …\n');
     void undoAll().then(() => process.exit(status));
   };
@@ -54,6 +63,7 @@ export function undoOnSignals(): void {
 
 /** A folder that goes with the benchmark. */
 export function makeFolder(): string {
+  if (ending) throw new Error('no folder is made any more');
   const path = mkdtempSync(join(tmpdir(), 'sonde-bench-'));
   later(() => rmSync(path, { recursive: true, force: true }));
   return path;
@@ -83,6 +93,7 @@ export class Started {
     words: readonly string[],
     { ipc = false, stdout = 'pipe' }: { ipc?: boolean; stdout?: number | 'pipe' } = {},
   ) {
+    if (ending) throw new Error(`${file} is not started any more`);
     this.child = spawn(file, words, {
       stdio: ['pipe', stdout, 'pipe', ...(ipc ? (['ipc'] as const) : [])],
       detached: true,

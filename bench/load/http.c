@@ -56,7 +56,9 @@ static bool take_answer(int fd)
 		text[have] = 0;
 		body = strstr(text, "\r\n\r\n");
 		length = strcasestr(text, "content-length:");
-		if (body && length && have >= (size_t)(body + 4 - text) + strtoul(length + 15, NULL, 10))
+		if (!body || !length)
+			continue;
+		if (have >= (size_t)(body + 4 - text) + strtoul(length + 15, NULL, 10))
 			return true;
 	}
 }
@@ -117,9 +119,14 @@ static int by_size(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static long samples_kept(void)
+{
+	return sample_count < SAMPLES_MAX ? sample_count : SAMPLES_MAX;
+}
+
 static double quantile_us(double share)
 {
-	long kept = sample_count < SAMPLES_MAX ? sample_count : SAMPLES_MAX;
+	long kept = samples_kept();
 
 	return kept ? samples[(long)((kept - 1) * share)] / 1000.0 : 0;
 }
@@ -148,10 +155,10 @@ int http_load(void)
 		pthread_join(ids[i], NULL);
 	ended = now_ns();
 	seconds = (ended - start_ns) / 1e9;
-	qsort(samples, sample_count < SAMPLES_MAX ? sample_count : SAMPLES_MAX, sizeof(*samples), by_size);
-	printf("{\"requests\":%ld,\"errors\":%ld,\"bytes_read\":%ld,\"seconds\":%.6f,\"cpu_us\":%.0f,"
-	       "\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f}\n",
-	       answered, errors, bytes, seconds, cpu_us(RUSAGE_SELF), quantile_us(0.5), quantile_us(0.9),
-	       quantile_us(0.99));
+	qsort(samples, samples_kept(), sizeof(*samples), by_size);
+	printf("{\"requests\":%ld,\"errors\":%ld,\"bytes_read\":%ld,", answered, errors, bytes);
+	printf("\"seconds\":%.6f,\"cpu_us\":%.0f,", seconds, cpu_us(RUSAGE_SELF));
+	printf("\"p50_us\":%.1f,\"p90_us\":%.1f,", quantile_us(0.5), quantile_us(0.9));
+	printf("\"p99_us\":%.1f}\n", quantile_us(0.99));
 	return 0;
 }

@@ -22,10 +22,11 @@ static uint64_t end_ns;
 
 static int udp_socket(void)
 {
-	struct sockaddr_in any = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in any = { .sin_family = AF_INET };
 	struct timeval patience = { .tv_usec = 200000 };
 	int fd = socket(AF_INET, SOCK_DGRAM, 0);
 
+	any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&any, sizeof(any)))
 		die("a UDP socket");
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
@@ -40,11 +41,12 @@ static void *echo(void *nothing)
 	(void)nothing;
 	for (;;) {
 		struct sockaddr_in peer;
+		struct sockaddr *to = (struct sockaddr *)&peer;
 		socklen_t length = sizeof(peer);
-		ssize_t got = recvfrom(server_fd, text, sizeof(text), 0, (struct sockaddr *)&peer, &length);
+		ssize_t got = recvfrom(server_fd, text, sizeof(text), 0, to, &length);
 
 		if (got >= 0)
-			sendto(server_fd, text, got, 0, (struct sockaddr *)&peer, length);
+			sendto(server_fd, text, got, 0, to, length);
 	}
 	return NULL;
 }
