@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { decodeBatch, encodeBatch } from '../table/batch.ts';
+import { defineTable } from '../table/definition.ts';
 import { batchRows, foldRows, SEED, sampleRow, sampleTable } from '../table/testing.ts';
 import { FlightSender } from './client.ts';
 import { joinStream } from './ipc.ts';
@@ -15,7 +16,8 @@ import { Spool } from './spool.ts';
 
 test('a batch of a table is the same on the other side', async (t) => {
   const rows = fc.sample(sampleRow, { seed: SEED, numRuns: 300 });
-  const batch = foldRows(sampleTable, rows).close(1_700_000_000_000);
+  const roomy = defineTable({ ...sampleTable, rows_max: 1000 });
+  const batch = foldRows(roomy, rows).close(1_700_000_000_000);
   assert.ok(batch && batch.rows > 100);
   const arrived: Buffer[] = [];
   const put = async (_sender: Sender, one: Parameters<typeof joinStream>[0]): Promise<Ack> => {
