@@ -1,27 +1,32 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { Btf } from './btf.ts';
 import { compileBpf } from './compile.ts';
+import { Elf } from './elf.ts';
 import { generateLayout } from './layout.ts';
 import { fixture } from './testdata/fixture.ts';
 
 const probe = await fixture('probe');
 
-/** Compiles C and gives the layout of `names`. */
-async function layoutOf(source: string, names: string[]): Promise<string> {
+async function compiled(source: string): Promise<Buffer> {
   const folder = mkdtempSync(join(tmpdir(), 'bpf-layout-'));
   try {
     writeFileSync(join(folder, 'x.bpf.c'), `typedef unsigned long long u64;\n${source}`);
     await compileBpf(join(folder, 'x.bpf.c'), join(folder, 'x.bpf.o'));
-    const { readFileSync } = await import('node:fs');
-    return generateLayout(readFileSync(join(folder, 'x.bpf.o')), names);
+    return readFileSync(join(folder, 'x.bpf.o'));
   } finally {
     rmSync(folder, { recursive: true });
   }
+}
+
+/** Compiles C and gives the layout of `names`. */
+async function layoutOf(source: string, names: string[]): Promise<string> {
+  return generateLayout(await compiled(source), names);
 }
 
 interface Generated {
@@ -167,6 +172,23 @@ test('what has no clear form on a wire is refused', async () => {
   for (const [source, message] of refused) {
     await assert.rejects(layoutOf(source, ['s']), { code: 'ELAYOUT', message }, source);
   }
+});
+
+test('a struct that holds itself, as damage may have it, is refused', async () => {
+  const object = await compiled('struct in { u64 v[1]; }; struct out { struct in rows[1]; } x;');
+  const { types } = Btf.ofObject(object);
+  const inner = types.findIndex((type) => type.kind === 'struct' && type.name === 'in');
+  const number = types.findIndex((type) => type.name === 'u64');
+  // The array of `v`: element, index, length. It becomes one of the struct itself, which has the same size.
+  const section = Elf.parse(object).section('.BTF');
+  assert.ok(section && inner > 0 && number > 0);
+  const words = new DataView(section.bytes.buffer, section.bytes.byteOffset, section.bytes.length);
+  const at = Array.from({ length: section.size / 4 - 2 }, (_, i) => 4 * i).filter(
+    (place) => words.getUint32(place, true) === number && words.getUint32(place + 8, true) === 1,
+  );
+  assert.equal(at.length, 1);
+  words.setUint32(at[0], inner, true);
+  assert.throws(() => generateLayout(object, ['out']), { code: 'ELAYOUT', message: /too deeply/ });
 });
 
 test('unions, typedefs, arrays of structs and enums have their form', async () => {

@@ -93,8 +93,8 @@ class StructWalk {
     this.#enums = enums;
   }
 
-  layout(type: StructType): StructLayout {
-    this.#members(type, 0, '', 0);
+  layout(type: StructType, depth = 0): StructLayout {
+    this.#members(type, 0, '', depth);
     const seen = new Set(RESERVED);
     for (const name of this.#fields.flatMap(namesOf)) {
       if (seen.has(name)) throw refused(`'${name}' of struct '${this.#name}' is taken`);
@@ -140,17 +140,18 @@ class StructWalk {
       this.#members(type, offset, name, depth + 1);
       return;
     }
-    const form = type.kind === 'array' ? this.#array(type, name) : this.#scalar(member.type, name);
+    const form =
+      type.kind === 'array' ? this.#array(type, name, depth) : this.#scalar(member.type, name);
     this.#fields.push({ name, offset, size, form });
   }
 
-  #array(type: Extract<BtfType, { kind: 'array' }>, name: string): FieldForm {
+  #array(type: Extract<BtfType, { kind: 'array' }>, name: string, depth: number): FieldForm {
     const element = this.#btf.resolve(type.element);
     if (element.kind === 'int' && element.size === 1 && !element.boolean) {
       return { kind: element.name === 'char' ? 'text' : 'bytes' };
     }
     if (element.kind === 'struct') {
-      new StructWalk(this.#btf, element.name || name, this.#enums).layout(element);
+      new StructWalk(this.#btf, element.name || name, this.#enums).layout(element, depth + 1);
       return { kind: 'structs', stride: element.size, length: type.length };
     }
     const form = this.#scalar(type.element, name);
