@@ -6,8 +6,6 @@ import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 
 const FILES = '{src,probes,native,bpf,test,scripts}/**/*.test.ts';
-/** Boot virtual machines; `npm run test:kernels` runs them. */
-const EXCLUDED = 'test/kernels/';
 const CLOSING = /^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) ([\d.]+)$/;
 
 interface Turn {
@@ -17,7 +15,6 @@ interface Turn {
 
 export function turns(paths: readonly string[], narrow: readonly string[]): readonly Turn[] {
   const files = paths
-    .filter((path) => !path.startsWith(EXCLUDED))
     .filter((path) => narrow.length === 0 || narrow.some((part) => path.includes(part)))
     .sort();
   const live = files.filter((path) => path.endsWith('.live.test.ts'));
