@@ -73,22 +73,30 @@ export class Pipeline implements RecordSink {
     if (this.#held.length > 0) return false;
     this.#now_ms = now_ms;
     const more = this.drain.turn(TURN_BYTES);
-    if (this.drain.uncommitted > this.#ring_bytes / UNCOMMITTED_SHARE) this.flush(now_ms);
+    const share = this.#ring_bytes / UNCOMMITTED_SHARE;
+    if (this.drain.uncommitted > share) this.#release(now_ms, false);
     return more;
   }
 
   /** Everything that the kernel has reported until now, as rows in the spool. */
   flushAll(now_ms: number): void {
-    while (this.turn(now_ms)) {
-      // the bound is the ring: programs that go on writing meanwhile are caught up with or seen full
+    // Until now, not until empty: under load that never comes, and meanwhile nothing would be sent.
+    const end = this.drain.cursor + this.drain.waiting;
+    while (this.turn(now_ms) && this.drain.cursor < end) {
+      // the next part
     }
     this.flush(now_ms);
   }
 
   /** Closes the rows so far and makes them safe; then the kernel may write over their records. */
   flush(now_ms: number): void {
+    this.#release(now_ms, true);
+  }
+
+  /** `whole`: with self-report and ledger, which need not come more often than the interval does. */
+  #release(now_ms: number, whole: boolean): void {
     if (this.#held.length > 0) return;
-    const inputs = this.#close(now_ms).map(input);
+    const inputs = this.#close(now_ms, whole).map(input);
     for (const { table, rows } of inputs) this.#options.ledger.seen('spool', table, rows);
     this.#append(inputs, now_ms);
   }
@@ -175,11 +183,12 @@ export class Pipeline implements RecordSink {
   }
 
   /** The batches of this moment: flows, what the caller adds, and the ledger as the last. */
-  #close(now_ms: number): Batch[] {
+  #close(now_ms: number, whole: boolean): Batch[] {
     const batches: Batch[] = [];
     const flows = this.#fold.close(now_ms);
     this.#book();
     if (flows !== undefined) batches.push(flows);
+    if (!whole) return batches;
     batches.push(...this.#options.extra(now_ms));
     const ledger = this.#options.ledger.takeDeltas(now_ms);
     if (ledger !== undefined) batches.push(ledger);

@@ -55,7 +55,7 @@ export function answers(parts: AnswerParts): ReadHandlers {
 function controlAction(board: FlushBoard): ActionHandler {
   return {
     description: 'for collectors: body {"collector_id", "host", "flushed"}; waits for {"flush": n}',
-    run: async (body) => {
+    run: async (body, signal) => {
       const { collector_id, host, flushed } = parse(body);
       if (typeof collector_id !== 'string' || !ID.test(collector_id)) {
         throw new FlightError('invalid', 'collector_id is missing or no id');
@@ -65,7 +65,7 @@ function controlAction(board: FlushBoard): ActionHandler {
         host: typeof host === 'string' ? host.slice(0, HOST_LENGTH_MAX) : '',
         ...(typeof flushed === 'number' && { flushed }),
       };
-      return json(await board.control(call));
+      return json(await board.control(call, signal));
     },
   };
 }

@@ -28,6 +28,8 @@ const COLLECTORS_MAX = 4096;
 const POLL_MS = 20_000;
 /** A collector that has not called for so long is no longer connected. */
 const GONE_MS = 60_000;
+/** One whose open call ended is awaited for so long. */
+const LEFT_MS = 3000;
 
 export class FlushBoard {
   readonly #collectors = new Map<string, Collector>();
@@ -45,8 +47,11 @@ export class FlushBoard {
     return [...this.#collectors.values()].filter(({ seen_ms }) => seen_ms >= since).length;
   }
 
-  /** A collector's call; resolves with a wish, or with nothing after a while. */
-  async control(call: ControlCall): Promise<ControlReply> {
+  /**
+   * A collector's call; resolves with a wish, or with nothing after a while. `signal` ends with the caller: a collector that
+   * stopped, or will call again within `LEFT_MS`.
+   */
+  async control(call: ControlCall, signal?: AbortSignal): Promise<ControlReply> {
     const collector = this.#collector(call);
     if (collector === undefined) return {};
     collector.seen_ms = Date.now();
@@ -66,6 +71,11 @@ export class FlushBoard {
         resolve(reply);
       };
       collector.answer = answer;
+      signal?.addEventListener('abort', () => {
+        if (collector.answer !== answer) return;
+        answer({});
+        collector.seen_ms = Date.now() - GONE_MS + LEFT_MS;
+      });
     });
   }
 

@@ -57,7 +57,8 @@ export interface ReadHandlers {
 
 export interface ActionHandler {
   readonly description: string;
-  readonly run: (body: Uint8Array) => Promise<Uint8Array>;
+  /** `signal` ends with the client. */
+  readonly run: (body: Uint8Array, signal: AbortSignal) => Promise<Uint8Array>;
 }
 
 type Writable<Request, Response> = ServerWritableStream<Decoded<Request>, Response>;
@@ -127,6 +128,12 @@ async function writeAll<T>(call: Writable<unknown, T>, values: AsyncIterable<T>)
   }
 }
 
+function goneWith(call: Writable<unknown, unknown>): AbortSignal {
+  const gone = new AbortController();
+  call.once('cancelled', () => gone.abort());
+  return gone.signal;
+}
+
 /** What each answer is made of, from the reducer's handlers. */
 function sourcesOf(handlers: ReadHandlers) {
   async function describe(request: FlightRequest): Promise<FlightListing> {
@@ -143,9 +150,7 @@ function sourcesOf(handlers: ReadHandlers) {
     const request = parseRequest(bytes);
     if (!request) throw new FlightError('invalid', 'the ticket names neither a table nor a query');
     if (!handlers.get) throw new FlightError('not_found', 'nothing to read');
-    const gone = new AbortController();
-    call.once('cancelled', () => gone.abort());
-    for await (const message of handlers.get(request, gone.signal)) {
+    for await (const message of handlers.get(request, goneWith(call))) {
       yield { descriptor: undefined, app_metadata: EMPTY, ...message };
     }
   }
@@ -156,12 +161,12 @@ function sourcesOf(handlers: ReadHandlers) {
     }
   }
 
-  async function* act(action: Action) {
+  async function* act(call: Writable<Action, unknown>, action: Action) {
     const { actions = {} } = handlers;
     if (!Object.hasOwn(actions, action.type)) {
       throw new FlightError('not_found', 'no such action');
     }
-    yield await actions[action.type].run(action.body);
+    yield await actions[action.type].run(action.body, goneWith(call));
   }
 
   async function* listActions() {
@@ -215,7 +220,7 @@ export function readingService(handlers: ReadHandlers, refuse: Refuse) {
   return {
     DoGet: (call: Writable<Uint8Array, FlightData>) => stream(call, (bytes) => get(call, bytes)),
     ListFlights: (call: Writable<Uint8Array, FlightInfo>) => stream(call, list),
-    DoAction: (call: Writable<Action, Uint8Array>) => stream(call, act),
+    DoAction: (call: Writable<Action, Uint8Array>) => stream(call, (action) => act(call, action)),
     ListActions: (call: Writable<undefined, ActionType>) => stream(call, listActions),
     GetFlightInfo: (call: Unary<FlightDescriptor>, reply: sendUnaryData<FlightInfo>) =>
       unary(call, reply, async (request) => infoOf(request, await describe(request))),
