@@ -1,7 +1,7 @@
 // What an operator does to a running sonde: HUP, USR1, log rotation, INT, TERM, INT twice, and parents that die.
 //
 // Not here: a step of the clock. Time namespaces hold the monotonic clocks alone, and a step of the machine's own would
-// fall on everything that runs beside the tests; src/collector's own tests set the time that they give to a turn.
+// fall on everything that runs beside the tests.
 
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
