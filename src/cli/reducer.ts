@@ -6,6 +6,7 @@ import { configInForce } from '../config/describe.ts';
 import { openLog, reopenOnSignals } from '../config/log.ts';
 import type { Config } from '../config/schema.ts';
 import { Reducer, type ReducerOptions } from '../reducer/reducer.ts';
+import { server_limits } from '../wire/server.ts';
 import { lifetime, tellParent } from './lifetime.ts';
 import { configOf } from './options.ts';
 import type { Call } from './program.ts';
@@ -46,6 +47,7 @@ export function reducerOptions({ reducer, data_dir }: Config): ReducerOptions {
     limits: {
       connections_max: limits.connections_max,
       message_bytes_max: limits.batch_bytes_max,
+      first_bytes_ms: Math.min(limits.handshake_timeout, server_limits.first_bytes_ms),
       first_message_ms: limits.handshake_timeout,
     },
     ...(token !== undefined && { token }),
