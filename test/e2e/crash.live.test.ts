@@ -1,5 +1,6 @@
 // Kill -9 under load: of the collector, of the reducer, of both, of the supervisor, of everything. Afterwards the sums are
-// exact, nothing is attached twice, and nothing stays behind.
+// exact (or, where the whole machine's traffic filled the ring meanwhile, accounted for), nothing is attached twice, and
+// nothing stays behind.
 
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
@@ -19,7 +20,7 @@ import {
   startRun,
   until,
 } from './sonde.ts';
-import { exact, Load } from './truth.ts';
+import { exact, exactOrFolded, Load } from './truth.ts';
 
 const LOAD = { connections: 200, request: 300, response: 2000 };
 const ROUNDS = 3;
@@ -72,8 +73,8 @@ for (const [who, names] of Object.entries(VICTIMS)) {
       for (const { name, pid } of victims) await roleIsBack(run, name, pid);
     }
     const talks = await load.end();
-    await exact(place, talks);
-    t.diagnostic(`${talks.length * LOAD.connections} connections`);
+    const how = await exactOrFolded(place, talks);
+    t.diagnostic(`${talks.length * LOAD.connections} connections: ${how}`);
     await attachedOnce(place);
     assert.deepEqual((await attached(place))?.maps, maps, 'the programs were not taken over');
     const ledger = await command(place, [
@@ -125,7 +126,7 @@ test('kill -9 of everything: the next run goes on without a gap', { skip: NO_LIV
     assert.ok(existsSync(place.pin_path), 'the programs stay for a successor');
   }
   const run = await startRun(place);
-  await exact(place, await load.end());
+  t.diagnostic(await exactOrFolded(place, await load.end()));
   await attachedOnce(place);
   assert.equal((await run.end()).code, 0);
   assert.equal(existsSync(place.pin_path), false);
