@@ -88,7 +88,6 @@ function listen(
 
 function reloadOnHup(call: Call, first: Config, collector: Collector, log: Log): void {
   let now = first;
-  process.on('SIGUSR1', () => log.reopen());
   process.on('SIGHUP', () => {
     log.reopen();
     try {

@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { tables } from '../../probes/index.ts';
 import { configInForce } from '../config/describe.ts';
-import { openLog, reopenOnSignals } from '../config/log.ts';
+import { openLog, reopenOnHup } from '../config/log.ts';
 import type { Config } from '../config/schema.ts';
 import { Reducer, type ReducerOptions } from '../reducer/reducer.ts';
 import { server_limits } from '../wire/server.ts';
@@ -17,7 +17,7 @@ export async function run(call: Call): Promise<number> {
   for (const warning of warnings) log.logger.warn(warning);
   log.logger.info({ config: configInForce(config) }, 'the configuration in force');
   const { ended } = lifetime(log.logger, () => undefined);
-  reopenOnSignals(log);
+  reopenOnHup(log);
   const reducer = await Reducer.start({
     ...reducerOptions(config),
     log: (line) => log.logger.warn(line),

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after } from 'node:test';
 import { loadConfig } from './load.ts';
-import { openLog, personLine, reopenOnSignals } from './log.ts';
+import { openLog, personLine, reopenOnHup } from './log.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'sonde-log-'));
 const path = join(dir, 'sonde.log');
@@ -22,18 +22,18 @@ function messages(file = path): unknown[] {
   return lines.map((line) => JSON.parse(line).msg);
 }
 
-test('a line is in the file when the call returns; USR1 goes on in a new file', async () => {
+test('a line is in the file when the call returns; HUP goes on in a new file', async () => {
   const out = capture();
   const log = openLog({ ...base, file_path: path }, { name: 'reducer', console: out });
-  const stop = reopenOnSignals(log);
+  const stop = reopenOnHup(log);
   log.logger.info('one');
   log.logger.debug('below the level');
   assert.deepEqual(messages(), ['one']);
   renameSync(path, `${path}.1`);
   log.logger.info('two');
   assert.deepEqual(messages(`${path}.1`), ['one', 'two']);
-  process.kill(process.pid, 'SIGUSR1');
-  await new Promise((done) => process.once('SIGUSR1', done));
+  process.kill(process.pid, 'SIGHUP');
+  await new Promise((done) => process.once('SIGHUP', done));
   log.logger.info('three');
   assert.deepEqual(messages(), ['three']);
   stop();

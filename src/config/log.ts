@@ -46,14 +46,10 @@ export function openLog(config: Config['log'], options: LogOptions): Log {
   };
 }
 
-/** USR1 and HUP reopen the log file, as log rotation expects. Returns what undoes it. */
-export function reopenOnSignals(log: Log): () => void {
-  process.on('SIGUSR1', log.reopen);
+/** HUP reopens the log file, as log rotation expects. Returns what undoes it. */
+export function reopenOnHup(log: Log): () => void {
   process.on('SIGHUP', log.reopen);
-  return () => {
-    process.off('SIGUSR1', log.reopen);
-    process.off('SIGHUP', log.reopen);
-  };
+  return () => process.off('SIGHUP', log.reopen);
 }
 
 function isoTime(): string {

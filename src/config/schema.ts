@@ -33,7 +33,7 @@ const log = z.strictObject({
     flag_help: 'Write no log file',
   }),
   file_path: key(path, '/var/log/ebpf_net.log', {
-    help: 'Log file; reopened on USR1 and HUP. Where it cannot be written, the log goes to standard error',
+    help: 'Log file; reopened on HUP. Where it cannot be written, the log goes to standard error',
     env: 'EBPF_NET_LOG_FILE_PATH',
     flag: '--log-file-path',
   }),
