@@ -18,7 +18,16 @@ chmodSync(folder, 0o777); // nobody writes there, too
 after(() => rmSync(folder, { recursive: true }));
 
 const is_root = process.getuid?.() === 0;
-const without_root = is_root ? false : 'needs root, to become a user without rights';
+const AS_NOBODY = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
+const without_root = noNobody();
+
+/** False, or why the tests of a user without rights cannot run here. */
+function noNobody(): string | false {
+  if (!is_root) return 'needs root, to become a user without rights';
+  const [command = '', ...rest] = AS_NOBODY;
+  const reached = spawnSync(command, [...rest, 'test', '-x', SONDE]).status === 0;
+  return reached ? false : `another user may not enter ${ROOT}`;
+}
 
 interface Outcome {
   readonly status: number | null;
@@ -33,8 +42,7 @@ interface Setting {
 
 /** No variable of whoever runs the tests reaches it. */
 function sonde(words: readonly string[], { env = {}, as_nobody = false }: Setting = {}): Outcome {
-  const drop = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', SONDE];
-  const [command = '', ...rest] = as_nobody ? drop : [SONDE];
+  const [command = '', ...rest] = as_nobody ? [...AS_NOBODY, SONDE] : [SONDE];
   const result = spawnSync(command, [...rest, ...words], {
     encoding: 'utf8',
     timeout: LIMIT_MS,
