@@ -74,6 +74,7 @@ function listen(
         ...(tls.ca_path !== undefined && { ca: tls.ca_path }),
         ...(tls.cert_path !== undefined && { cert: tls.cert_path }),
         ...(tls.key_path !== undefined && { key: tls.key_path }),
+        ...(tls.server_name !== undefined && { server_name: tls.server_name }),
       },
     }),
   });

@@ -30,7 +30,13 @@ export interface AskOptions {
   readonly port: number;
   readonly token?: string;
   /** Paths of PEM files. Without `ca` the system's roots are trusted. */
-  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  readonly tls?: {
+    readonly ca?: string;
+    readonly cert?: string;
+    readonly key?: string;
+    /** The name on the reducer's certificate when it is not the host. */
+    readonly server_name?: string;
+  };
   readonly timeout_ms?: number;
 }
 
@@ -55,6 +61,10 @@ export function asker(options: AskOptions): Asker {
   const client = new Client(authority(host, port), creds, {
     'grpc.max_receive_message_length': -1,
     'grpc.enable_channelz': 0,
+    ...(tls?.server_name !== undefined && {
+      'grpc.ssl_target_name_override': tls.server_name,
+      'grpc.default_authority': tls.server_name,
+    }),
   });
   const metadata = new Metadata();
   if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
