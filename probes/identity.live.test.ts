@@ -51,6 +51,12 @@ async function who(
   return row!;
 }
 
+/** As the host has it: where this test is chrooted itself, the folder that it is in comes before what it knows. */
+function assertPath({ process_executable_path }: FlowRow, path: string): void {
+  const is = String(process_executable_path);
+  assert.ok(is === path || (is.startsWith('/') && is.endsWith(path)), `${is} is not ${path}`);
+}
+
 test('processes', { skip: NO_LIVE }, async (t) => {
   const live = await startLive(t);
   const build = dirname(await buildTraffic());
@@ -58,17 +64,14 @@ test('processes', { skip: NO_LIVE }, async (t) => {
   await t.test('that are gone have name, path and user', async (t) => {
     const path = await copyTool(t, build, 'traffic-copy');
     const row = await who(t, live, path, { words: { uid: 1234 } });
-    assert.deepEqual(
-      [row.process_name, row.process_executable_path, row.uid],
-      ['traffic-copy', path, 1234],
-    );
+    assert.deepEqual([row.process_name, row.uid], ['traffic-copy', 1234]);
+    assertPath(row, path);
   });
   await t.test('that are gone have their path across mounts', async (t) => {
     const shared = '/dev/shm'; // a mount of its own nearly everywhere
     if (!existsSync(shared)) return t.skip(`needs ${shared}`);
     const path = await copyTool(t, shared, 'traffic-copy');
-    const row = await who(t, live, path);
-    assert.equal(row.process_executable_path, path);
+    assertPath(await who(t, live, path), path);
   });
   await t.test('that live have names beyond what the kernel side copies', async (t) => {
     const name = 'traffic-whose-file-name-is-longer-than-a-part-of-a-path';

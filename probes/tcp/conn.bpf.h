@@ -174,6 +174,8 @@ static __always_inline bool claim_state(struct conn *conn, u32 state, u32 next, 
 {
 	if (atomics)
 		return __sync_val_compare_and_swap(&conn->state, state, next) == state;
+	if (conn->state != state)
+		return false;
 	conn->state = next;
 	return true;
 }

@@ -136,6 +136,12 @@ test('reports in the middle of connections add up', { skip: NO_LIVE }, async (t)
 
 test('reports that race with ends count nothing twice', { skip: NO_LIVE }, async (t) => {
   const { sink, collector } = await startLive(t, { collector: { ring_bytes: 64 << 20 } });
+  const variants = collector.kernel.plan.sources.flatMap((one) => one.parts.map((p) => p.variant));
+  if (variants.some((variant) => variant.endsWith('without atomics'))) {
+    return t.skip(
+      'this kernel has no compare-and-exchange: reports within some ns may count twice',
+    );
+  }
   const words = { connections: 10_000, request: 3000, response: 3000 };
   const server = await Traffic.start(t, 'server', words);
   const port = await server.port();
