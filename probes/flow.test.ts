@@ -224,6 +224,12 @@ test('an overflow record has a direction, a transport and counts, nothing else',
   assert.deepEqual([tcp_established, tcp_closed], [7, 8]);
 });
 
+test('an end without a socket has an owner and no addresses', () => {
+  const names = ['family', 'src_ip', 'dst_ip', 'pid', 'tcp_closed'];
+  const counts = { owner_tgid: 77, connections_closed: 1 };
+  assert.deepEqual(one({ family: 0, ...counts }, names), ['', '', '', 77, 1]);
+});
+
 test('a count below zero is held at zero and noted', () => {
   const decoder = made();
   const bytes = record({ family: AF_INET, transport: TCP, bytes_read: -1, bytes_written: 5 });

@@ -20,6 +20,11 @@ export type OwnerLookup = (tgid: number, start_ns: number, cgroup_id: number) =>
 const AF_INET = 2;
 const AF_INET6 = 10;
 const IPPROTO_TCP = 6;
+/** None: the end of a connection whose socket was gone before anybody could look. */
+const FAMILIES: ReadonlyMap<number, string> = new Map([
+  [AF_INET, 'IPv4'],
+  [AF_INET6, 'IPv6'],
+]);
 const ERROR_MAX = 134;
 const ADDRESSES_MAX = 100_000;
 const OWNERS_MAX = 4096;
@@ -76,7 +81,7 @@ export class FlowDecoder {
     const peer_folds = role === flow_role.ROLE_INCOMING && view.peer_port >= this.ephemeral_port;
     dims[D.direction] = this.#direction(role);
     dims[D.transport] = this.#word(view.transport === IPPROTO_TCP ? 'tcp' : 'udp');
-    dims[D.family] = this.#word(view.family === AF_INET6 ? 'IPv6' : 'IPv4');
+    dims[D.family] = this.#word(FAMILIES.get(view.family) ?? '');
     dims[D.src_port] = local_folds ? 0 : view.local_port;
     dims[D.dst_port] = peer_folds ? 0 : view.peer_port;
     const peer = this.#address(view, view.peer_addr_offset);

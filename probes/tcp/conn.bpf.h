@@ -43,6 +43,7 @@ enum conn_state {
 
 struct conn {
 	u64 claimed[CLAIM_MAX]; /* reported so far, plus `base` */
+	u64 ident; /* of the socket: while it says another, its memory is no longer this connection's */
 	u64 base; /* generation << CLAIM_BITS: makes a claim fail that was begun on the entry's former life */
 	u64 born_ns; /* of connect() */
 	u64 connect_ns;
@@ -180,8 +181,21 @@ static __always_inline bool claim_state(struct conn *conn, u32 state, u32 next, 
 	return true;
 }
 
-static __always_inline void new_conn(struct conn *conn, u8 role, u32 state)
+/* The peer, from connect() or the handshake to the end: tells whether a socket is still the one of an entry. */
+#define DEFINE_IDENT(way, READ) \
+static __always_inline u64 sock_ident_##way(struct sock *sk) \
+{ \
+	u64 address = (u64)READ(sk, __sk_common.skc_daddr) + \
+		      READ(sk, __sk_common.skc_v6_daddr.in6_u.u6_addr32[3]); \
+	return address << 16 | READ(sk, __sk_common.skc_dport); \
+}
+
+DEFINE_IDENT(direct, READ_DIRECT)
+DEFINE_IDENT(probe, READ_PROBE)
+
+static __always_inline void new_conn(struct conn *conn, u64 ident, u8 role, u32 state)
 {
+	conn->ident = ident;
 	conn->base = (u64)bpf_get_prandom_u32() << CLAIM_BITS;
 	if (conn->base == CLAIM_DEAD)
 		conn->base = 0;
@@ -189,12 +203,6 @@ static __always_inline void new_conn(struct conn *conn, u8 role, u32 state)
 	conn->state = state;
 	for (int i = 0; i < CLAIM_MAX; i++)
 		conn->claimed[i] = conn->base;
-}
-
-static __always_inline void keep_conn(u64 key, struct conn *conn)
-{
-	if (bpf_map_update_elem(&tcp_conns, &key, conn, BPF_ANY))
-		count(COUNT_CONN_FULL); /* reported at its end from the socket alone */
 }
 
 /* What does not come from the socket, and nothing that must be claimed. */
@@ -215,6 +223,53 @@ static __always_inline void flow_established(struct flow_record *flow, struct co
 		flow->head.flags |= FLOW_PREEXISTING;
 	flow->connections_established = 1;
 	flow->connect_ns = conn->connect_ns;
+}
+
+/* The last record; `state`: the entry's until now. */
+static __always_inline void flow_ended(struct flow_record *flow, struct conn *conn, u32 state,
+				       bool failed)
+{
+	if (failed) {
+		flow->head.flags |= FLOW_FAILED;
+		flow->connections_failed = 1;
+		return;
+	}
+	flow->head.flags |= FLOW_CLOSED;
+	flow->connections_closed = 1;
+	if (state != CONN_REPORTED)
+		flow_established(flow, conn, state);
+}
+
+/*
+ * The end of a connection that nobody saw, and whose socket is another's by now: counted, under its owner. What it sent and
+ * received since its last record, and its addresses, are gone with the socket.
+ */
+static __noinline int conn_lost(struct conn *conn)
+{
+	struct flow_record flow;
+	u32 state;
+
+	if (!conn)
+		return 0;
+	state = conn->state;
+	if (state == CONN_DEAD)
+		return 0;
+	conn->state = CONN_DEAD;
+	count(COUNT_STALE);
+	flow_head(&flow, conn);
+	flow_ended(&flow, conn, state, state == CONN_CONNECTING);
+	emit_flow(&flow);
+	return 0;
+}
+
+/* An entry that is there already is of a former socket at this address, whose end the kernel skipped. */
+static __always_inline void keep_conn(u64 key, struct conn *conn)
+{
+	if (!bpf_map_update_elem(&tcp_conns, &key, conn, BPF_NOEXIST))
+		return;
+	conn_lost(bpf_map_lookup_elem(&tcp_conns, &key));
+	if (bpf_map_update_elem(&tcp_conns, &key, conn, BPF_ANY))
+		count(COUNT_CONN_FULL); /* reported at its end from the socket alone */
 }
 
 #endif

@@ -20,7 +20,7 @@ static __always_inline void tcp_on_connect(struct sock *sk)
 	u64 key = (u64)sk;
 	struct conn conn = {};
 
-	new_conn(&conn, ROLE_OUTGOING, CONN_CONNECTING);
+	new_conn(&conn, sock_ident_direct(sk), ROLE_OUTGOING, CONN_CONNECTING);
 	conn.born_ns = bpf_ktime_get_boot_ns();
 	owner_of_current(&conn.owner);
 	keep_conn(key, &conn);
@@ -37,10 +37,9 @@ static __always_inline void tcp_on_established(struct sock *sk, int oldstate)
 		known->state = CONN_ESTABLISHED;
 		return;
 	}
-	if (known)
-		count(COUNT_STALE);
 	/* softirq: the owner comes with its first call */
-	new_conn(&conn, oldstate == TCP_SYN_SENT ? ROLE_OUTGOING : ROLE_INCOMING, CONN_ESTABLISHED);
+	new_conn(&conn, sock_ident_direct(sk),
+		 oldstate == TCP_SYN_SENT ? ROLE_OUTGOING : ROLE_INCOMING, CONN_ESTABLISHED);
 	keep_conn(key, &conn);
 }
 
@@ -70,7 +69,12 @@ static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, str
 	struct flow_record flow;
 	struct counters now;
 	u32 state = conn->state;
+	bool failed;
 
+	if (atomics)
+		state = __sync_lock_test_and_set(&conn->state, CONN_DEAD);
+	if (state == CONN_DEAD)
+		return; /* a sweep found it ended before */
 	flow_head(&flow, conn);
 	flow.head.flags |= conn->reset_flags;
 	sock_ends_direct(sk, &flow);
@@ -78,20 +82,11 @@ static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, str
 	counters_direct(tp, &now);
 	settle_direct(tp, &now);
 	CLAIM_ALL(claim_last, conn, &now, &flow, atomics);
-	if (atomics)
-		state = __sync_lock_test_and_set(&conn->state, CONN_DEAD);
 	flow.error = sk->sk_err ? sk->sk_err : sk->sk_err_soft;
-	if (state == CONN_CONNECTING && (oldstate == TCP_SYN_SENT || oldstate == TCP_SYN_RECV)) {
-		flow.head.flags |= FLOW_FAILED;
-		flow.connections_failed = 1;
-	} else {
-		flow.head.flags |= FLOW_CLOSED;
-		if (aborts(sk, conn, oldstate))
-			flow.head.flags |= FLOW_RESET_OUT;
-		flow.connections_closed = 1;
-		if (state != CONN_REPORTED)
-			flow_established(&flow, conn, state);
-	}
+	failed = state == CONN_CONNECTING && (oldstate == TCP_SYN_SENT || oldstate == TCP_SYN_RECV);
+	if (!failed && aborts(sk, conn, oldstate))
+		flow.head.flags |= FLOW_RESET_OUT;
+	flow_ended(&flow, conn, state, failed);
 	emit_flow(&flow);
 }
 
@@ -114,7 +109,7 @@ static __always_inline void tcp_on_close(struct sock *sk, int oldstate, bool ato
 	if (oldstate == TCP_CLOSE || oldstate == TCP_LISTEN || oldstate == TCP_SYN_RECV)
 		return; /* never a connection */
 	__builtin_memset(&unseen, 0, sizeof(unseen));
-	new_conn(&unseen, ROLE_UNKNOWN,
+	new_conn(&unseen, 0, ROLE_UNKNOWN,
 		 oldstate == TCP_SYN_SENT ? CONN_CONNECTING : CONN_PREEXISTING);
 	end_record(sk, tp, &unseen, oldstate, atomics);
 }
@@ -217,6 +212,8 @@ static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool ato
 	/* not skc_num, which a close sets to 0 some moments before the entry is dead */
 	flow.local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
 	settle_probe((struct tcp_sock *)sk, &now);
+	if (conn->ident != sock_ident_probe(sk))
+		return; /* what was read is another's; the next sweep finds this one ended */
 	CLAIM_ALL(claim, conn, &now, &flow, atomics);
 	if (first && claim_state(conn, state, CONN_REPORTED, atomics))
 		flow_established(&flow, conn, state);
@@ -246,7 +243,8 @@ static __always_inline void tcp_missed(struct sock *sk)
 	if (state == TCP_CLOSE || state == TCP_LISTEN || state == TCP_SYN_SENT || !files_swept())
 		return;
 	count(COUNT_MENDED);
-	new_conn(&conn, ROLE_INCOMING, CONN_ESTABLISHED); /* connect() makes its entry in its own call */
+	/* incoming: connect() makes its entry in its own call */
+	new_conn(&conn, sock_ident_direct(sk), ROLE_INCOMING, CONN_ESTABLISHED);
 	owner_of_current(&conn.owner);
 	keep_conn(key, &conn);
 }
@@ -323,6 +321,40 @@ int BPF_PROG(tcp_reset_out, const struct sock *sk)
 	return tcp_on_reset(sk, FLOW_RESET_OUT);
 }
 
+/*
+ * True: the connection has ended, and no hook saw it. Its socket is closed and still as it was, or the memory is another's:
+ * then all that can be said is that it ended. The state of a socket is written after the hook has run, so that an entry
+ * whose end is seen is gone before.
+ */
+static __always_inline bool tcp_end_unseen(u64 key, struct conn *conn, bool atomics)
+{
+	struct sock *sk = (struct sock *)key;
+	bool same = conn->ident == sock_ident_probe(sk);
+	u32 state = conn->state;
+	struct flow_record flow;
+	struct counters now;
+
+	if (state == CONN_DEAD ||
+	    (same && BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_CLOSE))
+		return false;
+	flow_head(&flow, conn);
+	sock_ends_probe(sk, &flow);
+	flow.local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
+	flow.error = BPF_CORE_READ(sk, sk_err);
+	counters_probe((struct tcp_sock *)sk, &now);
+	settle_probe((struct tcp_sock *)sk, &now);
+	if (!same || conn->ident != sock_ident_probe(sk)) {
+		conn_lost(conn);
+	} else if (claim_state(conn, state, CONN_DEAD, atomics)) {
+		count(COUNT_MENDED);
+		CLAIM_ALL(claim_last, conn, &now, &flow, atomics);
+		flow_ended(&flow, conn, state, state == CONN_CONNECTING);
+		emit_flow(&flow);
+	}
+	bpf_map_delete_elem(&tcp_conns, &key);
+	return true;
+}
+
 /* The periodic sweep: one record for each connection on which something happened since the last. */
 static __always_inline int tcp_sweep_one(struct bpf_iter__bpf_map_elem *ctx, bool atomics)
 {
@@ -334,7 +366,7 @@ static __always_inline int tcp_sweep_one(struct bpf_iter__bpf_map_elem *ctx, boo
 		return 0; /* the end of the pass */
 	key = *key_now;
 	conn = bpf_map_lookup_elem(&tcp_conns, &key);
-	if (conn && !ring_nearly_full())
+	if (conn && !ring_nearly_full() && !tcp_end_unseen(key, conn, atomics))
 		tcp_report_live(key, conn, atomics);
 	return 0;
 }
@@ -383,7 +415,7 @@ static __always_inline void tcp_found(struct sock *sk, struct task_struct *task)
 		role = ROLE_INCOMING;
 	else if (local.port >= PORTS_RESERVED)
 		role = ROLE_OUTGOING; /* else a server that listens no more, or rsh: unknown */
-	new_conn(&conn, role, CONN_PREEXISTING);
+	new_conn(&conn, sock_ident_probe(sk), role, CONN_PREEXISTING);
 	owner_of_probe(task, cgroup_of_task(task), &conn.owner);
 	if (bpf_map_update_elem(&tcp_conns, &key, &conn, BPF_NOEXIST))
 		count(COUNT_CONN_FULL);
