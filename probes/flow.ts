@@ -2,20 +2,10 @@
 
 import { getSystemErrorMap } from 'node:util';
 import type { Fold } from '../src/table/fold.ts';
+import type { DecodeContext, Owner, RecordDecoder, RecordSource } from '../src/table/probe.ts';
 import { ipv4Text, ipv4Type, ipv6Text, ipv6Type } from './address.ts';
-import { FlowRecordView, flow_flag, flow_role } from './layout.gen.ts';
+import { FlowRecordView, flow_flag, flow_record, flow_role, record_kind } from './layout.gen.ts';
 import { netflow } from './netflow.ts';
-
-/** What is known of the process behind a record. */
-export interface Owner {
-  readonly process_name: string;
-  readonly process_executable_path: string;
-  readonly cgroup_path: string;
-  readonly container_id: string;
-}
-
-/** Finds the owner of a record; the result stays the same object as long as nothing new is known of the process. */
-export type OwnerLookup = (tgid: number, start_ns: number, cgroup_id: number) => Owner;
 
 const AF_INET = 2;
 const AF_INET6 = 10;
@@ -32,10 +22,16 @@ const OWNERS_MAX = 4096;
 const D = positions(netflow.dimensions);
 const M = positions(netflow.measures);
 
-/** One per fold. `decode` allocates only for an address, an owner or a word that the interval has not seen. */
-export class FlowDecoder {
+/** What a TCP or UDP record is decoded by; both probes name it. */
+export const flowRecords: RecordSource = {
+  kind: record_kind.RECORD_FLOW,
+  open: (context) => new FlowDecoder(context),
+};
+
+/** `decode` allocates only for an address, an owner or a word that the interval has not seen. */
+export class FlowDecoder implements RecordDecoder {
+  readonly #context: DecodeContext;
   readonly #fold: Fold;
-  readonly #owner: OwnerLookup;
   readonly #view = new FlowRecordView(new Uint8Array(0));
   #bytes: Buffer = Buffer.alloc(0);
   readonly #dims = new Float64Array(netflow.dimensions.length);
@@ -46,15 +42,10 @@ export class FlowDecoder {
   readonly #addresses6 = new Map<string, { text: number; type: number }>();
   readonly #owners = new Map<Owner, Float64Array>();
   #epoch = -1;
-  /** Ports from here on are folded on the side that opened the connection. */
-  ephemeral_port: number;
-  /** Deltas below zero: a socket was read while it moved (bpf: settle). Held at zero. */
-  negative = 0;
 
-  constructor(fold: Fold, owner: OwnerLookup, ephemeral_port: number) {
-    this.#fold = fold;
-    this.#owner = owner;
-    this.ephemeral_port = ephemeral_port;
+  constructor(context: DecodeContext) {
+    this.#context = context;
+    this.#fold = context.fold(netflow);
   }
 
   /** The bytes that the following `decode` calls read from. */
@@ -63,22 +54,25 @@ export class FlowDecoder {
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  /** Adds the record at this offset. False: it went to the overflow row. */
-  decode(at: number): boolean {
+  /** Adds the record at this offset. */
+  decode(at: number, length: number): boolean {
+    if (length < flow_record.SIZE) return false;
     if (this.#fold.epoch !== this.#epoch) this.#forget();
     const view = this.#view.move(at);
     const flags = view.head_flags;
     if ((flags & flow_flag.FLOW_OVERFLOW) !== 0) this.#decodeOverflow(view);
     else this.#decodeKey(view, flags);
     this.#decodeCounts(view, flags);
-    return this.#fold.add(this.#dims, this.#measures);
+    this.#fold.add(this.#dims, this.#measures);
+    return true;
   }
 
   #decodeKey(view: FlowRecordView, flags: number): void {
     const dims = this.#dims;
     const role = view.role === flow_role.ROLE_UNKNOWN ? this.#guessRole(view) : view.role;
-    const local_folds = role === flow_role.ROLE_OUTGOING && view.local_port >= this.ephemeral_port;
-    const peer_folds = role === flow_role.ROLE_INCOMING && view.peer_port >= this.ephemeral_port;
+    const { ephemeral_port } = this.#context.options; // from here on, the opener's is folded
+    const local_folds = role === flow_role.ROLE_OUTGOING && view.local_port >= ephemeral_port;
+    const peer_folds = role === flow_role.ROLE_INCOMING && view.peer_port >= ephemeral_port;
     dims[D.direction] = this.#direction(role);
     dims[D.transport] = this.#word(view.transport === IPPROTO_TCP ? 'tcp' : 'udp');
     dims[D.family] = this.#word(FAMILIES.get(view.family) ?? '');
@@ -95,7 +89,7 @@ export class FlowDecoder {
 
   #decodeOwner(view: FlowRecordView): void {
     const dims = this.#dims;
-    const owner = this.#owner(view.owner_tgid, view.owner_start_ns, view.owner_cgroup_id);
+    const owner = this.#context.owner(view.owner_tgid, view.owner_start_ns, view.owner_cgroup_id);
     let ids = this.#owners.get(owner);
     if (ids === undefined && this.#owners.size >= OWNERS_MAX) this.#owners.clear();
     if (ids === undefined) {
@@ -152,8 +146,9 @@ export class FlowDecoder {
 
   /** Connections whose begin nobody saw: the end with a port below the ephemeral ones serves. */
   #guessRole(view: FlowRecordView): number {
-    const local_high = view.local_port >= this.ephemeral_port;
-    const peer_high = view.peer_port >= this.ephemeral_port;
+    const { ephemeral_port } = this.#context.options;
+    const local_high = view.local_port >= ephemeral_port;
+    const peer_high = view.peer_port >= ephemeral_port;
     if (local_high && !peer_high) return flow_role.ROLE_OUTGOING;
     if (peer_high && !local_high) return flow_role.ROLE_INCOMING;
     return flow_role.ROLE_UNKNOWN;
@@ -166,7 +161,8 @@ export class FlowDecoder {
 
   #count(value: number): number {
     if (value >= 0) return value;
-    this.negative += 1;
+    // A socket was read while it moved (bpf: settle).
+    this.#context.dropped('counts', 'negative_delta', 1);
     return 0;
   }
 

@@ -1,6 +1,7 @@
 // The TCP probe as data; its kernel part is tcp.bpf.h, its rows are decoded by probes/netflow.ts.
 
 import type { Probe } from '../../src/table/probe.ts';
+import { flowRecords } from '../flow.ts';
 import { netflow } from '../netflow.ts';
 
 export const tcp: Probe = {
@@ -86,4 +87,6 @@ export const tcp: Probe = {
     { programs: ['files_sweep'], when: 'start' },
     { programs: ['tcp_sweep', 'tcp_sweep_510'], map: 'tcp_conns', when: 'interval' },
   ],
+  records: [flowRecords],
+  map_entries: ({ maps }) => ({ tcp_conns: maps.sockets_max }),
 };

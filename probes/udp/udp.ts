@@ -1,6 +1,7 @@
 // The UDP probe as data; its kernel part is udp.bpf.h, its rows are decoded by probes/netflow.ts.
 
 import type { Probe } from '../../src/table/probe.ts';
+import { flowRecords } from '../flow.ts';
 import { netflow } from '../netflow.ts';
 
 export const udp: Probe = {
@@ -45,4 +46,6 @@ export const udp: Probe = {
     },
   ],
   sweeps: [{ programs: ['udp_sweep'], map: 'udp_flows', when: 'interval' }],
+  records: [flowRecords],
+  map_entries: ({ maps }) => ({ udp_flows: maps.sockets_max }),
 };

@@ -5,16 +5,17 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { probes } from '../../probes/index.ts';
-import { KernelBtf } from '../bpf/kernel-btf.ts';
 import type { Config } from '../config/schema.ts';
 import { Ledger } from '../table/ledger.ts';
-import type { Need } from '../table/probe.ts';
+import type { ProbeOptions } from '../table/probe.ts';
 import { FlightSender } from '../wire/client.ts';
 import { bootId } from '../wire/lock.ts';
 import { Spool } from '../wire/spool.ts';
+import { Decode } from './decode.ts';
 import { hostPaths } from './host.ts';
 import { Identity } from './identity.ts';
 import { type Kernel, openKernel } from './kernel.ts';
+import { kernelOptions } from './kernel_options.ts';
 import { bookLost } from './loss.ts';
 import { lockPins, type PinLock } from './pin_lock.ts';
 import { Pipeline } from './pipeline.ts';
@@ -45,6 +46,8 @@ interface Parts {
   readonly ledger: Ledger;
   readonly self: SelfReport;
   readonly pipeline: Pipeline;
+  /** What decoders go by: `reload` writes here. */
+  readonly options: ProbeOptions;
 }
 
 export class Collector {
@@ -102,7 +105,7 @@ export class Collector {
   /** Takes over what may change at run time. */
   reload(config: Config): void {
     this.#interval_ms = config.collector.interval;
-    this.#parts.pipeline.ephemeral_port = config.collector.ephemeral_port;
+    this.#parts.options.ephemeral_port = config.collector.ephemeral_port;
   }
 
   /** Reports what is left, detaches, removes the pins. `wait_ms`: how long the reducer may take for the last rows. */
@@ -214,7 +217,7 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     bytes_max: collector.spool_bytes_max,
     on_drop: (lost) => bookLost(ledger, lost, 'spool_full'),
   });
-  const kernel = await openKernel({ ...kernelOptions(config), probes });
+  const kernel = await openKernel(kernelOptions(config, probes));
   reportSources(kernel, log);
   ledger.seen('kernel', 'left_by_another_build', kernel.left_records);
   ledger.dropped('kernel', 'left_by_another_build', 'unknown_layout', kernel.left_records);
@@ -227,18 +230,20 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     announced: kernel.processes,
   });
   const self = new SelfReport({ kernel, identity, spool });
+  const probe_options: ProbeOptions = { ...collector };
+  const on = probes.filter(({ name }) => kernel.isOn(name));
+  const decode = new Decode({ probes: on, kernel, identity, ledger, options: probe_options });
   const pipeline = new Pipeline({
     kernel,
     spool,
     sender,
-    identity,
+    decode,
     ledger,
     ring_id: `${bootId()}:${kernel.ring.id}`,
-    ephemeral_port: collector.ephemeral_port,
     extra: (now_ms) => self.batches(now_ms),
   });
   if (!kernel.taken_over) sweepFiles(kernel, pipeline);
-  return { lock, kernel, spool, sender, identity, ledger, self, pipeline };
+  return { lock, kernel, spool, sender, identity, ledger, self, pipeline, options: probe_options };
 }
 
 /** Twice: which connections were opened by the peer shows only when all listening sockets are known. */
@@ -248,37 +253,6 @@ function sweepFiles(kernel: Kernel, pipeline: Pipeline): void {
   kernel.markSwept();
   kernel.sweep('interval');
   pipeline.turn(Date.now());
-}
-
-/** What `openKernel` needs of the configuration; `sonde doctor` tries the same. */
-export function kernelOptions({ collector }: Config): Parameters<typeof openKernel>[0] {
-  const btf = KernelBtf.open(collector.btf_path);
-  const unmet = (need: Need): string | undefined => {
-    const [kind, name] = need.split(':');
-    if (kind === 'tp' && !btf.has('tracepoint', name ?? '')) return `no tracepoint ${name}`;
-    if (kind === 'btf' && !btf.has('struct', name ?? '')) return `no ${name}`;
-    return undefined; // instructions are found out by trying
-  };
-  const needs = probes.flatMap(({ parts }) =>
-    parts.flatMap(({ variants }) => variants.flatMap((variant) => variant.needs)),
-  );
-  const answers = new Map(needs.map((need) => [need, unmet(need)]));
-  btf.close();
-  return {
-    probes,
-    isEnabled: (source) => collector.probes[source]?.enabled ?? true,
-    unmet: (need) => answers.get(need),
-    pin_path: collector.pin_path,
-    ...(collector.btf_path !== undefined && { btf_path: collector.btf_path }),
-    cgroup_root: hostPaths(collector.host_dir).cgroup_root,
-    sizes: {
-      sonde_ring: collector.ring_bytes,
-      tcp_conns: collector.maps.sockets_max,
-      udp_flows: collector.maps.sockets_max,
-      sonde_procs: collector.maps.processes_max,
-    },
-    fail_sources: collector.fail_sources,
-  };
 }
 
 function openSender(

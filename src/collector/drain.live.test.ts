@@ -15,6 +15,11 @@ const HEAD_BYTES = 16;
 /** A record's header in the ring, beside its bytes. */
 const HEADER_BYTES = 8;
 
+const NAMES: ReadonlyMap<number, string> = new Map([
+  [record_kind.RECORD_FLOW, 'flow'],
+  [record_kind.RECORD_PROCESS, 'process'],
+]);
+
 /** Hears what the drain says, in words. */
 class Sink implements RecordSink {
   readonly heard: string[] = [];
@@ -24,13 +29,9 @@ class Sink implements RecordSink {
     this.#bytes = bytes;
   }
 
-  flow(at: number): void {
-    this.heard.push(`flow ${this.#bytes[at + record_head.flags]}`);
-  }
-
-  process(bytes: Uint8Array, at: number): void {
-    assert.equal(bytes, this.#bytes);
-    this.heard.push(`process ${bytes[at + record_head.flags]}`);
+  record(kind: number, at: number): void {
+    const name = NAMES.get(kind) ?? 'bad';
+    this.heard.push(name === 'bad' ? name : `${name} ${this.#bytes[at + record_head.flags]}`);
   }
 
   bad(): void {

@@ -1,7 +1,7 @@
 // Reads the ring and hands each record to its decoder. The cursor is ours: the kernel's position moves only when the
 // pipeline says that what was read is safe (`commit`).
 
-import { RecordHeadView, record_head, record_kind } from '../../probes/layout.gen.ts';
+import { record_head } from '../../probes/layout.gen.ts';
 import { RECORD_HEADER_BYTES, Ring } from '../bpf/ring.ts';
 
 const READ_BYTES = 1 << 20;
@@ -9,9 +9,9 @@ const READ_BYTES = 1 << 20;
 export interface RecordSink {
   /** Called before the records of a read. */
   over(bytes: Uint8Array): void;
-  flow(at: number): void;
-  process(bytes: Uint8Array, at: number): void;
-  /** A kind that this build does not know, or a record that is too short. */
+  /** `length` bytes at `at`; the first word is the kind. */
+  record(kind: number, at: number, length: number): void;
+  /** A record without room for its head. */
   bad(): void;
 }
 
@@ -19,7 +19,6 @@ export class Drain {
   readonly #ring: Ring;
   readonly #bytes = new Uint8Array(READ_BYTES);
   readonly #words = new DataView(this.#bytes.buffer);
-  readonly #head = new RecordHeadView(this.#bytes);
   readonly #sink: RecordSink;
   /** How far we have read; what lies before it and behind `committed` is in the fold, not yet safe. */
   cursor: number;
@@ -71,15 +70,9 @@ export class Drain {
       const length = this.#words.getUint32(at, true);
       const record = at + RECORD_HEADER_BYTES;
       if (length < record_head.SIZE) this.#sink.bad();
-      else this.#dispatch(record);
+      else
+        this.#sink.record(this.#words.getUint32(record + record_head.kind, true), record, length);
       at = record + ((length + 7) & ~7);
     }
-  }
-
-  #dispatch(at: number): void {
-    const kind = this.#head.move(at).kind;
-    if (kind === record_kind.RECORD_FLOW) this.#sink.flow(at);
-    else if (kind === record_kind.RECORD_PROCESS) this.#sink.process(this.#bytes, at);
-    else this.#sink.bad();
   }
 }

@@ -1,7 +1,6 @@
 // From a pid to a process: name, executable, cgroup, container. Fed by the kernel's process records, which come before
 // the first flow record of their process; what they do not tell is read from /proc while the process lives.
 
-import type { Owner } from '../../probes/flow.ts';
 import {
   PathPartView,
   ProcessRecordView,
@@ -10,6 +9,7 @@ import {
   process_record,
 } from '../../probes/layout.gen.ts';
 import type { BpfMap } from '../bpf/map.ts';
+import type { Owner } from '../table/probe.ts';
 import { type CgroupIndex, type CgroupPlace, NO_CGROUP, readCgroup, readProcess } from './proc.ts';
 
 const UNKNOWN: Owner = {

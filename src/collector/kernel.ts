@@ -12,7 +12,7 @@ import { BpfMap } from '../bpf/map.ts';
 import { BpfObject } from '../bpf/object.ts';
 import { BpfProgram } from '../bpf/program.ts';
 import { Ring } from '../bpf/ring.ts';
-import type { Need, Probe, Sweep } from '../table/probe.ts';
+import type { Need, Probe, ProbeOptions, Sweep } from '../table/probe.ts';
 import { Pins } from './pins.ts';
 import { makePlan, type Plan } from './plan.ts';
 
@@ -25,7 +25,9 @@ const SHARED = ['process_exec', 'overflow_sweep'] as const;
 
 export interface KernelOptions {
   readonly probes: readonly Probe[];
-  readonly isEnabled: (source: string) => boolean;
+  readonly isEnabled: (probe: Probe) => boolean;
+  /** For the constants of the object that follow from the configuration. */
+  readonly options: Readonly<ProbeOptions>;
   readonly unmet: (need: Need) => string | undefined;
   readonly pin_path: string;
   readonly btf_path?: string;
@@ -87,6 +89,10 @@ export class Kernel {
     const map = this.#maps.get(name);
     if (map === undefined) throw new Error(`the kernel object has no map '${name}'`);
     return map;
+  }
+
+  isOn(source: string): boolean {
+    return this.plan.sources.some((one) => one.source === source && one.state === 'on');
   }
 
   get maps(): readonly BpfMap[] {
@@ -171,20 +177,29 @@ function otherPrograms(source: string, probes: readonly Probe[]): ReadonlySet<st
 }
 
 function buildName(bytes: Uint8Array, plan: Plan, options: KernelOptions): string {
-  const what = JSON.stringify([[...plan.programs].sort(), options.sizes, options.cgroup_root]);
+  const constants = Object.fromEntries(constantsOf(plan, options));
+  const what = JSON.stringify([
+    [...plan.programs].sort(),
+    options.sizes,
+    options.cgroup_root,
+    constants,
+  ]);
   return createHash('sha256').update(bytes).update(what).digest('hex').slice(0, 16);
 }
 
 function takeOver(plan: Plan, pins: Pins, options: KernelOptions): Kernel | undefined {
   const names = pins.links();
   const wanted = wantedPrograms(plan, new Map());
-  if (names.length === 0 || !wanted.every((name) => names.includes(name))) return undefined;
+  const attached = wanted.filter((name) => pins.programs().includes(name));
+  if (names.length === 0 || attached.length < wanted.length) return undefined;
   const links = new Map(names.map((name) => [name, BpfLink.openPinned(pins.link(name))]));
   const programs = pins.programs().map((name) => ({
     name,
     program: BpfProgram.openPinned(pins.program(name)),
   }));
-  const maps = new Map(mapNames().map((name) => [name, BpfMap.openPinned(pins.map(name))]));
+  const maps = new Map(
+    mapNames(plan, options).map((name) => [name, BpfMap.openPinned(pins.map(name))]),
+  );
   return new Kernel({
     plan,
     taken_over: true,
@@ -211,8 +226,18 @@ function recordsLeft(pins: Pins): number {
 
 let map_names: readonly string[] | undefined;
 
-/** Names of the object's own maps, sections not among them. */
-function mapNames(): readonly string[] {
+/** Maps that exist: the object's own without its sections, and without those of sources that are not on. */
+function mapNames(plan: Plan, { probes }: KernelOptions): readonly string[] {
+  const idle = idleMaps(plan, probes);
+  return allMaps().filter((name) => !idle.has(name));
+}
+
+function idleMaps(plan: Plan, probes: readonly Probe[]): ReadonlySet<string> {
+  const on = new Set(plan.sources.filter(({ state }) => state === 'on').map((one) => one.source));
+  return new Set(probes.filter(({ name }) => !on.has(name)).flatMap((one) => one.own_maps ?? []));
+}
+
+function allMaps(): readonly string[] {
   if (map_names === undefined) {
     const object = BpfObject.open(readFileSync(OBJECT));
     map_names = [...object.maps.keys()].filter((name) => !name.startsWith('.'));
@@ -244,6 +269,7 @@ function load(
   pins.create();
   const links = new Map<string, BpfLink>();
   for (const name of attachOrder(wantedPrograms(plan, refused))) {
+    if (isPlaced(object.program(name).section)) continue;
     try {
       links.set(name, attach(object, name, options));
     } catch (error) {
@@ -254,9 +280,10 @@ function load(
     }
   }
   for (const [name, link] of links) link.pin(pins.link(name));
-  const maps = new Map(mapNames().map((name) => [name, object.map(name)]));
+  const maps = new Map(mapNames(plan, options).map((name) => [name, object.map(name)]));
   for (const [name, map] of maps) map.pin(pins.map(name));
-  const programs = [...links.keys()].map((name) => ({ name, program: object.program(name) }));
+  const loaded = wantedPrograms(plan, refused);
+  const programs = loaded.map((name) => ({ name, program: object.program(name) }));
   for (const { name, program } of programs) program.pin(pins.program(name));
   const { probes } = options;
   const parts = { plan, maps, links, programs, pins, probes, object };
@@ -282,11 +309,23 @@ function openObject(
   for (const [name, program] of object.programs) program.autoload = wanted.has(name);
   for (const [name, entries] of Object.entries(options.sizes))
     object.map(name).maxEntries = entries;
-  for (const probe of options.probes) {
-    const state = plan.sources.find(({ source }) => source === probe.name)?.state;
-    object.rodata({ [probe.enabled_variable]: state === 'on' });
-  }
+  for (const name of idleMaps(plan, options.probes)) object.map(name).autocreate = false;
+  for (const [name, value] of constantsOf(plan, options)) object.rodata({ [name]: value });
   return object;
+}
+
+/** Constants of the object: which sources are on, and what their configuration says. */
+function constantsOf(plan: Plan, { probes, options }: KernelOptions): [string, number | boolean][] {
+  return probes.flatMap((probe): [string, number | boolean][] => {
+    const state = plan.sources.find(({ source }) => source === probe.name)?.state;
+    const own = Object.entries(probe.constants?.(options) ?? {});
+    return [[probe.enabled_variable, state === 'on'], ...own];
+  });
+}
+
+/** Programs that are loaded with the others and attached later, by who knows the places: functions of a library, CPUs. */
+function isPlaced(section: string): boolean {
+  return /^(uprobe|uretprobe|perf_event)/.test(section);
 }
 
 /** Owners before connections, so that no connection begins while its first calls would be missed. */

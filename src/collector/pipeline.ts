@@ -1,17 +1,14 @@
 // Ring → rows → batches → spool, in turns. One turn reads what waits; at the end of an interval, or when much was read
 // and is not yet safe, the fold closes and goes to the spool together with the ring's cursor; then the ring is released.
 
-import { FlowDecoder } from '../../probes/flow.ts';
 import { kernel_count } from '../../probes/layout.gen.ts';
-import { netflow } from '../../probes/netflow.ts';
 import { encodeBatch } from '../table/batch.ts';
 import type { Batch } from '../table/columns.ts';
-import { Fold, type FoldCounts } from '../table/fold.ts';
-import { bookFold, type Ledger, ledgerCounts, ledgerTable } from '../table/ledger.ts';
+import { type Ledger, ledgerCounts, ledgerTable } from '../table/ledger.ts';
 import type { FlightSender } from '../wire/client.ts';
 import type { Spool, SpoolEntry, SpoolInput } from '../wire/spool.ts';
-import { Drain, type RecordSink } from './drain.ts';
-import type { Identity } from './identity.ts';
+import type { Decode, DecodeTotals } from './decode.ts';
+import { Drain } from './drain.ts';
 import type { Kernel } from './kernel.ts';
 import { KernelCounts } from './kernel_counts.ts';
 
@@ -26,26 +23,19 @@ export interface PipelineOptions {
   readonly kernel: Kernel;
   readonly spool: Spool;
   readonly sender: FlightSender;
-  readonly identity: Identity;
+  readonly decode: Decode;
   readonly ledger: Ledger;
   readonly ring_id: string;
-  readonly ephemeral_port: number;
   /** More tables of this moment, to go with the interval's: self-metrics. */
   readonly extra: (now_ms: number) => readonly Batch[];
 }
 
-export class Pipeline implements RecordSink {
+export class Pipeline {
   readonly drain: Drain;
   readonly #options: PipelineOptions;
-  readonly #fold = new Fold(netflow);
-  readonly #decoder: FlowDecoder;
+  readonly #decode: Decode;
   readonly #counts: KernelCounts;
   readonly #ring_bytes: number;
-  #fold_counts: FoldCounts | undefined;
-  #now_ms = Date.now();
-  #flows = 0;
-  #processes = 0;
-  #bad = 0;
   /** Batches that no disk took and the reducer has not stored. Meanwhile nothing is read: the kernel keeps totals. */
   #held: readonly SpoolInput[] = [];
   #retry_ms = 0;
@@ -54,24 +44,20 @@ export class Pipeline implements RecordSink {
 
   constructor(options: PipelineOptions) {
     this.#options = options;
-    const { kernel, spool, identity, ring_id, ephemeral_port } = options;
-    this.#decoder = new FlowDecoder(this.#fold, identity.lookup, ephemeral_port);
+    const { kernel, spool, decode, ring_id } = options;
+    this.#decode = decode;
     this.#ring_bytes = kernel.ring.maxEntries;
     const last = spool.last()?.ring;
     const cursor = last?.ring_id === ring_id ? last.cursor : undefined;
-    this.drain = new Drain(kernel.ring.fd, this.#ring_bytes, this, cursor);
+    this.drain = new Drain(kernel.ring.fd, this.#ring_bytes, decode, cursor);
     this.#counts = new KernelCounts(kernel.counts, options.ledger);
-  }
-
-  set ephemeral_port(port: number) {
-    this.#decoder.ephemeral_port = port;
   }
 
   /** Reads what waits, within a bound. True: more waits. */
   turn(now_ms: number): boolean {
     if (this.#held.length > 0) this.#retry(now_ms);
     if (this.#held.length > 0) return false;
-    this.#now_ms = now_ms;
+    this.#decode.now_ms = now_ms;
     const more = this.drain.turn(TURN_BYTES);
     const share = this.#ring_bytes / UNCOMMITTED_SHARE;
     if (this.drain.uncommitted > share) this.#release(now_ms, false);
@@ -155,27 +141,8 @@ export class Pipeline implements RecordSink {
   }
 
   /** Process-wide counters since the start, for the metrics. */
-  get totals(): { flows: number; processes: number; bad: number; rows: number } {
-    const { closed } = this.#fold.counts;
-    return { flows: this.#flows, processes: this.#processes, bad: this.#bad, rows: closed };
-  }
-
-  over(bytes: Uint8Array): void {
-    this.#decoder.over(bytes);
-  }
-
-  flow(at: number): void {
-    this.#flows += 1;
-    this.#decoder.decode(at);
-  }
-
-  process(bytes: Uint8Array, at: number): void {
-    this.#processes += 1;
-    this.#options.identity.announce(bytes, at, this.#now_ms);
-  }
-
-  bad(): void {
-    this.#bad += 1;
+  get totals(): DecodeTotals {
+    return this.#decode.totals;
   }
 
   close(): void {
@@ -184,10 +151,9 @@ export class Pipeline implements RecordSink {
 
   /** The batches of this moment: flows, what the caller adds, and the ledger as the last. */
   #close(now_ms: number, whole: boolean): Batch[] {
-    const batches: Batch[] = [];
-    const flows = this.#fold.close(now_ms);
+    if (whole) this.#decode.tick(now_ms);
+    const batches = this.#decode.close(now_ms);
     this.#book();
-    if (flows !== undefined) batches.push(flows);
     if (!whole) return batches;
     batches.push(...this.#options.extra(now_ms));
     const ledger = this.#options.ledger.takeDeltas(now_ms);
@@ -195,28 +161,21 @@ export class Pipeline implements RecordSink {
     return batches;
   }
 
-  #booked = { records: 0, flows: 0, processes: 0, bad: 0, negative: 0 };
+  #booked = { records: 0, decoded: 0, bad: 0 };
 
   #book(): void {
     const { ledger } = this.#options;
     const was = this.#booked;
-    const is = {
-      records: this.drain.records,
-      flows: this.#flows,
-      processes: this.#processes,
-      bad: this.#bad,
-      negative: this.#decoder.negative,
-    };
+    const { decoded, processes, bad } = this.#decode.totals;
+    const is = { records: this.drain.records, decoded: decoded + processes, bad };
     this.#counts.book();
     ledger.seen('ring', 'records', is.records - was.records);
     ledger.kept('ring', 'records', is.records - was.records);
     ledger.seen('decode', 'records', is.records - was.records);
-    ledger.kept('decode', 'records', is.flows + is.processes - was.flows - was.processes);
+    ledger.kept('decode', 'records', is.decoded - was.decoded);
     ledger.dropped('decode', 'records', 'bad_record', is.bad - was.bad);
-    ledger.seen('decode', 'counts', is.negative - was.negative);
-    ledger.dropped('decode', 'counts', 'negative_delta', is.negative - was.negative);
     this.#booked = is;
-    this.#fold_counts = bookFold(ledger, this.#fold, this.#fold_counts);
+    this.#decode.book();
   }
 }
 

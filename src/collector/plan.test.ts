@@ -35,7 +35,7 @@ function plan(options: {
 }): Plan {
   return makePlan({
     probes: options.probes ?? [sample],
-    isEnabled: (source) => source !== options.off,
+    isEnabled: ({ name }) => name !== options.off,
     unmet: (need) => (options.lacks?.includes(need) ? `no ${need}` : undefined),
     refused: new Map(Object.entries(options.refused ?? {})),
   });

@@ -34,7 +34,7 @@ export interface Plan {
 
 export interface PlanInput {
   readonly probes: readonly Probe[];
-  readonly isEnabled: (source: string) => boolean;
+  readonly isEnabled: (probe: Probe) => boolean;
   /** Undefined: the need is met; else why it is not. */
   readonly unmet: (need: Need) => string | undefined;
   /** Programs that the kernel refused, or that could not be attached, and why. */
@@ -50,7 +50,7 @@ export function makePlan(input: PlanInput): Plan {
 
 function planSource(probe: Probe, input: PlanInput): SourceReport {
   const { name: source, help, rights } = probe;
-  if (!input.isEnabled(source)) {
+  if (!input.isEnabled(probe)) {
     return {
       source,
       help,

@@ -58,7 +58,7 @@ test('a reload says what it can change and what waits', () => {
   assert.deepEqual(live, [{ key: 'collector.interval', before: 10_000, after: 1_000 }]);
   assert.deepEqual(restart, [
     { key: 'collector.ring_bytes', before: 8_388_608, after: 1_048_576 },
-    { key: 'collector.probes.udp.enabled', before: true, after: false },
+    { key: 'collector.probes.udp.enabled', before: undefined, after: false },
     { key: 'reducer.token', before: '(not shown)', after: '(not shown)' },
   ]);
   assert.deepEqual(diffConfig(old, loadConfig(options).config), { live: [], restart: [] });

@@ -41,7 +41,7 @@ test('defaults stand where nothing is given', () => {
   assert.equal(config.data_dir, process.cwd());
   assert.deepEqual(config.reducer.listen, { host: '127.0.0.1', port: 8000 });
   assert.deepEqual(config.reducer.metrics, { host: '127.0.0.1', port: 8888 });
-  assert.deepEqual(config.collector.probes, { tcp: { enabled: true }, udp: { enabled: true } });
+  assert.deepEqual(config.collector.probes, { tcp: {}, udp: {} });
   assert.deepEqual(intakeOf(config), { host: '127.0.0.1', port: 8000 });
   assert.equal(originOf('collector.interval'), 'default');
 });
@@ -57,7 +57,7 @@ test('a flag wins over a variable, a variable over the file, the file over the d
   assert.equal(from_file.config.collector.interval, 20_000);
   assert.equal(from_file.originOf('collector.interval'), `${file}:2:13`);
   assert.deepEqual(from_file.config.collector.probes, {
-    tcp: { enabled: true },
+    tcp: {},
     udp: { enabled: false },
   });
   const from_env = load(yaml, { env });

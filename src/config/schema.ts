@@ -71,7 +71,7 @@ const clientTls = z.strictObject({
 
 /** One probe; which there are, `loadConfig` is told by its caller, so that the list of probes stands once. */
 const probe = z.strictObject({
-  enabled: key(bool, true, { help: 'Load this source' }),
+  enabled: optionalKey(bool, { help: "Load this source; default: the source's own" }),
 });
 
 const token = optionalKey(text(), {

@@ -1,6 +1,7 @@
 // Checks of file systems that the kernel offers: bpffs, tracefs, cgroup v2, and the v1 controllers that get in its way.
 
 import { findMount } from '../bpf/features.ts';
+import { isWanted } from '../table/probe.ts';
 import { type Check, fail, ok, type Place, skip, warn } from './check.ts';
 import type { Machine } from './machine.ts';
 
@@ -70,7 +71,7 @@ export const tracefs: Check = {
 /** Names of sources that attach to the root cgroup: those are the ones that need the right for it. */
 function cgroupSources({ probes, config }: Place): readonly string[] {
   return probes
-    .filter(({ name }) => config.collector.probes[name]?.enabled ?? true)
+    .filter((probe) => isWanted(probe, config.collector.probes))
     .filter(({ rights }) => rights.includes('CAP_NET_ADMIN'))
     .map(({ name }) => name);
 }

@@ -1,11 +1,11 @@
 // Checks of rights: capabilities by source, and SELinux, which may refuse what the capabilities allow.
 
 import { heldCapabilities, missingRights } from '../config/rights.ts';
-import type { Probe } from '../table/probe.ts';
+import { isWanted, type Probe } from '../table/probe.ts';
 import { about, type Check, type Finding, fail, ok, type Place, skip, warn } from './check.ts';
 
-export function isEnabled({ config }: Place, source: string): boolean {
-  return config.collector.enabled && (config.collector.probes[source]?.enabled ?? true);
+export function isEnabled({ config }: Place, probe: Probe): boolean {
+  return config.collector.enabled && isWanted(probe, config.collector.probes);
 }
 
 /** Those that the process lacks for this source. */
@@ -38,7 +38,7 @@ export const capabilities: Check = {
 };
 
 function rightsFor(place: Place, probe: Probe): Finding {
-  if (!isEnabled(place, probe.name)) return skip('switched off by configuration');
+  if (!isEnabled(place, probe)) return skip('switched off by configuration');
   const missing = lacking(place, probe);
   if (missing.length === 0) return ok(`has ${probe.rights.join(', ')}`);
   const found = `user ${place.machine.user} lacks ${missing.join(', ')}`;

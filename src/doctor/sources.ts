@@ -33,7 +33,7 @@ Switch a source off that you do not need: collector.probes.<source>.enabled: fal
     const findings = new Map<string, Finding>();
     for (const probe of place.probes) {
       const missing = lacking(place, probe);
-      if (!isEnabled(place, probe.name)) {
+      if (!isEnabled(place, probe)) {
         findings.set(probe.name, skip('switched off by configuration'));
       } else if (missing.length > 0) {
         const cure = 'Run sonde doctor with the rights of the check `capabilities`.';

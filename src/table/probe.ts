@@ -2,6 +2,7 @@
 // needs, and how its records become rows. Probes know neither the loader nor the collector.
 
 import type { TableDefinition } from './definition.ts';
+import type { Fold } from './fold.ts';
 
 /** A capability as Linux spells it. */
 export type Right =
@@ -9,6 +10,7 @@ export type Right =
   | 'CAP_PERFMON'
   | 'CAP_NET_ADMIN'
   | 'CAP_SYS_PTRACE'
+  | 'CAP_DAC_READ_SEARCH'
   | 'CAP_SYS_ADMIN';
 
 /**
@@ -44,14 +46,105 @@ export interface Sweep {
   readonly when: 'interval' | 'start';
 }
 
+/** What is known of the process behind a record. */
+export interface Owner {
+  readonly process_name: string;
+  readonly process_executable_path: string;
+  readonly cgroup_path: string;
+  readonly container_id: string;
+}
+
+/** Finds the owner of a record; the result stays the same object as long as nothing new is known of the process. */
+export type OwnerLookup = (tgid: number, start_ns: number, cgroup_id: number) => Owner;
+
+/** Of the configuration what decoders go by: the section `collector`. What is not `live` there is read once, at start. */
+export interface ProbeOptions {
+  ephemeral_port: number;
+  maps: { readonly sockets_max: number; readonly processes_max: number };
+}
+
+/** What the collector gives to a decoder. */
+export interface DecodeContext {
+  /** The fold of a table that the probe names; the same for all who ask for it. */
+  fold(table: TableDefinition): Fold;
+  readonly owner: OwnerLookup;
+  /** The object stays, its live values change. */
+  readonly options: Readonly<ProbeOptions>;
+  /** Books something that was seen and kept whole but for a detail that `what` names, in the ledger's stage `decode`. */
+  note(what: string, count: number): void;
+  /** Books what was seen and could not be kept. */
+  dropped(what: string, reason: string, count: number): void;
+}
+
+/** Turns records of one kind into rows. One per collector; keeps nothing that grows without a limit. */
+export interface RecordDecoder {
+  /** The bytes that the following `decode` calls read from. */
+  over(bytes: Uint8Array): void;
+  /** Takes the record of `length` bytes at this offset; false: it is malformed, and the caller counts it. */
+  decode(at: number, length: number, now_ms: number): boolean;
+  /** Before an interval closes: rows that come from what the decoder remembers, such as time-outs. */
+  tick?(now_ms: number): void;
+}
+
+/** A kind of record in the ring (`record_kind` in bpf/ring.bpf.h) and its decoder. Probes may share one. */
+export interface RecordSource {
+  readonly kind: number;
+  open(context: DecodeContext): RecordDecoder;
+}
+
+/** Turns the entries of a kernel map into rows. */
+export interface MapDecoder {
+  /**
+   * Entry `i` has its key at `i * key_size` and its value at `i * value_stride`: for a per-CPU map one value after the
+   * other for each possible CPU, each rounded up to 8 bytes.
+   */
+  rows(entries: MapEntries, now_ms: number): void;
+}
+
+export interface MapEntries {
+  readonly count: number;
+  readonly keys: Uint8Array;
+  readonly values: Uint8Array;
+  readonly key_size: number;
+  readonly value_stride: number;
+}
+
+/**
+ * Totals that the kernel side keeps in a map, read each interval. `drain`: entries are taken out, so that the map holds
+ * one interval; `copy`: they stay and grow, and the decoder reports differences.
+ */
+export interface MapSource {
+  readonly map: string;
+  readonly read: 'drain' | 'copy';
+  open(context: DecodeContext): MapDecoder;
+}
+
 export interface Probe {
   /** The name in the configuration, the capability report and the metrics. */
   readonly name: string;
   readonly help: string;
+  /** Without a word in the configuration: false for what taxes every call, or shows what not all want shown. */
+  readonly enabled_default?: boolean;
   readonly tables: readonly TableDefinition[];
   readonly parts: readonly Part[];
   readonly sweeps: readonly Sweep[];
   readonly rights: readonly Right[];
   /** The constant in the object that switches the probe's code on. */
   readonly enabled_variable: string;
+  readonly records?: readonly RecordSource[];
+  readonly map_sources?: readonly MapSource[];
+  /** Maps that no other probe's programs use: not made while the probe is off. */
+  readonly own_maps?: readonly string[];
+  /** Sizes of maps that follow from the configuration, in entries. */
+  readonly map_entries?: (options: Readonly<ProbeOptions>) => Readonly<Record<string, number>>;
+  /** Constants of the object (`const volatile`) that follow from the configuration. */
+  readonly constants?: (options: Readonly<ProbeOptions>) => Readonly<Record<string, number>>;
+}
+
+/** True where configuration and default say that a source is wanted. */
+export function isWanted(
+  probe: Probe,
+  configured: Readonly<Record<string, { readonly enabled?: boolean | undefined } | undefined>>,
+): boolean {
+  return configured[probe.name]?.enabled ?? probe.enabled_default ?? true;
 }

@@ -1,0 +1,47 @@
+// What the kernel side is opened with, from the configuration; `sonde doctor` tries the same.
+
+import { KernelBtf } from '../bpf/kernel-btf.ts';
+import type { Config } from '../config/schema.ts';
+import { isWanted, type Need, type Probe } from '../table/probe.ts';
+import { hostPaths } from './host.ts';
+import type { KernelOptions } from './kernel.ts';
+
+export function kernelOptions({ collector }: Config, probes: readonly Probe[]): KernelOptions {
+  const unmet = askKernel(probes, collector.btf_path);
+  return {
+    probes,
+    isEnabled: (probe) => isWanted(probe, collector.probes),
+    options: collector,
+    unmet: (need) => unmet.get(need),
+    pin_path: collector.pin_path,
+    ...(collector.btf_path !== undefined && { btf_path: collector.btf_path }),
+    cgroup_root: hostPaths(collector.host_dir).cgroup_root,
+    sizes: {
+      sonde_ring: collector.ring_bytes,
+      sonde_procs: collector.maps.processes_max,
+      ...Object.assign({}, ...probes.map((probe) => probe.map_entries?.(collector) ?? {})),
+    },
+    fail_sources: collector.fail_sources,
+  };
+}
+
+/** All needs in one opening of the type information, which is the one large thing here. */
+function askKernel(
+  probes: readonly Probe[],
+  btf_path: string | undefined,
+): ReadonlyMap<Need, string | undefined> {
+  const needs = probes.flatMap(({ parts }) =>
+    parts.flatMap(({ variants }) => variants.flatMap((variant) => variant.needs)),
+  );
+  const btf = KernelBtf.open(btf_path);
+  const answers = new Map(needs.map((need) => [need, whyUnmet(need, btf)]));
+  btf.close();
+  return answers;
+}
+
+function whyUnmet(need: Need, btf: KernelBtf): string | undefined {
+  const [kind, name = ''] = need.split(':');
+  if (kind === 'tp' && !btf.has('tracepoint', name)) return `no tracepoint ${name}`;
+  if (kind === 'btf' && !btf.has('struct', name)) return `no ${name}`;
+  return undefined; // instructions are found out by trying
+}
