@@ -72,7 +72,20 @@ function addQuestions(top: Command): void {
   addConfigOptions(detach);
 }
 
+function addDemo(top: Command): void {
+  const demo = command(
+    top,
+    'cgroup-demo',
+    'count the packets of one cgroup by a program on it, step by step',
+    async () => (await import('./cgroup_demo.ts')).run,
+  );
+  demo.option('--every <seconds>', 'print the count this often', '1');
+  demo.option('--rate <packets>', 'packets sent a second', '10');
+  demo.option('--for <seconds>', 'stop after so many seconds; else on TERM or INT');
+}
+
 const top = program();
 addRoles(top);
 addQuestions(top);
+addDemo(top);
 await parse(top);
