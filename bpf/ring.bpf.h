@@ -37,7 +37,8 @@ enum kernel_count {
 	COUNT_OWNER_SOUGHT = 8, /* a sweep met a connection without an owner: look through the open files */
 	COUNT_MENDED = 9,       /* connections whose begin or end the kernel skipped, found by other hooks */
 	COUNT_FRAGMENTS = 10,   /* packets without a transport header (later fragments), not looked at */
-	COUNT_MAX = 11,
+	COUNT_CGROUP_FULL = 11, /* packets of cgroups beyond the map's size: folded into one row */
+	COUNT_MAX = 12,
 };
 
 struct {

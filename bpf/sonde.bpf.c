@@ -30,6 +30,9 @@ const volatile struct {
 	struct process_record process_record;
 	struct process process;
 	struct overflow overflow;
+	struct cgroup_traffic cgroup_traffic;
+	struct cgroup_name cgroup_name;
+	enum cgroup_slot cgroup_slot;
 	enum flow_flag flow_flag;
 	enum flow_role flow_role;
 	enum record_kind record_kind;
@@ -67,10 +70,12 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress)
 {
 	struct packet packet;
 
+	if (cgroup_enabled)
+		cgroup_on_packet(skb, ingress);
+	if (!http_enabled && !http2_enabled && !dns_enabled && !capture_enabled)
+		return 1;
 	if (!packet_parse(skb, ingress, &packet))
 		return 1;
-	if (cgroup_enabled)
-		cgroup_on_packet(&packet);
 	if (packet_is_bare(&packet))
 		return 1;
 	if (skb->sk)

@@ -127,6 +127,7 @@ export class Decode implements RecordSink {
     return {
       fold: (table) => this.#fold(table),
       owner: identity.lookup,
+      cgroup: identity.cgroup,
       options,
       note: (what, count) => {
         ledger.seen('decode', what, count);

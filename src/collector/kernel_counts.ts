@@ -42,6 +42,9 @@ export class KernelCounts {
     const datagrams = delta(kernel_count.COUNT_UDP_FULL);
     ledger.seen('kernel', 'udp_map_full', datagrams);
     ledger.folded('kernel', 'udp_map_full', datagrams);
+    const packets = delta(kernel_count.COUNT_CGROUP_FULL);
+    ledger.seen('kernel', 'cgroup_map_full', packets);
+    ledger.folded('kernel', 'cgroup_map_full', packets);
     this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));
     this.#note('tcp_map_full', delta(kernel_count.COUNT_CONN_FULL));
     this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));

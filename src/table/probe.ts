@@ -57,6 +57,13 @@ export interface Owner {
 /** Finds the owner of a record; the result stays the same object as long as nothing new is known of the process. */
 export type OwnerLookup = (tgid: number, start_ns: number, cgroup_id: number) => Owner;
 
+/** Where a cgroup of the v2 hierarchy is. */
+export interface CgroupPlace {
+  /** From the root of the hierarchy. */
+  readonly path: string;
+  readonly container_id: string;
+}
+
 /** Of the configuration what decoders go by: the section `collector`. What is not `live` there is read once, at start. */
 export interface ProbeOptions {
   ephemeral_port: number;
@@ -68,6 +75,8 @@ export interface DecodeContext {
   /** The fold of a table that the probe names; the same for all who ask for it. */
   fold(table: TableDefinition): Fold;
   readonly owner: OwnerLookup;
+  /** A cgroup that exists, by its id; undefined: not found, or not now. Absent where nothing can be asked. */
+  readonly cgroup?: (cgroup_id: number) => CgroupPlace | undefined;
   /** The object stays, its live values change. */
   readonly options: Readonly<ProbeOptions>;
   /** Books something that was seen and kept whole but for a detail that `what` names, in the ledger's stage `decode`. */
