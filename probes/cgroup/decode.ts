@@ -130,14 +130,14 @@ export class CgroupRows {
     const dims = this.#dims;
     const measures = this.#measures;
     for (let slot = 0; slot < cgroup_slot.CGROUP_SLOTS; slot += 1) {
-      const packets = u64(view, at + cgroup_traffic.packets_offset + slot * 8);
+      const packets = u64(view, at + cgroup_traffic.packets + slot * 8);
       if (packets === 0) continue;
       const egress = (slot & cgroup_slot.CGROUP_EGRESS) !== 0;
       dims[0] = this.#fold.intern(egress ? 'egress' : 'ingress');
       dims[1] = this.#fold.intern((slot & cgroup_slot.CGROUP_IPV6) !== 0 ? 'IPv6' : 'IPv4');
       measures[0] = packets;
-      measures[1] = u64(view, at + cgroup_traffic.bytes_offset + slot * 8);
-      measures[2] = packets + u64(view, at + cgroup_traffic.joined_offset + slot * 8);
+      measures[1] = u64(view, at + cgroup_traffic.bytes + slot * 8);
+      measures[2] = packets + u64(view, at + cgroup_traffic.joined + slot * 8);
       this.#fold.add(dims, measures);
     }
   }
