@@ -38,7 +38,8 @@ enum kernel_count {
 	COUNT_MENDED = 9,       /* connections whose begin or end the kernel skipped, found by other hooks */
 	COUNT_FRAGMENTS = 10,   /* packets without a transport header (later fragments), not looked at */
 	COUNT_CGROUP_FULL = 11, /* packets of cgroups beyond the map's size: folded into one row */
-	COUNT_MAX = 12,
+	COUNT_SYSCALL_FULL = 12, /* system calls counted without their process (map full) */
+	COUNT_MAX = 13,
 };
 
 struct {

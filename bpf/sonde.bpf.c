@@ -10,6 +10,7 @@
 #include "../probes/http2/http2.bpf.h"
 #include "../probes/tcp/tcp.bpf.h"
 #include "../probes/udp/udp.bpf.h"
+#include "../probes/syscalls/syscalls.bpf.h"
 
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
@@ -23,6 +24,7 @@ const volatile bool http_enabled = false;
 const volatile bool http2_enabled = false;
 const volatile bool tcp_enabled = true;
 const volatile bool udp_enabled = true;
+const volatile bool syscalls_enabled = true;
 
 /* Never read: it makes the compiler describe these types, from which the TypeScript layouts are generated. */
 const volatile struct {
@@ -33,6 +35,11 @@ const volatile struct {
 	struct cgroup_traffic cgroup_traffic;
 	struct cgroup_name cgroup_name;
 	enum cgroup_slot cgroup_slot;
+	struct histogram histogram;
+	struct syscall_key syscall_key;
+	struct syscall_sums syscall_sums;
+	struct syscall_times syscall_times;
+	struct syscall_rest syscall_rest;
 	enum flow_flag flow_flag;
 	enum flow_role flow_role;
 	enum record_kind record_kind;
@@ -149,5 +156,34 @@ int files_sweep(struct bpf_iter__task_file *ctx)
 	sk = BPF_CORE_READ(socket, sk);
 	if (tcp_enabled && sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP)
 		tcp_found(sk, task);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(sys_exit, struct pt_regs___syscall *regs, long result)
+{
+	u64 took_ns = syscalls_timed ? syscall_took() : 0;
+	u32 nr = syscall_nr(regs) | syscall_compat();
+
+	if (syscalls_enabled && syscalls_timed)
+		syscalls_on_exit_timed(nr, result, took_ns);
+	else if (syscalls_enabled)
+		syscalls_on_exit_plain(nr, result);
+	return 0;
+}
+
+/* Before 5.11, where there is no storage of a task. */
+SEC("tp_btf/sys_exit")
+int BPF_PROG(sys_exit_510, struct pt_regs___syscall *regs, long result)
+{
+	if (syscalls_enabled)
+		syscalls_on_exit_plain(syscall_nr(regs) | syscall_compat(), result);
+	return 0;
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(sys_enter)
+{
+	syscall_begin();
 	return 0;
 }

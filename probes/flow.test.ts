@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { type Batch, isStringColumn } from '../src/table/columns.ts';
 import { Fold } from '../src/table/fold.ts';
 import type { DecodeContext, Owner } from '../src/table/probe.ts';
+import { probeOptions } from '../src/table/testing.ts';
 import { FlowDecoder } from './flow.ts';
 import { flow_flag, flow_record, flow_role } from './layout.gen.ts';
 import { netflow } from './netflow.ts';
@@ -88,7 +89,7 @@ function made(owner: () => Owner = () => OWNER): Made {
   const context: DecodeContext = {
     fold: () => fold,
     owner,
-    options: { ephemeral_port: EPHEMERAL, maps: { sockets_max: 1, processes_max: 1 } },
+    options: { ...probeOptions, ephemeral_port: EPHEMERAL },
     note: () => assert.fail('nothing is noted'),
     dropped: (what, reason, count) => drops.push(`${what} ${reason} ${count}`),
   };

@@ -25,7 +25,7 @@ struct cgroup_traffic {
 	u64 joined[CGROUP_SLOTS]; /* segments beyond the first within such a packet */
 };
 
-DEFINE_TURNS(cgroup_traffic, u64, struct cgroup_traffic, CGROUPS_MAX)
+DEFINE_TURNS_FLAGS(cgroup_traffic, u64, struct cgroup_traffic, CGROUPS_MAX, BPF_F_NO_PREALLOC)
 DEFINE_TURNS(cgroup_rest, u32, struct cgroup_traffic, 1) /* of cgroups that found no room above */
 
 struct cgroup_name {

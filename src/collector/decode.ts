@@ -30,7 +30,8 @@ export interface DecodeOptions {
 
 interface MapReader {
   readonly source: MapSource;
-  readonly buffer: MapBuffer;
+  /** Two for `turns`, else one. */
+  readonly buffers: readonly MapBuffer[];
   readonly decoder: MapDecoder;
   readonly key_size: number;
   readonly value_stride: number;
@@ -101,7 +102,8 @@ export class Decode implements RecordSink {
 
   /** Before the folds close at the end of an interval: what the kernel keeps in maps, and what decoders remember. */
   tick(now_ms: number): void {
-    for (const reader of this.#readers) this.#read(reader, now_ms);
+    const idle = this.#takesTurns ? this.#options.kernel.takeTurn() : 0;
+    for (const reader of this.#readers) this.#read(reader, idle, now_ms);
     for (const decoder of this.#opened) decoder.tick?.(now_ms);
   }
 
@@ -148,19 +150,34 @@ export class Decode implements RecordSink {
     return fold;
   }
 
+  get #takesTurns(): boolean {
+    return this.#readers.some(({ source }) => source.read === 'turns');
+  }
+
   #openMap(source: MapSource, context: DecodeContext): void {
-    const map = this.#options.kernel.map(source.map);
+    if (this.#readers.some((one) => one.source === source)) return; // shared with another probe
+    const { map, read } = source;
+    const names = read === 'turns' ? [`${map}_0`, `${map}_1`] : [map];
+    const { kernel } = this.#options;
+    if (!names.every((name) => kernel.hasMap(name))) return; // of a part that is off
+    const maps = names.map((name) => kernel.map(name));
     this.#readers.push({
       source,
-      buffer: new MapBuffer(map),
+      buffers: maps.map((one) => new MapBuffer(one)),
       decoder: source.open(context),
-      key_size: map.keySize,
-      value_stride: map.valueStride,
+      key_size: maps[0]!.keySize,
+      value_stride: maps[0]!.valueStride,
     });
   }
 
-  #read({ source, buffer, decoder, key_size, value_stride }: MapReader, now_ms: number): void {
-    const count = source.read === 'drain' ? buffer.drain() : buffer.read();
+  /** `idle`: of the pairs of maps, the one that no program uses now. */
+  #read(
+    { source, buffers, decoder, key_size, value_stride }: MapReader,
+    idle: number,
+    now_ms: number,
+  ): void {
+    const buffer = buffers[source.read === 'turns' ? idle : 0]!;
+    const count = source.read === 'copy' ? buffer.read() : buffer.drain();
     if (count === 0) return;
     const { keys, values } = buffer;
     decoder.rows({ count, keys, values, key_size, value_stride }, now_ms);

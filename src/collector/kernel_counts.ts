@@ -45,6 +45,9 @@ export class KernelCounts {
     const packets = delta(kernel_count.COUNT_CGROUP_FULL);
     ledger.seen('kernel', 'cgroup_map_full', packets);
     ledger.folded('kernel', 'cgroup_map_full', packets);
+    const syscalls = delta(kernel_count.COUNT_SYSCALL_FULL);
+    ledger.seen('kernel', 'syscall_map_full', syscalls);
+    ledger.folded('kernel', 'syscall_map_full', syscalls);
     this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));
     this.#note('tcp_map_full', delta(kernel_count.COUNT_CONN_FULL));
     this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));

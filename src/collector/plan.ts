@@ -1,7 +1,7 @@
 // Which kernel programs to load: for each part of each probe the first variant that the kernel may accept and that has
 // not been refused yet. Pure: asked again after each refusal, until all that is planned loads.
 
-import type { Need, Part, Probe, Right, Variant } from '../table/probe.ts';
+import type { Need, Part, Probe, ProbeOptions, Right, Variant } from '../table/probe.ts';
 
 export type SourceState = 'on' | 'off' | 'unsupported' | 'failed';
 
@@ -35,6 +35,7 @@ export interface Plan {
 export interface PlanInput {
   readonly probes: readonly Probe[];
   readonly isEnabled: (probe: Probe) => boolean;
+  readonly options: Readonly<ProbeOptions>;
   /** Undefined: the need is met; else why it is not. */
   readonly unmet: (need: Need) => string | undefined;
   /** Programs that the kernel refused, or that could not be attached, and why. */
@@ -71,7 +72,11 @@ function planSource(probe: Probe, input: PlanInput): SourceReport {
   return { source, help, rights, state: lost.state, reason: lost.reason, parts: idle };
 }
 
-function planPart({ name: part, help, variants }: Part, input: PlanInput): PartReport {
+function planPart({ name: part, help, variants, wanted }: Part, input: PlanInput): PartReport {
+  if (wanted?.(input.options) === false) {
+    const reason = 'not asked for by configuration';
+    return { part, help, state: 'off', variant: '', reason, programs: [] };
+  }
   const reasons: string[] = [];
   let failed = false;
   for (const variant of variants) {

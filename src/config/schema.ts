@@ -55,6 +55,20 @@ const maps = z.strictObject({
   processes_max: key(count(64, 1_000_000), 16_384, {
     help: 'Processes whose names are held at once',
   }),
+  syscalls_max: key(count(64, 1_000_000), 8192, {
+    help: 'Combinations of process, system call and result in one interval; what is beyond is counted without its process',
+  }),
+  process_totals_max: key(count(64, 1_000_000), 4096, {
+    help: 'Processes whose scheduler, memory and file totals one interval holds; what is beyond is counted without its process',
+  }),
+});
+
+/** Parts of sources that cost more, each by itself. */
+const latency = (what: string) =>
+  z.strictObject({ latency: key(bool, false, { help: `Measure ${what}` }) }).prefault({});
+
+const memory = z.strictObject({
+  allocations: key(bool, false, { help: 'Count the pages that each process allocates' }),
 });
 
 const clientTls = z.strictObject({
@@ -125,6 +139,10 @@ const collector = z.strictObject({
   }),
   maps: maps.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
+  syscalls: latency('how long each system call takes: twice the cost of counting them'),
+  fileio: latency('how long each read and write takes'),
+  scheduler: latency('how long each wait for a processor is, at every switch'),
+  memory: memory.prefault({}),
   tls: clientTls.prefault({}),
   token,
   allow_plaintext,

@@ -35,6 +35,10 @@ export interface Part {
   readonly variants: readonly Variant[];
   /** Without it the probe is `unsupported`; else the probe goes on without the part and says so. */
   readonly required: boolean;
+  /** Whether the configuration asks for the part; absent: always. */
+  readonly wanted?: (options: Readonly<ProbeOptions>) => boolean;
+  /** Maps that are made only where a part that names them is on; sources of rows that read others are left out. */
+  readonly own_maps?: readonly string[];
 }
 
 /** A pass over a map (or over all open files) that the collector starts: every interval, on demand, or at start. */
@@ -67,7 +71,16 @@ export interface CgroupPlace {
 /** Of the configuration what decoders go by: the section `collector`. What is not `live` there is read once, at start. */
 export interface ProbeOptions {
   ephemeral_port: number;
-  maps: { readonly sockets_max: number; readonly processes_max: number };
+  maps: {
+    readonly sockets_max: number;
+    readonly processes_max: number;
+    readonly syscalls_max: number;
+    readonly process_totals_max: number;
+  };
+  syscalls: { readonly latency: boolean };
+  fileio: { readonly latency: boolean };
+  scheduler: { readonly latency: boolean };
+  memory: { readonly allocations: boolean };
 }
 
 /** What the collector gives to a decoder. */
@@ -120,11 +133,13 @@ export interface MapEntries {
 
 /**
  * Totals that the kernel side keeps in a map, read each interval. `drain`: entries are taken out, so that the map holds
- * one interval; `copy`: they stay and grow, and the decoder reports differences.
+ * one interval; what a program adds to an entry while that is taken may be lost. `turns`: the same and exact also then:
+ * `map` names a pair, `<map>_0` and `<map>_1` (bpf/turns.bpf.h), and the one is taken while programs fill the other.
+ * `copy`: entries stay and grow, and the decoder reports differences. Probes may share a source.
  */
 export interface MapSource {
   readonly map: string;
-  readonly read: 'drain' | 'copy';
+  readonly read: 'drain' | 'copy' | 'turns';
   open(context: DecodeContext): MapDecoder;
 }
 
@@ -142,7 +157,7 @@ export interface Probe {
   readonly enabled_variable: string;
   readonly records?: readonly RecordSource[];
   readonly map_sources?: readonly MapSource[];
-  /** Maps that no other probe's programs use: not made while the probe is off. */
+  /** Maps that are made only while a probe that names them is on. */
   readonly own_maps?: readonly string[];
   /** Sizes of maps that follow from the configuration, in entries. */
   readonly map_entries?: (options: Readonly<ProbeOptions>) => Readonly<Record<string, number>>;
