@@ -39,7 +39,8 @@ enum kernel_count {
 	COUNT_FRAGMENTS = 10,   /* packets without a transport header (later fragments), not looked at */
 	COUNT_CGROUP_FULL = 11, /* packets of cgroups beyond the map's size: folded into one row */
 	COUNT_SYSCALL_FULL = 12, /* system calls counted without their process (map full) */
-	COUNT_MAX = 13,
+	COUNT_TCPSTATE_FULL = 13, /* changes of state counted without their network namespace (map full) */
+	COUNT_MAX = 14,
 };
 
 struct {

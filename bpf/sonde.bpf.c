@@ -23,6 +23,7 @@ const volatile bool dns_enabled = false;
 const volatile bool http_enabled = false;
 const volatile bool http2_enabled = false;
 const volatile bool tcp_enabled = true;
+const volatile bool tcpstate_enabled = false;
 const volatile bool udp_enabled = true;
 const volatile bool syscalls_enabled = true;
 
@@ -35,6 +36,9 @@ const volatile struct {
 	struct cgroup_traffic cgroup_traffic;
 	struct cgroup_name cgroup_name;
 	enum cgroup_slot cgroup_slot;
+	struct conn conn;
+	struct tcpstate_key tcpstate_key;
+	struct tcpstate_change tcpstate_change;
 	struct histogram histogram;
 	struct syscall_key syscall_key;
 	struct syscall_sums syscall_sums;

@@ -7,9 +7,10 @@ import { selfTables } from '../src/table/self.ts';
 import { cgroup } from './cgroup/cgroup.ts';
 import { syscalls } from './syscalls/syscalls.ts';
 import { tcp } from './tcp/tcp.ts';
+import { tcpstate } from './tcpstate/tcpstate.ts';
 import { udp } from './udp/udp.ts';
 
-export const probes: readonly Probe[] = [tcp, udp, cgroup, syscalls];
+export const probes: readonly Probe[] = [tcp, udp, cgroup, tcpstate, syscalls];
 
 /** All tables that a collector sends, each once: the probes', and those about sonde itself. */
 export const tables: readonly TableDefinition[] = [

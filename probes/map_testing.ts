@@ -4,6 +4,7 @@ import { type Batch, isHistogramColumn, isStringColumn } from '../src/table/colu
 import type { TableDefinition } from '../src/table/definition.ts';
 import { Fold } from '../src/table/fold.ts';
 import type { CgroupPlace, DecodeContext, MapEntries, Owner } from '../src/table/probe.ts';
+import { probeOptions } from '../src/table/testing.ts';
 
 export type TestRow = Readonly<Record<string, string | number>>;
 
@@ -38,7 +39,7 @@ export function testContext({ owner, cgroup }: TestKernel = {}): TestContext {
     fold,
     owner: owner ?? (() => NOBODY),
     ...(cgroup !== undefined && { cgroup }),
-    options: { ephemeral_port: 10_001, maps: { sockets_max: 1, processes_max: 1 } },
+    options: probeOptions,
     note: (what, count) => said.push(`${what} ${count}`),
     dropped: (what, reason, count) => said.push(`${what} ${reason} ${count}`),
     said,

@@ -12,7 +12,10 @@
 #ifndef SONDE_TCP_H
 #define SONDE_TCP_H
 
+#include "../tcpstate/tcpstate.bpf.h"
 #include "conn.bpf.h"
+
+extern const volatile bool tcp_enabled; /* sonde.bpf.c */
 
 /* connect() was called: this process opens the connection. */
 static __always_inline void tcp_on_connect(struct sock *sk)
@@ -117,6 +120,10 @@ static __always_inline void tcp_on_close(struct sock *sk, int oldstate, bool ato
 static __always_inline int tcp_on_state(struct sock *sk, int oldstate, int newstate, bool atomics)
 {
 	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	if (tcpstate_enabled)
+		tcpstate_on_change(sk, oldstate, newstate);
+	if (!tcp_enabled)
 		return 0;
 	if (newstate == TCP_CLOSE)
 		tcp_on_close(sk, oldstate, atomics);
@@ -366,6 +373,8 @@ static __always_inline int tcp_sweep_one(struct bpf_iter__bpf_map_elem *ctx, boo
 		return 0; /* the end of the pass */
 	key = *key_now;
 	conn = bpf_map_lookup_elem(&tcp_conns, &key);
+	if (conn && tcpstate_enabled)
+		conn->tcp_state = BPF_CORE_READ((struct sock *)key, __sk_common.skc_state);
 	if (conn && !ring_nearly_full() && !tcp_end_unseen(key, conn, atomics))
 		tcp_report_live(key, conn, atomics);
 	return 0;

@@ -48,6 +48,9 @@ export class KernelCounts {
     const syscalls = delta(kernel_count.COUNT_SYSCALL_FULL);
     ledger.seen('kernel', 'syscall_map_full', syscalls);
     ledger.folded('kernel', 'syscall_map_full', syscalls);
+    const changes = delta(kernel_count.COUNT_TCPSTATE_FULL);
+    ledger.seen('kernel', 'tcpstate_map_full', changes);
+    ledger.folded('kernel', 'tcpstate_map_full', changes);
     this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));
     this.#note('tcp_map_full', delta(kernel_count.COUNT_CONN_FULL));
     this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));
