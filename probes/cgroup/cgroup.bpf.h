@@ -50,7 +50,8 @@ struct {
 	__type(value, u8);
 } cgroup_gone SEC(".maps");
 
-static __always_inline void cgroup_add(struct cgroup_traffic *traffic, u32 slot, u32 bytes, u32 segments)
+static __always_inline void cgroup_add(struct cgroup_traffic *traffic, u32 slot, u32 bytes,
+				       u32 segments)
 {
 	slot &= CGROUP_SLOTS - 1; /* for the verifier */
 	TURN_ADD(traffic->packets[slot], 1);

@@ -121,14 +121,14 @@ static __always_inline int tcp_on_state(struct sock *sk, int oldstate, int newst
 {
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
+	if (tcp_enabled && newstate == TCP_SYN_SENT)
+		tcp_on_connect(sk);
 	if (tcpstate_enabled)
 		tcpstate_on_change(sk, oldstate, newstate);
 	if (!tcp_enabled)
 		return 0;
 	if (newstate == TCP_CLOSE)
 		tcp_on_close(sk, oldstate, atomics);
-	else if (newstate == TCP_SYN_SENT)
-		tcp_on_connect(sk);
 	else if (newstate == TCP_ESTABLISHED)
 		tcp_on_established(sk, oldstate);
 	else if (newstate == TCP_FIN_WAIT1 || newstate == TCP_LAST_ACK)

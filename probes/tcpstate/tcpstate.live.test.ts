@@ -16,12 +16,17 @@ function netnsInode(name: string): number {
   return statSync(`/run/netns/${name}`).ino;
 }
 
-/** Transitions within a network namespace, and of how many the time is known. */
-function changes({ sink }: Live, netns: number): Readonly<Record<string, readonly number[]>> {
+/** Transitions within a network namespace by process (`a`, `b`), and of how many the time is known. */
+function changes(
+  { sink }: Live,
+  netns: number,
+  pids: Readonly<Record<string, number>>,
+): Readonly<Record<string, readonly number[]>> {
+  const letter = (pid: unknown) => Object.entries(pids).find(([, one]) => one === pid)?.[0] ?? pid;
   const counted = sink
     .rows({ netns }, 'tcp_state')
     .map((row) => [
-      `${row.from_state} ${row.to_state}`,
+      `${letter(row.pid)} ${row.old_state} ${row.new_state}`,
       [Number(row.transitions), Number(row.lasted_count)],
     ]);
   return Object.fromEntries(counted.sort());
@@ -35,24 +40,25 @@ test('every change of state of connections that the server closes', {
   const live = await startLive(t, ON);
   const [client, server] = wire.names;
   const words = { connections: MANY, close: 'server', host: wire.addresses[1] };
-  await talk(t, 'tcp', words, words, { server, client });
-  const both = () => [netnsInode(client), netnsInode(server)].map((one) => changes(live, one));
+  const done = await talk(t, 'tcp', words, words, { server, client });
+  const pids = { client: done.client[0]!.pid, server: done.server[0]!.pid };
+  const both = () => [client, server].map((one) => changes(live, netnsInode(one), pids));
   await settles(() => live.collector.flush(), both, [
     {
-      'CLOSE-WAIT LAST-ACK': [MANY, MANY],
-      'CLOSED SYN-SENT': [MANY, 0],
-      'ESTABLISHED CLOSE-WAIT': [MANY, MANY],
-      'LAST-ACK CLOSED': [MANY, MANY],
-      'SYN-SENT ESTABLISHED': [MANY, MANY],
+      'client CLOSE-WAIT LAST-ACK': [MANY, MANY],
+      'client CLOSED SYN-SENT': [MANY, 0],
+      'client ESTABLISHED CLOSE-WAIT': [MANY, MANY],
+      'client LAST-ACK CLOSED': [MANY, MANY],
+      'client SYN-SENT ESTABLISHED': [MANY, MANY],
     },
     {
-      'CLOSED LISTEN': [1, 0],
-      'ESTABLISHED FIN-WAIT-1': [MANY, MANY],
-      'FIN-WAIT-1 FIN-WAIT-2': [MANY, MANY],
-      'FIN-WAIT-2 CLOSED': [MANY, MANY],
-      'LISTEN CLOSED': [1, 0],
-      'LISTEN SYN-RECEIVED': [MANY, 0], // the socket of the connection is a copy of the listener
-      'SYN-RECEIVED ESTABLISHED': [MANY, 0],
+      '0 CLOSED LISTEN': [1, 0],
+      '0 LISTEN CLOSED': [1, 0],
+      '0 LISTEN SYN-RECEIVED': [MANY, 0], // the socket of the connection is a copy of the listener
+      '0 SYN-RECEIVED ESTABLISHED': [MANY, 0],
+      'server ESTABLISHED FIN-WAIT-1': [MANY, MANY],
+      'server FIN-WAIT-1 FIN-WAIT-2': [MANY, MANY],
+      'server FIN-WAIT-2 CLOSED': [MANY, MANY],
     },
   ]);
   assert.deepEqual(live.collector.ledger.imbalance(), []);
@@ -76,7 +82,7 @@ test('a state lasts as long as it lasts', { skip: NO_WIRE }, async (t) => {
   await Promise.all([client.end(), server.counts()]);
   const most_ms = performance.now() - began;
   const rows = () =>
-    live.sink.rows({ netns: netnsInode(here), from_state: 'ESTABLISHED' }, 'tcp_state');
+    live.sink.rows({ netns: netnsInode(here), old_state: 'ESTABLISHED' }, 'tcp_state');
   await settles(
     () => live.collector.flush(),
     () => rows().map(({ transitions }) => transitions),

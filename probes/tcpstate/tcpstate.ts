@@ -23,21 +23,24 @@ const OTHER = '<other>';
 const NAMES: readonly string[] = [...STATES.slice(1), OTHER];
 const MISSES = 'how long TIME-WAIT and the handshake of a server last: they have no socket';
 const STATES_MAX = 16;
+/** Position of the first column behind those of the process. */
+const NETNS = processDimensions.length;
 /** Pairs of process and state that are remembered, to say when one has no connection left. */
 const GROUPS_MAX = 65_536;
 
 export const tcpStateTable = defineTable({
   name: 'tcp_state',
-  help: 'changes of state of TCP sockets, by network namespace',
+  help: 'changes of state of TCP sockets, by the process that has the connection',
   kind: 'fold',
   dimensions: [
+    ...processDimensions,
     {
       name: 'netns',
       type: 'u32',
       help: 'network namespace: inode number; 0: beyond a limit, folded',
     },
-    { name: 'from_state', type: 'string', values: NAMES, help: 'state that ended' },
-    { name: 'to_state', type: 'string', values: NAMES, help: 'state that began' },
+    { name: 'old_state', type: 'string', values: NAMES, help: 'state that ended' },
+    { name: 'new_state', type: 'string', values: NAMES, help: 'state that began' },
   ],
   measures: [
     { name: 'transitions', type: 'u64', unit: '1', fold: 'sum', help: 'changes of state' },
@@ -79,10 +82,12 @@ function stateName(state: number): string {
 
 class ChangeDecoder implements MapDecoder {
   readonly #fold: Fold;
+  readonly #process: ProcessColumns;
   readonly #dims = new Float64Array(tcpStateTable.dimensions.length);
 
   constructor(context: DecodeContext) {
     this.#fold = context.fold(tcpStateTable);
+    this.#process = new ProcessColumns(context, this.#fold);
   }
 
   rows({ count, keys, values, key_size, value_stride }: MapEntries): void {
@@ -94,12 +99,17 @@ class ChangeDecoder implements MapDecoder {
       const at = i * value_stride;
       const changes = u64(view, at + tcpstate_change.count);
       if (changes === 0) continue; // made by a program that another kept from its first count
-      dims[0] = key_view.getUint32(key + tcpstate_key.netns, true);
-      dims[1] = this.#fold.intern(stateName(key_view.getUint16(key + tcpstate_key.from, true)));
-      dims[2] = this.#fold.intern(stateName(key_view.getUint16(key + tcpstate_key.to, true)));
+      this.#process.fill(dims, view, at + tcpstate_change.owner_start_ns, owner);
+      dims[NETNS] = key_view.getUint32(key + tcpstate_key.netns, true);
+      dims[NETNS + 1] = this.#state(key_view.getUint16(key + tcpstate_key.from, true));
+      dims[NETNS + 2] = this.#state(key_view.getUint16(key + tcpstate_key.to, true));
       const row = this.#fold.addRow(dims, Float64Array.of(changes, Number.NaN), 0);
       addSlots(this.#fold, row, 1, view, at + tcpstate_change.lasted_sum);
     }
+  }
+
+  #state(state: number): number {
+    return this.#process.word(stateName(state));
   }
 }
 

@@ -178,7 +178,7 @@ export class Decode implements RecordSink {
   ): void {
     const buffer = buffers[source.read === 'turns' ? idle : 0]!;
     const count = source.read === 'copy' ? buffer.read() : buffer.drain();
-    if (count === 0 && source.read !== 'copy') return; // of what stays, also that it is gone is news
+    if (count === 0 && source.read !== 'copy') return; // of what stays, its end is news as well
     const { keys, values } = buffer;
     decoder.rows({ count, keys, values, key_size, value_stride }, now_ms);
   }
