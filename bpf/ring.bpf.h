@@ -37,7 +37,10 @@ enum kernel_count {
 	COUNT_OWNER_SOUGHT = 8, /* a sweep met a connection without an owner: look through the open files */
 	COUNT_MENDED = 9,       /* connections whose begin or end the kernel skipped, found by other hooks */
 	COUNT_SYSCALL_FULL = 10, /* system calls counted without their process (map full) */
-	COUNT_MAX = 11,
+	COUNT_TOTALS_FULL = 11, /* totals of a process kept without it (map full) */
+	COUNT_TASK_FULL = 12, /* tasks without room for what was reported of them: not counted */
+	COUNT_OOM_FULL = 13, /* processes killed for want of memory beyond what one interval holds */
+	COUNT_MAX = 14,
 };
 
 struct {
