@@ -51,6 +51,11 @@ export class KernelCounts {
     const changes = delta(kernel_count.COUNT_TCPSTATE_FULL);
     ledger.seen('kernel', 'tcpstate_map_full', changes);
     ledger.folded('kernel', 'tcpstate_map_full', changes);
+    const totals = delta(kernel_count.COUNT_TOTALS_FULL);
+    ledger.seen('kernel', 'totals_map_full', totals);
+    ledger.folded('kernel', 'totals_map_full', totals);
+    this.#drop('tasks', 'no_memory', delta(kernel_count.COUNT_TASK_FULL));
+    this.#drop('oom_kills', 'map_full', delta(kernel_count.COUNT_OOM_FULL));
     this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));
     this.#note('tcp_map_full', delta(kernel_count.COUNT_CONN_FULL));
     this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));
@@ -64,6 +69,11 @@ export class KernelCounts {
   #note(what: string, count: number): void {
     this.#ledger.seen('kernel', what, count);
     this.#ledger.kept('kernel', what, count);
+  }
+
+  #drop(what: string, reason: string, count: number): void {
+    this.#ledger.seen('kernel', what, count);
+    this.#ledger.dropped('kernel', what, reason, count);
   }
 
   #read(what: number): number {
