@@ -12,6 +12,7 @@
 enum record_kind {
 	RECORD_PROCESS = 1,
 	RECORD_FLOW = 2,
+	RECORD_HTTP = 3,
 };
 
 struct record_head {
@@ -43,6 +44,8 @@ enum kernel_count {
 	COUNT_TOTALS_FULL, /* totals of a process kept without it (map full) */
 	COUNT_TASK_FULL, /* tasks without room for what was reported of them: not counted */
 	COUNT_OOM_FULL, /* processes killed for want of memory beyond what one interval holds */
+	COUNT_HTTP_FULL, /* records of requests that found the ring full: folded into `http_rests` */
+	COUNT_HTTP_CONN_FULL, /* requests whose connection found the map full: the same */
 	COUNT_MAX,
 };
 
