@@ -36,7 +36,8 @@ enum kernel_count {
 	COUNT_NO_PEER = 7,      /* datagrams whose peer the socket does not name */
 	COUNT_OWNER_SOUGHT = 8, /* a sweep met a connection without an owner: look through the open files */
 	COUNT_MENDED = 9,       /* connections whose begin or end the kernel skipped, found by other hooks */
-	COUNT_MAX = 10,
+	COUNT_FRAGMENTS = 10,   /* packets without a transport header (later fragments), not looked at */
+	COUNT_MAX = 11,
 };
 
 struct {

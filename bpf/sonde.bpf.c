@@ -3,6 +3,11 @@
  * The one object that the collector loads: every probe's kernel part, and the hooks that several of them share. A shared
  * hook is one program, because each program on a hook costs every call its entry (20 ns), whether it is interested or not.
  */
+#include "../probes/capture/capture.bpf.h"
+#include "../probes/cgroup/cgroup.bpf.h"
+#include "../probes/dns/dns.bpf.h"
+#include "../probes/http/http.bpf.h"
+#include "../probes/http2/http2.bpf.h"
 #include "../probes/tcp/tcp.bpf.h"
 #include "../probes/udp/udp.bpf.h"
 
@@ -11,6 +16,11 @@
 #define FMODE_PATH 0x4000
 
 /* Set from configuration; the verifier removes the code of a probe that is off. */
+const volatile bool capture_enabled = false;
+const volatile bool cgroup_enabled = false;
+const volatile bool dns_enabled = false;
+const volatile bool http_enabled = false;
+const volatile bool http2_enabled = false;
 const volatile bool tcp_enabled = true;
 const volatile bool udp_enabled = true;
 
@@ -50,6 +60,42 @@ int BPF_PROG(sock_send, struct sock *sk, int length, int flags)
 	else if (udp_enabled && protocol == IPPROTO_UDP)
 		udp_on_call(sk, length, ROLE_OUTGOING);
 	return 0;
+}
+
+/* Every packet that a socket of this host sends or is to get, in all network namespaces: it always passes. */
+static __always_inline int on_packet(struct __sk_buff *skb, bool ingress)
+{
+	struct packet packet;
+
+	if (!packet_parse(skb, ingress, &packet))
+		return 1;
+	if (cgroup_enabled)
+		cgroup_on_packet(&packet);
+	if (packet_is_bare(&packet))
+		return 1;
+	if (skb->sk)
+		packet.sk = bpf_sk_fullsock(skb->sk);
+	if (http_enabled)
+		http_on_packet(&packet);
+	if (http2_enabled)
+		http2_on_packet(&packet);
+	if (dns_enabled)
+		dns_on_packet(&packet);
+	if (capture_enabled)
+		capture_on_packet(&packet);
+	return 1;
+}
+
+SEC("cgroup_skb/ingress")
+int skb_in(struct __sk_buff *skb)
+{
+	return on_packet(skb, true);
+}
+
+SEC("cgroup_skb/egress")
+int skb_out(struct __sk_buff *skb)
+{
+	return on_packet(skb, false);
 }
 
 /* A process that owns sockets called exec: announce it again, under its new name. */

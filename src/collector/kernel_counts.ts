@@ -47,6 +47,7 @@ export class KernelCounts {
     this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));
     this.#note('tcp_stale', delta(kernel_count.COUNT_STALE));
     this.#note('udp_peer_unknown', delta(kernel_count.COUNT_NO_PEER));
+    this.#note('fragments_skipped', delta(kernel_count.COUNT_FRAGMENTS));
     this.#before = now;
   }
 
