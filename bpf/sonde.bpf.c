@@ -30,6 +30,8 @@ const volatile struct {
 	struct process_record process_record;
 	struct process process;
 	struct overflow overflow;
+	struct http2_record http2_record;
+	enum http2_flag http2_flag;
 	enum flow_flag flow_flag;
 	enum flow_role flow_role;
 	enum record_kind record_kind;
