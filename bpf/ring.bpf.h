@@ -13,6 +13,7 @@ enum record_kind {
 	RECORD_PROCESS = 1,
 	RECORD_FLOW = 2,
 	RECORD_HTTP = 3,
+	RECORD_HTTP2 = 6,
 };
 
 struct record_head {
@@ -46,6 +47,9 @@ enum kernel_count {
 	COUNT_OOM_FULL, /* processes killed for want of memory beyond what one interval holds */
 	COUNT_HTTP_FULL, /* records of requests that found the ring full: folded into `http_rests` */
 	COUNT_HTTP_CONN_FULL, /* requests whose connection found the map full: the same */
+	COUNT_HTTP2_LOST, /* directions of HTTP/2 connections that were not followed any more */
+	COUNT_HTTP2_RING, /* records of HTTP/2 that found the ring full */
+	COUNT_HTTP2_FULL, /* HTTP/2 connections without state (no memory) */
 	COUNT_MAX,
 };
 

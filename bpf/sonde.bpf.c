@@ -53,6 +53,8 @@ const volatile struct {
 	struct http_record http_record;
 	struct http_rest_record http_rest_record;
 	enum http_flag http_flag;
+	struct http2_record http2_record;
+	enum http2_flag http2_flag;
 	enum flow_flag flow_flag;
 	enum flow_role flow_role;
 	enum record_kind record_kind;

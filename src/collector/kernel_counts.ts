@@ -62,6 +62,13 @@ export class KernelCounts {
     this.#note('tcp_stale', delta(kernel_count.COUNT_STALE));
     this.#note('udp_peer_unknown', delta(kernel_count.COUNT_NO_PEER));
     this.#note('fragments_skipped', delta(kernel_count.COUNT_FRAGMENTS));
+    this.#note('http2_lost', delta(kernel_count.COUNT_HTTP2_LOST));
+    const frames = delta(kernel_count.COUNT_HTTP2_RING);
+    ledger.seen('kernel', 'http2_records', frames);
+    ledger.dropped('kernel', 'http2_records', 'ring_full', frames);
+    const stateless = delta(kernel_count.COUNT_HTTP2_FULL);
+    ledger.seen('kernel', 'http2_connections', stateless);
+    ledger.dropped('kernel', 'http2_connections', 'no_memory', stateless);
     this.#before = now;
   }
 
