@@ -12,6 +12,7 @@
 enum record_kind {
 	RECORD_PROCESS = 1,
 	RECORD_FLOW = 2,
+	RECORD_DNS = 4,
 };
 
 struct record_head {
@@ -37,7 +38,9 @@ enum kernel_count {
 	COUNT_OWNER_SOUGHT = 8, /* a sweep met a connection without an owner: look through the open files */
 	COUNT_MENDED = 9,       /* connections whose begin or end the kernel skipped, found by other hooks */
 	COUNT_FRAGMENTS = 10,   /* packets without a transport header (later fragments), not looked at */
-	COUNT_MAX = 11,
+	COUNT_DNS_FULL = 11,    /* DNS packets that found the ring full: lost */
+	COUNT_NAT_LOST = 12,    /* connections whose address after NAT was pushed out of its map */
+	COUNT_MAX = 13,
 };
 
 struct {

@@ -48,6 +48,10 @@ export class KernelCounts {
     this.#note('tcp_stale', delta(kernel_count.COUNT_STALE));
     this.#note('udp_peer_unknown', delta(kernel_count.COUNT_NO_PEER));
     this.#note('fragments_skipped', delta(kernel_count.COUNT_FRAGMENTS));
+    this.#note('nat_peer_unknown', delta(kernel_count.COUNT_NAT_LOST));
+    const dns = delta(kernel_count.COUNT_DNS_FULL);
+    ledger.seen('kernel', 'dns_packets_ring_full', dns);
+    ledger.dropped('kernel', 'dns_packets_ring_full', 'ring_full', dns);
     this.#before = now;
   }
 

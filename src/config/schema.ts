@@ -15,6 +15,7 @@ import {
   path,
   pinPath,
   port,
+  ports,
   size,
   text,
   url,
@@ -54,6 +55,18 @@ const maps = z.strictObject({
   }),
   processes_max: key(count(64, 1_000_000), 16_384, {
     help: 'Processes whose names are held at once',
+  }),
+});
+
+const dns = z.strictObject({
+  ports: key(ports(4), [53], {
+    help: 'Ports at which DNS is spoken, over UDP and TCP; 5353 for multicast DNS',
+  }),
+  timeout: key(duration('100ms', '10m'), '5s', {
+    help: 'A query without an answer by then has timed out: rcode -1',
+  }),
+  domains_max: key(count(1, 32_768), 1000, {
+    help: 'Different names of one interval that are told apart; the others are <other>',
   }),
 });
 
@@ -124,6 +137,7 @@ const collector = z.strictObject({
     help: 'Disk space for batches that the reducer has not acknowledged; the oldest go first, counted',
   }),
   maps: maps.prefault({}),
+  dns: dns.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
   tls: clientTls.prefault({}),
   token,
