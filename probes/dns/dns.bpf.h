@@ -14,6 +14,7 @@
 #define DNS_PAYLOAD_SMALL 128
 #define DNS_PAYLOAD_MIDDLE 512
 #define DNS_PAYLOAD_MAX 2048
+#define DNS_PARTS_MAX 256 /* 512 KB: GSO_MAX_SIZE, the largest packet that there is (seen: 75 KB on loopback) */
 
 /* Configuration: collector.dns.ports; 0: none. */
 const volatile u32 dns_port_0 = 53;
@@ -34,8 +35,8 @@ struct dns_record {
 	u8 peer_addr[16];
 	u32 netns;
 	u32 seq; /* TCP: of the first byte of the payload */
-	u32 payload_length; /* of the packet */
-	u16 captured; /* bytes of the payload that follow this record */
+	u32 payload_length; /* of the packet, or of a part of it */
+	u16 captured; /* bytes of these that follow this record */
 	u16 local_port;
 	u16 peer_port;
 	u8 family;
@@ -101,7 +102,9 @@ static __always_inline void dns_owner(struct packet *packet, u64 sk, struct owne
 	}
 }
 
-static __always_inline void dns_fill(struct packet *packet, struct dns_record *record, u32 captured)
+/* `at`: where in the payload the part begins that goes with this record; `length`: of the part. */
+static __always_inline void dns_fill(struct packet *packet, struct dns_record *record, u32 at,
+				     u32 length, u32 captured)
 {
 	u64 sk = packet_sock(packet);
 
@@ -112,8 +115,8 @@ static __always_inline void dns_fill(struct packet *packet, struct dns_record *r
 	record->cookie = bpf_get_socket_cookie(packet->skb);
 	dns_ends(packet, record);
 	record->netns = sk ? sock_netns_probe((struct sock *)sk) : 0;
-	record->seq = packet->seq;
-	record->payload_length = packet->payload_length;
+	record->seq = packet->seq + at;
+	record->payload_length = length;
 	record->captured = captured;
 	record->local_port = packet->local_port;
 	record->peer_port = packet->peer_port;
@@ -123,26 +126,26 @@ static __always_inline void dns_fill(struct packet *packet, struct dns_record *r
 }
 
 /*
- * Reserves, fills and submits a record with room for `room` bytes. A global function for each size: the verifier proves it
- * once. The length is masked since older verifiers do not see its bounds otherwise.
+ * Reserves, fills and submits a record with room for `room` bytes. The length is masked since older verifiers do not see its
+ * bounds otherwise.
  */
 #define DEFINE_DNS_SEND(name, room) \
-static __always_inline void name(struct packet *packet) \
+static __always_inline void name(struct packet *packet, u32 at, u32 length) \
 { \
 	struct { \
 		struct dns_record record; \
 		u8 payload[room]; \
 	} *out = bpf_ringbuf_reserve(&sonde_ring, sizeof(*out), 0); \
-	u32 length = packet->payload_length < room ? packet->payload_length : room; \
+	u32 captured = length < room ? length : room; \
 	if (!out) { \
 		dns_count_lost(); \
 		return; \
 	} \
-	length -= 1; \
-	asm volatile("" : "+r"(length)); \
-	length = (length & (room - 1)) + 1; \
-	dns_fill(packet, &out->record, length); \
-	if (bpf_skb_load_bytes(packet->skb, packet->payload_offset, out->payload, length)) \
+	captured -= 1; \
+	asm volatile("" : "+r"(captured)); \
+	captured = (captured & (room - 1)) + 1; \
+	dns_fill(packet, &out->record, at, length, captured); \
+	if (bpf_skb_load_bytes(packet->skb, packet->payload_offset + at, out->payload, captured)) \
 		out->record.captured = 0; \
 	count(COUNT_RECORDS); \
 	bpf_ringbuf_submit(out, ring_flags(sizeof(*out))); \
@@ -152,20 +155,49 @@ DEFINE_DNS_SEND(dns_send_small, DNS_PAYLOAD_SMALL)
 DEFINE_DNS_SEND(dns_send_middle, DNS_PAYLOAD_MIDDLE)
 DEFINE_DNS_SEND(dns_send_large, DNS_PAYLOAD_MAX)
 
+/* A global function: the verifier proves it once, not in each turn of the loop below. Hence it parses the packet again. */
+__noinline int dns_send(struct __sk_buff *skb, u32 ingress, u32 at, u32 length)
+{
+	struct packet packet;
+
+	if (!packet_parse(skb, ingress, &packet))
+		return 0;
+	if (length <= DNS_PAYLOAD_SMALL)
+		dns_send_small(&packet, at, length);
+	else if (length <= DNS_PAYLOAD_MIDDLE)
+		dns_send_middle(&packet, at, length);
+	else
+		dns_send_large(&packet, at, length);
+	return 0;
+}
+
+/*
+ * A TCP packet that is not cut into segments yet may hold many messages: all of it goes, in parts, as if these were segments.
+ * What is left after the last part is only told by its length.
+ */
+__noinline int dns_send_parts(struct __sk_buff *skb, u32 ingress, u32 length)
+{
+	u32 at = 0;
+
+	for (int i = 0; i < DNS_PARTS_MAX - 1 && length - at > DNS_PAYLOAD_MAX; i++) {
+		dns_send(skb, ingress, at, DNS_PAYLOAD_MAX);
+		at += DNS_PAYLOAD_MAX;
+	}
+	return dns_send(skb, ingress, at, length - at);
+}
+
 static __always_inline void dns_on_packet(struct packet *packet)
 {
+	u32 length = packet->payload_length;
+
 	if (!is_dns_port(packet->local_port) && !is_dns_port(packet->peer_port))
 		return;
-	if (!packet->payload_length)
+	if (!length || (packet->protocol != IPPROTO_UDP && packet->protocol != IPPROTO_TCP))
 		return;
-	if (packet->protocol != IPPROTO_UDP && packet->protocol != IPPROTO_TCP)
-		return;
-	if (packet->payload_length <= DNS_PAYLOAD_SMALL)
-		dns_send_small(packet);
-	else if (packet->payload_length <= DNS_PAYLOAD_MIDDLE)
-		dns_send_middle(packet);
+	if (packet->protocol == IPPROTO_UDP || length <= DNS_PAYLOAD_MAX)
+		dns_send(packet->skb, packet->ingress, 0, length); /* of a datagram the beginning */
 	else
-		dns_send_large(packet);
+		dns_send_parts(packet->skb, packet->ingress, length);
 }
 
 #endif
