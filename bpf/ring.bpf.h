@@ -14,6 +14,7 @@ enum record_kind {
 	RECORD_FLOW = 2,
 	RECORD_HTTP = 3,
 	RECORD_HTTP2 = 6,
+	RECORD_DNS = 4,
 };
 
 struct record_head {
@@ -50,6 +51,8 @@ enum kernel_count {
 	COUNT_HTTP2_LOST, /* directions of HTTP/2 connections that were not followed any more */
 	COUNT_HTTP2_RING, /* records of HTTP/2 that found the ring full */
 	COUNT_HTTP2_FULL, /* HTTP/2 connections without state (no memory) */
+	COUNT_DNS_FULL, /* DNS packets that found the ring full: lost */
+	COUNT_NAT_LOST, /* connections whose address after NAT was pushed out of its map */
 	COUNT_MAX,
 };
 

@@ -8,6 +8,7 @@
 #include "../probes/dns/dns.bpf.h"
 #include "../probes/http/http.bpf.h"
 #include "../probes/http2/http2.bpf.h"
+#include "../probes/nat/packet.bpf.h"
 #include "../probes/tcp/tcp.bpf.h"
 #include "../probes/udp/udp.bpf.h"
 #include "../probes/memory/memory.bpf.h"
@@ -32,6 +33,7 @@ const volatile bool syscalls_enabled = true;
 /* Never read: it makes the compiler describe these types, from which the TypeScript layouts are generated. */
 const volatile struct {
 	struct flow_record flow;
+	struct dns_record dns;
 	struct process_record process_record;
 	struct process process;
 	struct overflow overflow;
@@ -57,6 +59,7 @@ const volatile struct {
 	enum http2_flag http2_flag;
 	enum flow_flag flow_flag;
 	enum flow_role flow_role;
+	enum dns_flag dns_flag;
 	enum record_kind record_kind;
 	enum kernel_count kernel_count;
 } layouts = {};
@@ -108,6 +111,8 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress)
 		http2_on_packet(&packet);
 	if (dns_enabled)
 		dns_on_packet(&packet);
+	if (nat_enabled)
+		nat_on_packet(&packet);
 	if (capture_enabled)
 		capture_on_packet(&packet);
 	return 1;

@@ -89,6 +89,7 @@ static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, str
 	failed = state == CONN_CONNECTING && (oldstate == TCP_SYN_SENT || oldstate == TCP_SYN_RECV);
 	if (!failed && aborts(sk, conn, oldstate))
 		flow.head.flags |= FLOW_RESET_OUT;
+	nat_of_tcp((u64)sk, conn->reset_flags, &flow);
 	flow_ended(&flow, conn, state, failed);
 	emit_flow(&flow);
 }
@@ -106,6 +107,7 @@ static __always_inline void tcp_on_close(struct sock *sk, int oldstate, bool ato
 		if (!conn->owner.tgid && aborts(sk, conn, oldstate))
 			owner_of_current(&conn->owner); /* within close(), of the listener perhaps */
 		end_record(sk, tp, conn, oldstate, atomics);
+		nat_forget_tcp(key, conn->reset_flags);
 		bpf_map_delete_elem(&tcp_conns, &key);
 		return;
 	}
@@ -217,6 +219,7 @@ static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool ato
 	else if (!(flow.bytes_read | flow.bytes_written | flow.packets_read |
 		   flow.packets_written | flow.retransmits))
 		return; /* the entry is dead: nothing was got, and the addresses may be another's */
+	nat_of_tcp(key, conn->reset_flags, &flow);
 	emit_flow(&flow);
 }
 
@@ -346,6 +349,7 @@ static __always_inline bool tcp_end_unseen(u64 key, struct conn *conn, bool atom
 		count(COUNT_MENDED);
 		CLAIM_ALL(claim_last, conn, &now, &flow, atomics);
 		flow_ended(&flow, conn, state, state == CONN_CONNECTING);
+		nat_of_tcp(key, conn->reset_flags, &flow);
 		emit_flow(&flow);
 	}
 	bpf_map_delete_elem(&tcp_conns, &key);

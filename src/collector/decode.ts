@@ -5,6 +5,7 @@ import { record_kind } from '../../probes/layout.gen.ts';
 import { MapBuffer } from '../bpf/map.ts';
 import type { Batch } from '../table/columns.ts';
 import type { TableDefinition } from '../table/definition.ts';
+import { DomainCache } from '../table/domains.ts';
 import { Fold, type FoldCounts } from '../table/fold.ts';
 import { bookFold, type Ledger } from '../table/ledger.ts';
 import type {
@@ -131,6 +132,7 @@ export class Decode implements RecordSink {
       owner: identity.lookup,
       cgroup: identity.cgroup,
       options,
+      domains: new DomainCache(),
       note: (what, count) => {
         ledger.seen('decode', what, count);
         ledger.kept('decode', what, count);

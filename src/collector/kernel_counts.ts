@@ -69,6 +69,10 @@ export class KernelCounts {
     const stateless = delta(kernel_count.COUNT_HTTP2_FULL);
     ledger.seen('kernel', 'http2_connections', stateless);
     ledger.dropped('kernel', 'http2_connections', 'no_memory', stateless);
+    this.#note('nat_peer_unknown', delta(kernel_count.COUNT_NAT_LOST));
+    const dns = delta(kernel_count.COUNT_DNS_FULL);
+    ledger.seen('kernel', 'dns_packets_ring_full', dns);
+    ledger.dropped('kernel', 'dns_packets_ring_full', 'ring_full', dns);
     this.#before = now;
   }
 

@@ -15,6 +15,7 @@ import {
   path,
   pinPath,
   port,
+  ports,
   size,
   text,
   url,
@@ -69,6 +70,18 @@ const latency = (what: string) =>
 
 const memory = z.strictObject({
   allocations: key(bool, false, { help: 'Count the pages that each process allocates' }),
+});
+
+const dns = z.strictObject({
+  ports: key(ports(4), [53], {
+    help: 'Ports at which DNS is spoken, over UDP and TCP; 5353 for multicast DNS',
+  }),
+  timeout: key(duration('100ms', '10m'), '5s', {
+    help: 'A query without an answer by then has timed out: rcode -1',
+  }),
+  domains_max: key(count(1, 32_768), 1000, {
+    help: 'Different names of one interval that are told apart; the others are <other>',
+  }),
 });
 
 const clientTls = z.strictObject({
@@ -138,6 +151,7 @@ const collector = z.strictObject({
     help: 'Disk space for batches that the reducer has not acknowledged; the oldest go first, counted',
   }),
   maps: maps.prefault({}),
+  dns: dns.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
   syscalls: latency('how long each system call takes: twice the cost of counting them'),
   fileio: latency('how long each read and write takes'),

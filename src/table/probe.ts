@@ -2,6 +2,7 @@
 // needs, and how its records become rows. Probes know neither the loader nor the collector.
 
 import type { TableDefinition } from './definition.ts';
+import type { DomainCache } from './domains.ts';
 import type { Fold } from './fold.ts';
 
 /** A capability as Linux spells it. */
@@ -81,6 +82,12 @@ export interface ProbeOptions {
   fileio: { readonly latency: boolean };
   scheduler: { readonly latency: boolean };
   memory: { readonly allocations: boolean };
+  dns: {
+    readonly ports: readonly number[];
+    /** Milliseconds. */
+    readonly timeout: number;
+    readonly domains_max: number;
+  };
 }
 
 /** What the collector gives to a decoder. */
@@ -92,6 +99,8 @@ export interface DecodeContext {
   readonly cgroup?: (cgroup_id: number) => CgroupPlace | undefined;
   /** The object stays, its live values change. */
   readonly options: Readonly<ProbeOptions>;
+  /** Names that addresses were looked up by: filled from DNS answers, asked for the peers of flows. */
+  readonly domains: DomainCache;
   /** Books something that was seen and kept whole but for a detail that `what` names, in the ledger's stage `decode`. */
   note(what: string, count: number): void;
   /** Books what was seen and could not be kept. */
