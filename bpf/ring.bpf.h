@@ -12,6 +12,7 @@
 enum record_kind {
 	RECORD_PROCESS = 1,
 	RECORD_FLOW = 2,
+	RECORD_CAPTURE = 8,
 };
 
 struct record_head {
