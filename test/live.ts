@@ -13,7 +13,8 @@ import { Collector } from '../src/collector/collector.ts';
 import { loadConfig } from '../src/config/load.ts';
 import type { Config } from '../src/config/schema.ts';
 import { decodeBatch } from '../src/table/batch.ts';
-import { type Batch, isStringColumn } from '../src/table/columns.ts';
+import { type Batch, isHistogramColumn, isStringColumn } from '../src/table/columns.ts';
+import type { Fold } from '../src/table/definition.ts';
 import { Dedup } from '../src/wire/dedup.ts';
 import { joinStream } from '../src/wire/ipc.ts';
 import { FlightServer } from '../src/wire/server.ts';
@@ -34,28 +35,32 @@ const PATIENCE_MS = 60_000;
 
 export type Sums = Readonly<Record<string, number>>;
 
-/** A row of `netflow` by column name; measures hold the sum of all rows that had these dimensions. */
+/**
+ * A row by column name. In a table that folds, measures hold what all rows with these dimensions come to: their sum, or the
+ * greatest, least or last; of a histogram `<name>_count` and `<name>_sum`. Rows of an event table stay as they came.
+ */
 export type FlowRow = Readonly<Record<string, string | number>>;
 export type Match = Readonly<Record<string, string | number | readonly (string | number)[]>>;
 
 interface Kept {
   readonly dims: FlowRow;
-  readonly sums: number[];
+  readonly values: Map<string, number>;
 }
 
-const SUMS = netflow.measures.filter(({ fold }) => fold === 'sum').map(({ name }) => name);
+/** By table, by dimensions. */
+type KeptTables = Map<string, Map<string, Kept>>;
 
 const VIEW = ['direction', 'src_port', 'dst_port', 'pid', 'process_name'] as const;
 const TCP_SUMS = ['tcp_established', 'tcp_closed', 'bytes_read', 'bytes_written'];
 const UDP_SUMS = ['packets_read', 'packets_written', 'bytes_read', 'bytes_written'];
 
-/** Stands for the reducer: takes batches once each and adds the rows of `netflow` up. */
+/** Stands for the reducer: takes batches once each and adds their rows up. Tables are `netflow` unless another is named. */
 export class Sink {
-  readonly #kept = new Map<string, Kept>();
+  readonly #kept: KeptTables;
   readonly #server: FlightServer;
 
   static async listen(): Promise<Sink> {
-    const kept = new Map<string, Kept>();
+    const kept: KeptTables = new Map();
     const server = await FlightServer.listen(
       { host: '127.0.0.1', port: 0 },
       {
@@ -65,7 +70,7 @@ export class Sink {
             tables.find((table) => table.name === name),
           );
           assert.ok(decoded.ok, `a batch of ${batch.table} cannot be read`);
-          if (batch.table === netflow.name) addRows(kept, decoded.batch);
+          addRows(kept, decoded.batch);
           return { ok: true };
         },
         get: async function* () {
@@ -78,7 +83,7 @@ export class Sink {
     return new Sink(server, kept);
   }
 
-  private constructor(server: FlightServer, kept: Map<string, Kept>) {
+  private constructor(server: FlightServer, kept: KeptTables) {
     this.#server = server;
     this.#kept = kept;
   }
@@ -88,13 +93,10 @@ export class Sink {
   }
 
   /** Rows whose columns have these values (a list: any of them). */
-  rows(match: Match): readonly FlowRow[] {
-    return [...this.#kept.values()]
+  rows(match: Match, table = netflow.name): readonly FlowRow[] {
+    return [...(this.#kept.get(table)?.values() ?? [])]
       .filter(({ dims }) => matches(dims, match))
-      .map(({ dims, sums }) => ({
-        ...dims,
-        ...Object.fromEntries(SUMS.map((name, i) => [name, sums[i]!])),
-      }));
+      .map(({ dims, values }) => ({ ...dims, ...Object.fromEntries(values) }));
   }
 
   /** All that was seen at a port, whoever had it: one row for each process and direction, zeros left out. */
@@ -116,10 +118,10 @@ export class Sink {
   }
 
   /** Sums over such rows of those measures that `of` names. */
-  total(match: Match, of: readonly string[]): Sums {
-    const rows = this.rows(match);
+  total(match: Match, of: readonly string[], table = netflow.name): Sums {
+    const rows = this.rows(match, table);
     return Object.fromEntries(
-      of.map((name) => [name, rows.reduce((sum, row) => sum + Number(row[name]), 0)]),
+      of.map((name) => [name, rows.reduce((sum, row) => sum + Number(row[name] ?? 0), 0)]),
     );
   }
 
@@ -136,27 +138,53 @@ export function sorted(rows: readonly FlowRow[]): readonly FlowRow[] {
 function matches(dims: FlowRow, match: Match): boolean {
   return Object.entries(match).every(([name, value]) => {
     const is = dims[name];
-    assert.ok(is !== undefined, `netflow has no column ${name}`);
+    assert.ok(is !== undefined, `no column ${name}`);
     return Array.isArray(value) ? value.includes(is) : is === value;
   });
 }
 
-function addRows(kept: Map<string, Kept>, batch: Batch): void {
+function addRows(tables_kept: KeptTables, batch: Batch): void {
+  const { name: table, kind, dimensions, measures } = batch.definition;
+  const kept = tables_kept.get(table) ?? new Map<string, Kept>();
+  tables_kept.set(table, kept);
   for (let r = 0; r < batch.rows; r += 1) {
     const dims = Object.fromEntries(
       batch.dimensions.map((column, i) => [
-        netflow.dimensions[i]!.name,
+        dimensions[i]!.name,
         isStringColumn(column) ? column.dictionary[column.ids[r]!]! : column.values[r]!,
       ]),
     );
-    const key = JSON.stringify(dims);
-    const row = kept.get(key) ?? { dims, sums: SUMS.map(() => 0) };
+    const key = kind === 'event' ? String(kept.size) : JSON.stringify(dims);
+    const row = kept.get(key) ?? { dims, values: new Map() };
     kept.set(key, row);
-    for (const [i, name] of SUMS.entries()) {
-      const column = batch.measures[netflow.measures.findIndex((one) => one.name === name)];
-      if (column !== undefined && 'values' in column) row.sums[i]! += column.values[r]!;
+    for (const [i, { name, fold }] of measures.entries()) {
+      addMeasure(row.values, name, fold, batch.measures[i]!, r);
     }
   }
+}
+
+function addMeasure(
+  values: Map<string, number>,
+  name: string,
+  fold: Fold,
+  column: Batch['measures'][number],
+  r: number,
+): void {
+  if (isHistogramColumn(column)) {
+    let count = 0;
+    for (let at = column.offsets[r]!; at < column.offsets[r + 1]!; at += 1) {
+      count += column.counts[at]!;
+    }
+    values.set(`${name}_count`, (values.get(`${name}_count`) ?? 0) + count);
+    values.set(`${name}_sum`, (values.get(`${name}_sum`) ?? 0) + column.sums[r]!);
+    return;
+  }
+  const value = column.values[r]!;
+  const before = values.get(name);
+  if (Number.isNaN(value)) return;
+  if (before === undefined || fold === 'last' || fold === 'mean') values.set(name, value);
+  else if (fold === 'sum') values.set(name, before + value);
+  else values.set(name, fold === 'max' ? Math.max(before, value) : Math.min(before, value));
 }
 
 /** A configuration of the test's own; `flags` and `collector` change what the test is about. */
