@@ -75,8 +75,16 @@ export class Connection {
       new MessageReader(kind, into, shared.bodies);
     const method = (): string => this.#asked()?.request.head.method ?? '';
     this.#readers = [
-      reader('request', { begin: (one) => this.#requestBegins(one), end: this.#requestEnds, method }),
-      reader('response', { begin: (one) => this.#answerBegins(one), end: this.#answerEnds, method }),
+      reader('request', {
+        begin: (one) => this.#requestBegins(one),
+        end: this.#requestEnds,
+        method,
+      }),
+      reader('response', {
+        begin: (one) => this.#answerBegins(one),
+        end: this.#answerEnds,
+        method,
+      }),
     ];
     this.#segments = [
       new Segments(this.#readers[0], shared.segments),

@@ -8,10 +8,14 @@ export interface Span {
 
 const SPANS_MAX = 10_000;
 
-/** Values of keys that `isSecret` names, at any depth; where the value is an array or an object, all of it. */
+/**
+ * Values of keys that `isSecret` names, at any depth; where the value is an array or an object, all of it.
+ * Beyond `SPANS_MAX` of them the rest of the text is one.
+ */
 export function secretSpans(text: string, isSecret: (key: string) => boolean): readonly Span[] {
   const spans: Span[] = [];
-  for (let at = 0; at < text.length && spans.length < SPANS_MAX; ) {
+  for (let at = 0; at < text.length; ) {
+    if (spans.length >= SPANS_MAX) return [...spans, { from: at, to: text.length }];
     if (text.charCodeAt(at) !== 0x22) {
       at += 1;
       continue;
@@ -30,7 +34,8 @@ export function secretSpans(text: string, isSecret: (key: string) => boolean): r
   return spans;
 }
 
-/** Behind the closing quote of the string that begins at `at`; the end of the text where there is none. */
+/** Behind the closing quote of the string that begins at `at`; the end of the text where there is none.
+ */
 function stringEnd(text: string, at: number): number {
   for (let i = at + 1; i < text.length; i += 1) {
     const c = text.charCodeAt(i);
