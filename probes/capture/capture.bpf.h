@@ -18,6 +18,7 @@
 #define CHUNK_MEDIUM 4096
 #define CHUNK_SMALL 1024
 #define CHUNK_TINY 256
+#define COOKIE_MADE_UP (1ULL << 52) /* above all that the kernel gives, below what a double holds exactly */
 #define CHUNKS_MAX 12 /* of one packet: 64 KB are at most 4 large, 3 medium and one small */
 
 enum capture_mode {
@@ -31,7 +32,10 @@ enum capture_flag {
 	CAPTURE_RESET = 4,        /* with CAPTURE_END: by RST, so the other side neither */
 	CAPTURE_BEYOND = 8,       /* beyond the limit of an exchange: `length` bytes that are not here */
 	CAPTURE_PROVISIONAL = 16, /* the owner is not known yet */
-	CAPTURE_LISTENER = 32,    /* came to the listening socket, with the end of the handshake: no cookie */
+	CAPTURE_LISTENER = 32,    /* came to the listening socket, with the end of the handshake: the cookie is made up */
+	CAPTURE_OWNER = 64,       /* says who owns the connection, now that it is known */
+	CAPTURE_DATA = 128,       /* a struct capture_chunk and its bytes; else a struct capture_record */
+	CAPTURE_RESPONSE = 256,   /* with CAPTURE_DATA: of the side that answers */
 };
 
 enum capture_side {
@@ -39,6 +43,7 @@ enum capture_side {
 	SIDE_RESPONSE = 1,
 };
 
+/* The begin of a connection and what is known of it; its owner, once that is known; its end; what is not copied. */
 struct capture_record {
 	struct record_head head; /* flags: enum capture_flag */
 	u64 cookie; /* of the socket */
@@ -46,8 +51,7 @@ struct capture_record {
 	struct owner owner;
 	u32 seq; /* of the first byte */
 	u32 ack_seq; /* CAPTURE_OPEN: where the other side goes on */
-	u32 length; /* bytes of the stream */
-	u32 copied; /* of them behind this head; all or none */
+	u32 length; /* CAPTURE_BEYOND: bytes of the stream that are not here */
 	u32 netns;
 	u16 local_port;
 	u16 peer_port;
@@ -56,7 +60,16 @@ struct capture_record {
 	u8 family;
 	u8 role; /* enum flow_role */
 	u8 side; /* enum capture_side */
-	u8 unused[5];
+	u8 unused;
+};
+
+/* Before the bytes of a chunk. */
+struct capture_chunk {
+	struct record_head head; /* flags: CAPTURE_DATA, CAPTURE_RESPONSE */
+	u64 cookie;
+	u64 time_ns;
+	u32 seq; /* of the first byte */
+	u32 length; /* bytes behind this head */
 };
 
 /* What became of packets, bytes and records, and the entries and exits of the two programs. */
@@ -108,7 +121,7 @@ struct {
 struct capture_conn {
 	u32 left[2]; /* bytes that may still be copied of this exchange, by side */
 	u32 last_side;
-	u32 unused;
+	u32 owner_told;
 };
 
 struct {
@@ -166,6 +179,15 @@ static __always_inline void capture_on_listen(struct sock *sk)
 	bpf_map_update_elem(&capture_ports, &key, &modes, BPF_ANY);
 }
 
+/* The verifier lets nobody add to the address of a socket: read back from memory it is a number like others. */
+static __always_inline u32 capture_netns(u64 key)
+{
+	struct sock *sk = 0;
+
+	bpf_probe_read_kernel(&sk, sizeof(sk), &key);
+	return sock_netns_probe(sk);
+}
+
 /* Who owns the connection, in which role, and is it selected: fills the record's head; false: not selected. */
 static __always_inline bool capture_selected(struct packet *packet, struct capture_record *record)
 {
@@ -182,7 +204,7 @@ static __always_inline bool capture_selected(struct packet *packet, struct captu
 	if (conn && conn->role != ROLE_UNKNOWN)
 		record->role = conn->role;
 	wanted = record->role == ROLE_INCOMING ? CAPTURE_INGRESS : CAPTURE_EGRESS;
-	record->netns = sock_netns_probe((struct sock *)key);
+	record->netns = capture_netns(key);
 	if (conn && conn->owner.tgid) {
 		record->owner = conn->owner;
 		modes |= modes_of_proc(conn->owner.tgid) | modes_of_group(conn->owner.cgroup_id);
@@ -216,6 +238,12 @@ static __always_inline bool capture_crowded(void)
 	return bpf_ringbuf_query(&sonde_ring, BPF_RB_AVAIL_DATA) > capture_ring;
 }
 
+static __always_inline void capture_lost(u32 bytes)
+{
+	capture_count(CAPTURE_LOST, 1);
+	capture_count(CAPTURE_BYTES_LOST, bytes);
+}
+
 /* Without data: begins, ends, and what is beyond the limit. */
 static __always_inline bool capture_control(struct capture_record *record)
 {
@@ -230,83 +258,91 @@ static __always_inline bool capture_control(struct capture_record *record)
 }
 
 /* A record with the `size` bytes of room of its class, since the ring takes only sizes that the verifier knows. */
-#define DEFINE_CAPTURE_CHUNK(size) \
-struct capture_chunk_##size { \
-	struct capture_record record; \
+#define DEFINE_CAPTURE_COPY(class, size) \
+struct capture_##class { \
+	struct capture_chunk chunk; \
 	u8 data[size]; \
 }; \
-static __always_inline bool capture_copy_##size(struct __sk_buff *skb, u32 offset, u32 length, \
-						struct capture_record *record) \
+static __always_inline bool capture_copy_##class(struct __sk_buff *skb, u32 offset, u32 length, \
+						 struct capture_chunk *chunk) \
 { \
-	struct capture_chunk_##size *chunk; \
+	struct capture_##class *record; \
 	asm volatile("" : "+r"(length)); /* the checks below are for the verifier: keep them */ \
 	if (length == 0 || length > size) \
 		return false; \
-	chunk = bpf_ringbuf_reserve(&sonde_ring, sizeof(*chunk), 0); \
-	if (!chunk) \
+	record = bpf_ringbuf_reserve(&sonde_ring, sizeof(*record), 0); \
+	if (!record) \
 		return false; \
-	__builtin_memcpy(&chunk->record, record, sizeof(*record)); \
-	chunk->record.length = length; \
-	chunk->record.copied = length; \
-	if (bpf_skb_load_bytes(skb, offset, chunk->data, length)) { \
-		bpf_ringbuf_discard(chunk, BPF_RB_NO_WAKEUP); \
+	chunk->length = length; \
+	__builtin_memcpy(&record->chunk, chunk, sizeof(*chunk)); \
+	if (bpf_skb_load_bytes(skb, offset, record->data, length)) { \
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP); \
 		return false; \
 	} \
-	bpf_ringbuf_submit(chunk, ring_flags(sizeof(*chunk))); \
+	bpf_ringbuf_submit(record, ring_flags(sizeof(*record))); \
 	return true; \
 }
 
-DEFINE_CAPTURE_CHUNK(CHUNK_LARGE)
-DEFINE_CAPTURE_CHUNK(CHUNK_MEDIUM)
-DEFINE_CAPTURE_CHUNK(CHUNK_SMALL)
-DEFINE_CAPTURE_CHUNK(CHUNK_TINY)
+DEFINE_CAPTURE_COPY(large, CHUNK_LARGE)
+DEFINE_CAPTURE_COPY(medium, CHUNK_MEDIUM)
+DEFINE_CAPTURE_COPY(small, CHUNK_SMALL)
+DEFINE_CAPTURE_COPY(tiny, CHUNK_TINY)
 
-/* Of `left` bytes the next chunk's: full ones as long as they can be, so that little of the ring is empty room. */
-static __always_inline u32 capture_chunk(struct __sk_buff *skb, u32 offset, u32 left,
-					 struct capture_record *record)
+/*
+ * Copies the next chunk of `left` bytes: full ones as long as they can be, so that little of the ring is empty room. The
+ * number of bytes that it took; 0: no room. A global function, which the verifier proves once and not for each packet's
+ * every chunk: its arguments are therefore numbers.
+ */
+__noinline int capture_copy(struct __sk_buff *skb, u32 offset, u32 left, u64 cookie, u64 seq_side)
 {
+	struct capture_chunk chunk = {
+		.head = { .kind = RECORD_CAPTURE, .flags = CAPTURE_DATA },
+		.cookie = cookie,
+		.time_ns = bpf_ktime_get_boot_ns(),
+		.seq = seq_side >> 1,
+	};
 	u32 size = left;
 	bool done;
 
 	if (capture_crowded())
 		return 0;
+	if (seq_side & 1)
+		chunk.head.flags |= CAPTURE_RESPONSE;
 	if (left >= CHUNK_LARGE) {
 		size = CHUNK_LARGE;
-		done = capture_copy_CHUNK_LARGE(skb, offset, size, record);
+		done = capture_copy_large(skb, offset, size, &chunk);
 	} else if (left > CHUNK_SMALL) {
 		size = left > CHUNK_MEDIUM ? CHUNK_MEDIUM : left;
-		done = capture_copy_CHUNK_MEDIUM(skb, offset, size, record);
+		done = capture_copy_medium(skb, offset, size, &chunk);
 	} else if (left > CHUNK_TINY) {
-		done = capture_copy_CHUNK_SMALL(skb, offset, size, record);
+		done = capture_copy_small(skb, offset, size, &chunk);
 	} else {
-		done = capture_copy_CHUNK_TINY(skb, offset, size, record);
+		done = capture_copy_tiny(skb, offset, size, &chunk);
 	}
-	return done ? size : 0;
+	if (!done)
+		return 0;
+	count(COUNT_RECORDS);
+	capture_count(CAPTURE_CHUNKS, 1);
+	return size;
 }
 
 /* `length` bytes of the payload from its beginning; what found no room is counted, and shows as a hole. */
-static __always_inline void capture_payload(struct packet *packet, u32 length,
-					    struct capture_record *record)
+static __always_inline void capture_payload(struct packet *packet, u32 length, u64 cookie, u8 side)
 {
-	struct __sk_buff *skb = packet->skb;
 	u32 at = 0;
 
 	for (int i = 0; i < CHUNKS_MAX && at < length; i++) {
-		u32 size;
+		u64 seq = packet->seq + at;
+		u32 size = capture_copy(packet->skb, packet->payload_offset + at, length - at,
+					cookie, seq << 1 | side);
 
-		record->seq = packet->seq + at;
-		size = capture_chunk(skb, packet->payload_offset + at, length - at, record);
 		if (!size)
 			break;
-		count(COUNT_RECORDS);
-		capture_count(CAPTURE_CHUNKS, 1);
 		at += size;
 	}
 	capture_count(CAPTURE_COPIED, at);
-	if (at == length)
-		return;
-	capture_count(CAPTURE_LOST, 1);
-	capture_count(CAPTURE_BYTES_LOST, length - at);
+	if (at < length)
+		capture_lost(length - at);
 }
 
 /* The connection's state, made with the record of its begin; NULL: that found no room, and the next packet tries again. */
@@ -325,11 +361,22 @@ static __always_inline struct capture_conn *capture_state(struct packet *packet,
 	record->head.flags |= CAPTURE_OPEN;
 	record->seq = packet->ingress ? tp->rcv_nxt : tp->snd_una;
 	record->ack_seq = packet->ingress ? tp->snd_una : tp->rcv_nxt;
+	fresh.owner_told = record->owner.tgid != 0;
 	if (capture_control(record))
 		bpf_map_update_elem(&capture_conns, &record->cookie, &fresh, BPF_ANY);
 	record->head.flags &= ~CAPTURE_OPEN;
-	record->ack_seq = 0;
 	return bpf_map_lookup_elem(&capture_conns, &record->cookie);
+}
+
+static __always_inline void capture_tell_owner(struct capture_conn *conn,
+					       struct capture_record *record)
+{
+	if (conn->owner_told || !record->owner.tgid)
+		return;
+	record->head.flags |= CAPTURE_OWNER;
+	if (capture_control(record))
+		conn->owner_told = 1;
+	record->head.flags &= ~CAPTURE_OWNER;
 }
 
 /* What may be copied of this payload. A request after a response begins a new exchange. */
@@ -350,21 +397,36 @@ static __always_inline u32 capture_allowance(struct capture_conn *conn, u32 side
 	return allowed;
 }
 
+/* The handshake's last segment, with data (TCP_DEFER_ACCEPT): the connection's own socket is not there yet. */
+static __always_inline void capture_early(struct packet *packet, struct capture_record *record)
+{
+	record->cookie = COOKIE_MADE_UP | (u64)(packet->seq & 0xfffff) << 32 |
+			 (u32)packet->peer_port << 16 | packet->local_port;
+	if (capture_control(record))
+		capture_payload(packet, packet->payload_length, record->cookie, SIDE_REQUEST);
+	else
+		capture_lost(packet->payload_length);
+}
+
 static __always_inline void capture_data(struct packet *packet, struct capture_record *record)
 {
 	u32 length = packet->payload_length;
-	struct capture_conn *conn = 0;
-	u32 allowed = length;
+	struct capture_conn *conn;
+	u32 allowed;
 
 	capture_count(CAPTURE_BYTES, length);
 	if (record->head.flags & CAPTURE_LISTENER) {
-		record->cookie = 0; /* its child's is not there yet */
-	} else {
-		conn = capture_state(packet, record);
-		if (conn)
-			allowed = capture_allowance(conn, record->side, length);
+		capture_early(packet, record);
+		return;
 	}
-	capture_payload(packet, allowed, record);
+	conn = capture_state(packet, record);
+	if (!conn) {
+		capture_lost(length);
+		return;
+	}
+	capture_tell_owner(conn, record);
+	allowed = capture_allowance(conn, record->side, length);
+	capture_payload(packet, allowed, record->cookie, record->side);
 	if (allowed == length)
 		return;
 	record->head.flags |= CAPTURE_BEYOND;

@@ -4,7 +4,9 @@ import type { Fold } from '../../src/table/fold.ts';
 import type { CaptureOptions, DecodeContext, RecordDecoder } from '../../src/table/probe.ts';
 import { ipv4Text, ipv6Text } from '../address.ts';
 import {
+  CaptureChunkView,
   CaptureRecordView,
+  capture_chunk,
   capture_count,
   capture_flag,
   capture_record,
@@ -30,6 +32,7 @@ const CONNECTIONS_MAX = 16_384;
 const IDLE_NS = 10 * 60e9;
 /** Pieces that came to a listening socket, until the connection's own come. */
 const PARKED_MAX = 1024;
+const PARKED_PIECES_MAX = 8;
 const ENDED_MAX = 4096;
 const WAITING_BYTES_MAX = 64 << 20;
 const BODIES_BYTES_MAX = 128 << 20;
@@ -45,10 +48,16 @@ export const CAPTURE_DEFAULTS: CaptureOptions = {
   redact_patterns: [],
 };
 
-interface Parked {
+interface Piece {
   readonly seq: number;
   readonly bytes: Uint8Array;
   readonly time_ns: number;
+}
+
+interface Parked {
+  readonly key: string;
+  readonly cookie: number;
+  readonly pieces: Piece[];
 }
 
 interface Dropped {
@@ -63,6 +72,7 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
   readonly #catalog: Catalog;
   readonly #redactor: Redactor;
   readonly #view = new CaptureRecordView(new Uint8Array(0));
+  readonly #chunk = new CaptureChunkView(new Uint8Array(0));
   readonly #segments: SegmentBudget;
   readonly #bodies: BodyBudget;
   readonly #counts: ConnectionCounts = {
@@ -79,6 +89,7 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
   /** Cookies of those that ended last: what still comes of them is repeats. */
   readonly #ended = new Set<number>();
   readonly #parked = new Map<string, Parked>();
+  readonly #parked_by_cookie = new Map<number, Parked>();
   readonly #dropped: Dropped = { owner_unknown: 0, queue_full: 0, no_reader: 0 };
   #bytes: Uint8Array = new Uint8Array(0);
   #offset_ms = Number.POSITIVE_INFINITY;
@@ -115,23 +126,27 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
 
   over(bytes: Uint8Array): void {
     this.#view.over(bytes);
+    this.#chunk.over(bytes);
     this.#bytes = bytes;
   }
 
   decode(at: number, length: number, now_ms: number): boolean {
+    const chunk = this.#chunk.move(at);
+    if (length < capture_chunk.SIZE) return false;
+    if ((chunk.head_flags & capture_flag.CAPTURE_DATA) !== 0) {
+      if (chunk.length > length - capture_chunk.SIZE) return false;
+      this.#chunks += 1;
+      this.#noteTime(chunk.time_ns, now_ms);
+      const from = at + capture_chunk.SIZE;
+      this.#takeBytes(chunk, this.#bytes.subarray(from, from + chunk.length));
+      return true;
+    }
     if (length < capture_record.SIZE) return false;
     const view = this.#view.move(at);
-    const copied = view.copied;
-    if (copied > length - capture_record.SIZE || copied > view.length) return false;
+    this.#controls += 1;
     this.#noteTime(view.time_ns, now_ms);
-    const flags = view.head_flags;
-    const is_data = view.length > 0;
-    if (is_data) this.#chunks += 1;
-    else this.#controls += 1;
-    const from = at + capture_record.SIZE;
-    const bytes = this.#bytes.subarray(from, from + copied);
-    if ((flags & capture_flag.CAPTURE_LISTENER) !== 0) this.#park(view, bytes);
-    else this.#take(view, flags, bytes);
+    if ((view.head_flags & capture_flag.CAPTURE_LISTENER) !== 0) this.#park(view);
+    else this.#take(view, view.head_flags);
     return true;
   }
 
@@ -143,13 +158,17 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
     this.#kernel_counts = counts;
   }
 
-  tick(): void {
+  tick(now_ms: number): void {
+    const offset_ms = Math.min(this.#offset_ms, this.#offset_before_ms);
+    if (Number.isFinite(offset_ms)) {
+      this.#latest_ns = Math.max(this.#latest_ns, (now_ms - offset_ms) * 1e6);
+    }
     for (const connection of [...this.#connections.values()]) {
       if (this.#latest_ns - connection.last_ns > IDLE_NS) this.#forget(connection);
       else connection.tick(this.#latest_ns);
       if (connection.over) this.#remove(connection);
     }
-    this.#offset_before_ms = this.#offset_ms;
+    if (Number.isFinite(this.#offset_ms)) this.#offset_before_ms = this.#offset_ms;
     this.#offset_ms = Number.POSITIVE_INFINITY;
     const now = this.totals();
     this.#stats.add(new Float64Array(0), statsRow(now, this.#before));
@@ -238,14 +257,34 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
     this.#offset_ms = Math.min(this.#offset_ms, now_ms - time_ns / 1e6);
   }
 
-  #take(view: CaptureRecordView, flags: number, bytes: Uint8Array): void {
-    const { time_ns, seq } = view;
-    const side = view.side === capture_side.SIDE_REQUEST ? 0 : 1;
-    if (this.#ended.has(view.cookie)) {
-      this.#segments.repeats += 1;
+  #takeBytes(chunk: CaptureChunkView, bytes: Uint8Array): void {
+    const { cookie, seq, time_ns } = chunk;
+    const connection = this.#connections.get(cookie);
+    if (connection === undefined) {
+      this.#takeEarly(cookie, seq, bytes, time_ns);
       return;
     }
+    this.#connections.delete(cookie); // to the end of the order
+    this.#connections.set(cookie, connection);
+    const side = (chunk.head_flags & capture_flag.CAPTURE_RESPONSE) === 0 ? 0 : 1;
+    connection.data(side, seq, bytes.length, bytes, time_ns);
+    if (connection.over) this.#remove(connection);
+  }
+
+  /** Bytes at a listening socket, or of a connection that is over or whose begin was lost. */
+  #takeEarly(cookie: number, seq: number, bytes: Uint8Array, time_ns: number): void {
+    const parked = this.#parked_by_cookie.get(cookie);
+    if (parked !== undefined && parked.pieces.length < PARKED_PIECES_MAX) {
+      parked.pieces.push({ seq, bytes: new Uint8Array(bytes), time_ns });
+    } else if (this.#ended.has(cookie)) this.#segments.repeats += 1;
+    else this.#segments.strays += 1;
+  }
+
+  #take(view: CaptureRecordView, flags: number): void {
+    const { time_ns, seq } = view;
+    const side = view.side === capture_side.SIDE_REQUEST ? 0 : 1;
     const connection = this.#connection(view, flags);
+    if (connection === undefined) return;
     connection.confirmed ||= (flags & capture_flag.CAPTURE_PROVISIONAL) === 0;
     if (view.owner_tgid !== 0) {
       connection.owner_tgid = view.owner_tgid;
@@ -259,8 +298,8 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
       connection.close(time_ns);
     } else if ((flags & capture_flag.CAPTURE_END) !== 0) {
       connection.end(side, seq, time_ns);
-    } else {
-      connection.data(side, seq, view.length, view.copied > 0 ? bytes : undefined, time_ns);
+    } else if ((flags & capture_flag.CAPTURE_BEYOND) !== 0) {
+      connection.data(side, seq, view.length, undefined, time_ns);
     }
     if (connection.over) this.#remove(connection);
   }
@@ -275,14 +314,12 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
     this.#ended.add(cookie);
   }
 
-  #connection(view: CaptureRecordView, flags: number): Connection {
+  /** Only a begin makes one: it is the first record of each, and what comes late is of one that is over. */
+  #connection(view: CaptureRecordView, flags: number): Connection | undefined {
     const { cookie } = view;
     const known = this.#connections.get(cookie);
-    if (known !== undefined) {
-      this.#connections.delete(cookie); // to the end of the order
-      this.#connections.set(cookie, known);
-      return known;
-    }
+    if (known !== undefined) return known;
+    if ((flags & capture_flag.CAPTURE_OPEN) === 0) return undefined;
     if (this.#connections.size >= CONNECTIONS_MAX) {
       const [oldest] = this.#connections.values();
       if (oldest !== undefined) this.#forget(oldest);
@@ -295,7 +332,7 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
     });
     this.#opened += 1;
     this.#connections.set(cookie, connection);
-    if ((flags & capture_flag.CAPTURE_OPEN) !== 0) this.#adopt(connection);
+    this.#adopt(connection);
     return connection;
   }
 
@@ -319,24 +356,35 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
   }
 
   /** The kernel hands the first bytes to the listening socket where that waits for them (TCP_DEFER_ACCEPT). */
-  #park(view: CaptureRecordView, bytes: Uint8Array): void {
-    if (bytes.length === 0) return;
+  #park(view: CaptureRecordView): void {
     if (this.#parked.size >= PARKED_MAX) {
-      const [oldest] = this.#parked.keys();
-      if (oldest !== undefined) this.#parked.delete(oldest);
+      const [oldest] = this.#parked.values();
+      if (oldest !== undefined) this.#unpark(oldest);
       this.#unparked += 1;
     }
-    const { seq, time_ns } = view;
-    this.#parked.set(endsKey(this.#ends(view)), { seq, bytes: new Uint8Array(bytes), time_ns });
+    const { cookie } = view;
+    const key = endsKey(this.#ends(view));
+    const before = this.#parked.get(key);
+    if (before?.cookie === cookie) return; // sent again
+    if (before !== undefined) this.#unpark(before);
+    const parked: Parked = { key, cookie, pieces: [] };
+    this.#parked.set(key, parked);
+    this.#parked_by_cookie.set(cookie, parked);
+  }
+
+  #unpark(parked: Parked): void {
+    this.#parked.delete(parked.key);
+    this.#parked_by_cookie.delete(parked.cookie);
   }
 
   #adopt(connection: Connection): void {
-    const key = endsKey(connection.ends);
-    const parked = this.#parked.get(key);
+    const parked = this.#parked.get(endsKey(connection.ends));
     if (parked === undefined) return;
-    this.#parked.delete(key);
-    connection.begin(0, parked.seq);
-    connection.data(0, parked.seq, parked.bytes.length, parked.bytes, parked.time_ns);
+    this.#unpark(parked);
+    for (const { seq, bytes, time_ns } of parked.pieces) {
+      connection.begin(0, seq);
+      connection.data(0, seq, bytes.length, bytes, time_ns);
+    }
   }
 }
 

@@ -17,7 +17,7 @@ export function linearPattern(source: string): RegExp {
     throw new Error(`the pattern has ${source.length} characters; give ${PATTERN_LENGTH_MAX}`);
   }
   try {
-    return new RegExp(source, 'gil');
+    return new RegExp(source, 'gl');
   } catch (error) {
     throw new Error(error instanceof Error ? error.message : String(error));
   }
