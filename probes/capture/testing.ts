@@ -48,6 +48,8 @@ export class Reader {
   readonly #sockets = new Set<Socket>();
   #text: Buffer[] = [];
   #paused = false;
+  #lines = 0;
+  #next: Reader | undefined;
   connections = 0;
 
   static async listen(t: Cleanup, path: string): Promise<Reader> {
@@ -64,7 +66,7 @@ export class Reader {
       this.#sockets.add(socket);
       socket.on('error', () => undefined); // the tests end as they like
       socket.on('close', () => this.#sockets.delete(socket));
-      socket.on('data', (bytes) => this.#text.push(bytes));
+      socket.on('data', (bytes) => this.#take(bytes));
       if (this.#paused) socket.pause();
     });
   }
@@ -88,11 +90,30 @@ export class Reader {
     return lines.map((line) => JSON.parse(line));
   }
 
+  get count(): number {
+    return this.#lines;
+  }
+
+  /** Another reader at the same place, after this one has gone. */
+  async again(): Promise<Reader> {
+    await this.close();
+    const reader = new Reader(this.path);
+    await new Promise<void>((done) => reader.#server.listen(this.path, done));
+    this.#next = reader;
+    return reader;
+  }
+
   get raw(): Buffer {
     return Buffer.concat(this.#text);
   }
 
+  #take(bytes: Buffer): void {
+    this.#text.push(bytes);
+    for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) this.#lines += 1;
+  }
+
   async close(): Promise<void> {
+    await this.#next?.close();
     for (const socket of this.#sockets) socket.destroy();
     await new Promise<void>((done) => this.#server.close(() => done()));
     rmSync(this.path, { force: true });
@@ -188,7 +209,7 @@ function one(port, n, words) {
   for (let i = 0; i < size; i += 1) body[i] = n % 5 === 0 ? (i * 3 + n) & 255 : 97 + ((i * 3 + n) % 26);
   const headers = { 'x-n': n, 'x-answer': sizes[(n * 7) % sizes.length],
     authorization: 'Bearer client-secret-' + n, 'content-type': 'application/octet-stream' };
-  if (n % 3 === 1) headers['content-length'] = size;
+  if (n % 3 === 1 || words.length) headers['content-length'] = size;
   else headers['transfer-encoding'] = 'chunked';
   if (words.close) headers.connection = 'close';
   return new Promise((done, fail) => {
