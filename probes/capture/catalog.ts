@@ -52,7 +52,11 @@ const dimensions: readonly Dimension[] = [
   },
   { name: 'kind', type: 'string', help: 'kind of its values: integer, uuid, string …' },
   { name: 'personal', type: 'string', help: 'kind of personal data that it hints at, else empty' },
-  { name: 'media_type', type: 'string', help: 'of the operation: media type of the response' },
+  {
+    name: 'media_type',
+    type: 'string',
+    help: 'of an operation that of the response; of a parameter in a body that of the body',
+  },
 ];
 
 export const apiCatalog = defineTable({
@@ -121,10 +125,12 @@ export class Catalog {
     });
     this.#measure(response?.head.status ?? 0, time_ms);
     this.#row('', '', '', '', type);
+    const body_type = mediaType(head.headers);
     const operation = `${name} ${head.method} ${route}`;
     const body = Buffer.from(request.body.buffer, request.body.byteOffset, request.body.length);
     for (const one of parametersOf(head.target, route, head.headers, body)) {
-      this.#row(one.place, this.#name(operation, one.name), one.kind, one.personal, '');
+      const type_of = one.place === 'body' ? body_type : '';
+      this.#row(one.place, this.#name(operation, one.name), one.kind, one.personal, type_of);
     }
   }
 
@@ -217,8 +223,13 @@ function pathParameters(route: string, add: Add): void {
   let n = 0;
   for (const [, kind = ''] of route.matchAll(/\{([a-z]+)\}/g)) {
     n += 1;
-    add('path', n === 1 ? kind : `${kind}${n}`, PATH_KINDS[kind] ?? 'string', personalOf(kind, ''));
+    add('path', pathName(kind, n), PATH_KINDS[kind] ?? 'string', personalOf(kind, ''));
   }
+}
+
+/** Of the n-th varying part of a route; `sonde catalog` names them alike in OpenAPI. */
+export function pathName(kind: string, n: number): string {
+  return n === 1 ? kind : `${kind}${n}`;
 }
 
 function form(text: string, place: Place, add: Add): void {
