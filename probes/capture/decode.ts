@@ -218,6 +218,12 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
     else this.#dropped.queue_full += 1;
   }
 
+  /** What is in memory now: each has a limit. */
+  get held(): { connections: number; chunks: number; bytes: number; bodies: number } {
+    const { chunks, bytes } = this.#segments;
+    return { connections: this.#connections.size, chunks, bytes, bodies: this.#bodies.bytes };
+  }
+
   totals(): CaptureTotals {
     const { owner_unknown, queue_full, no_reader } = this.#dropped;
     return {

@@ -37,8 +37,14 @@ export interface RedactedBody {
 
 const HEADER =
   /^(?:proxy-)?auth|cookie|api-?key|token|secret|passw|session|credential|signature|^x-forwarded-client-cert$/;
-const KEY =
-  /passw|passwd|passphrase|^pwd$|^pass$|pwd$|secret|token$|apikey|accesskey|privatekey|credential|^auth(?:entication|orization|key|code)?$|sessionid|^sid$|^otp$|^pin$|^cvv|^cvc|^ssn$|cardnumber|creditcard|signature$/;
+/** Letters and digits of a key in lower case: `X-Access_Token` is `xaccesstoken`. */
+const KEY = new RegExp(
+  [
+    'passw|passphrase|^pass$|pwd$|^passcode$|secret|token$|credential|signature$',
+    'apikey|accesskey|privatekey|^auth(?:entication|orization|key|code)?$|sessionid|^sid$',
+    '^otp$|^pin$|^cvv|^cvc|^ssn$|cardnumber|creditcard',
+  ].join('|'),
+);
 const URL_HEADERS = new Set(['referer', 'location', 'content-location']);
 const KEY_LENGTH_MAX = 256;
 
