@@ -128,12 +128,11 @@ export interface Worker {
 }
 
 /** A Node of its own that runs this module text; it speaks JSON lines on its standard streams. */
-export async function startWorker(t: Cleanup, source: string): Promise<Worker> {
-  const child: ChildProcess = spawn(
-    process.execPath,
-    ['--input-type=module', '-e', `${ASKED}\n${source}`],
-    { stdio: ['pipe', 'pipe', 'inherit'] },
-  );
+export async function startWorker(t: Cleanup, source: string, netns?: string): Promise<Worker> {
+  const words = [process.execPath, '--input-type=module', '-e', `${ASKED}\n${source}`];
+  const all = netns === undefined ? words : ['ip', 'netns', 'exec', netns, ...words];
+  const [program = '', ...rest] = all;
+  const child: ChildProcess = spawn(program, rest, { stdio: ['pipe', 'pipe', 'inherit'] });
   assert.ok(child.stdin && child.stdout && child.pid !== undefined);
   const { stdin, stdout, pid } = child;
   const waiting: ((answer: unknown) => void)[] = [];
@@ -213,7 +212,7 @@ function one(port, n, words) {
   else headers['transfer-encoding'] = 'chunked';
   if (words.close) headers.connection = 'close';
   return new Promise((done, fail) => {
-    const request = http.request({ host: '127.0.0.1', port, agent: words.close ? undefined : agent,
+    const request = http.request({ host: words.host ?? '127.0.0.1', port, agent: words.close ? undefined : agent,
       method: 'POST', path: '/things/' + n + '?n=' + n + '&token=query-secret-' + n, headers },
       (response) => {
       const parts = [];
