@@ -15,6 +15,7 @@ enum record_kind {
 	RECORD_HTTP = 3,
 	RECORD_HTTP2 = 6,
 	RECORD_DNS = 4,
+	RECORD_CAPTURE = 8,
 };
 
 struct record_head {

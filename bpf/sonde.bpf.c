@@ -62,6 +62,12 @@ const volatile struct {
 	enum dns_flag dns_flag;
 	enum record_kind record_kind;
 	enum kernel_count kernel_count;
+	struct capture_record capture_record;
+	struct capture_chunk capture_chunk;
+	enum capture_mode capture_mode;
+	enum capture_flag capture_flag;
+	enum capture_side capture_side;
+	enum capture_count capture_count;
 } layouts = {};
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -12,6 +12,7 @@
 #ifndef SONDE_TCP_H
 #define SONDE_TCP_H
 
+#include "../capture/capture.bpf.h"
 #include "../tcpstate/tcpstate.bpf.h"
 #include "conn.bpf.h"
 
@@ -142,6 +143,8 @@ static __always_inline int tcp_on_state(struct sock *sk, int oldstate, int newst
 		tcp_on_established(sk, oldstate);
 	else if (newstate == TCP_FIN_WAIT1 || newstate == TCP_LAST_ACK)
 		tcp_on_closing(sk);
+	else if (capture_enabled && newstate == TCP_LISTEN)
+		capture_on_listen(sk);
 	return 0;
 }
 

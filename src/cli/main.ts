@@ -63,6 +63,15 @@ function addQuestions(top: Command): void {
   );
   ledger.option('--json', 'as JSON');
   addQueryOptions(ledger);
+  const catalog = command(
+    top,
+    'catalog',
+    'operations of HTTP services that were seen, with their parameters',
+    async () => (await import('./catalog.ts')).run,
+  );
+  catalog.option('--format <format>', 'table, json or openapi', 'table');
+  catalog.option('--service <name>', 'only this service');
+  addQueryOptions(catalog);
   const detach = command(
     top,
     'detach',

@@ -6,11 +6,13 @@ import { setImmediate } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { probes } from '../../probes/index.ts';
 import type { Config } from '../config/schema.ts';
+import { UnixSocketOutlet } from '../outlet/unix_socket.ts';
 import { Ledger } from '../table/ledger.ts';
 import type { ProbeOptions } from '../table/probe.ts';
 import { FlightSender } from '../wire/client.ts';
 import { bootId } from '../wire/lock.ts';
 import { Spool } from '../wire/spool.ts';
+import { CaptureSelection } from './capture_select.ts';
 import { Decode } from './decode.ts';
 import { hostPaths } from './host.ts';
 import { Identity } from './identity.ts';
@@ -24,6 +26,8 @@ import { SelfReport } from './self.ts';
 
 /** The ring holds many times what comes in this time on a busy machine; a full turn is followed at once by another. */
 const TURN_MS = 200;
+/** Captured bodies fill it faster. */
+const CAPTURE_TURN_MS = 20;
 /** Even the smallest ring takes some 200 records a pass. */
 const PASSES_MAX = 10_000;
 const IDENTITY_TICK_MS = 10_000;
@@ -46,6 +50,9 @@ interface Parts {
   readonly ledger: Ledger;
   readonly self: SelfReport;
   readonly pipeline: Pipeline;
+  /** While capture is on. */
+  readonly selection: CaptureSelection | undefined;
+  readonly outlet: UnixSocketOutlet | undefined;
   /** What decoders go by: `reload` writes here. */
   readonly options: ProbeOptions;
 }
@@ -90,6 +97,15 @@ export class Collector {
     return this.#parts.ledger;
   }
 
+  /** Whose traffic is captured; undefined while capture is off. */
+  get selection(): CaptureSelection | undefined {
+    return this.#parts.selection;
+  }
+
+  get outlet(): UnixSocketOutlet | undefined {
+    return this.#parts.outlet;
+  }
+
   get sender(): FlightSender {
     return this.#parts.sender;
   }
@@ -119,6 +135,7 @@ export class Collector {
     kernel.detach();
     pipeline.flushAll(Date.now());
     await Promise.race([sender.flush(), new Promise((done) => setTimeout(done, wait_ms).unref())]);
+    await this.#parts.outlet?.close(wait_ms);
     this.#close();
   }
 
@@ -182,6 +199,7 @@ export class Collector {
     const more = pipeline.turn(now);
     if (now >= this.#interval_end_ms || now < this.#interval_end_ms - this.#interval_ms) {
       this.#sweep(); // also after the clock was set back
+      this.#parts.selection?.refresh();
       await setImmediate();
       if (this.#stopped) return;
       pipeline.flushAll(now);
@@ -192,7 +210,7 @@ export class Collector {
       identity.tick(now);
     }
     this.#noteDisk(pipeline.disk_error);
-    this.#schedule(more ? 0 : TURN_MS);
+    this.#schedule(more ? 0 : this.#parts.selection === undefined ? TURN_MS : CAPTURE_TURN_MS);
   }
 
   #startInterval(now: number): void {
@@ -232,7 +250,16 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   const self = new SelfReport({ kernel, identity, spool });
   const probe_options: ProbeOptions = { ...collector };
   const on = probes.filter(({ name }) => kernel.isOn(name));
-  const decode = new Decode({ probes: on, kernel, identity, ledger, options: probe_options });
+  const { selection, outlet } = kernel.isOn('capture') ? openCapture(kernel, options) : {};
+  const decode = new Decode({
+    probes: on,
+    kernel,
+    identity,
+    ledger,
+    options: probe_options,
+    outlet,
+    statistics: (line) => log[collector.capture.log_level](line),
+  });
   const pipeline = new Pipeline({
     kernel,
     spool,
@@ -243,7 +270,41 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     extra: (now_ms) => self.batches(now_ms),
   });
   if (!kernel.taken_over) sweepFiles(kernel, pipeline);
-  return { lock, kernel, spool, sender, identity, ledger, self, pipeline, options: probe_options };
+  const parts = {
+    lock,
+    kernel,
+    spool,
+    sender,
+    identity,
+    ledger,
+    self,
+    pipeline,
+    selection,
+    outlet,
+  };
+  return { ...parts, options: probe_options };
+}
+
+/** What capture needs beside its decoder: whom to capture, and the reader's socket. */
+function openCapture(
+  kernel: Kernel,
+  { config, log }: CollectorOptions,
+): { selection: CaptureSelection; outlet: UnixSocketOutlet | undefined } {
+  const { capture, host_dir } = config.collector;
+  log.info({ capture }, 'capture: the configuration in force');
+  const { proc, cgroup_root } = hostPaths(host_dir);
+  const selection = new CaptureSelection(kernel, capture.proc_fs_path ?? proc, cgroup_root);
+  for (const pid of capture.pids) selection.select({ tgid: Number(pid) }, capture.mode);
+  for (const path of capture.cgroups) selection.select({ cgroup: path }, capture.mode);
+  const { unix_domain_socket_addr: path } = capture;
+  if (path === undefined) return { selection, outlet: undefined };
+  const outlet = new UnixSocketOutlet({
+    path,
+    lines_max: capture.uds_event_queue_size,
+    bytes_max: capture.uds_queue_bytes_max,
+    on_state: (state, reason) => log.info({ path, reason }, `reader of captured: ${state}`),
+  });
+  return { selection, outlet };
 }
 
 /** Twice: which connections were opened by the peer shows only when all listening sockets are known. */

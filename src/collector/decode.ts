@@ -10,6 +10,7 @@ import { Fold, type FoldCounts } from '../table/fold.ts';
 import { bookFold, type Ledger } from '../table/ledger.ts';
 import type {
   DecodeContext,
+  LineOutlet,
   MapDecoder,
   MapSource,
   Probe,
@@ -27,6 +28,8 @@ export interface DecodeOptions {
   readonly identity: Identity;
   readonly ledger: Ledger;
   readonly options: Readonly<ProbeOptions>;
+  readonly outlet?: LineOutlet | undefined;
+  readonly statistics?: (line: string) => void;
 }
 
 interface MapReader {
@@ -126,8 +129,10 @@ export class Decode implements RecordSink {
   }
 
   #context(): DecodeContext {
-    const { identity, options, ledger } = this.#options;
+    const { identity, options, ledger, outlet, statistics } = this.#options;
     return {
+      ...(outlet !== undefined && { outlet }),
+      ...(statistics !== undefined && { statistics }),
       fold: (table) => this.#fold(table),
       owner: identity.lookup,
       cgroup: identity.cgroup,

@@ -88,6 +88,37 @@ export interface ProbeOptions {
     readonly timeout: number;
     readonly domains_max: number;
   };
+  readonly capture?: CaptureOptions;
+}
+
+/** Which traffic is captured whole, how much of it, and what is taken out of it: the section `collector.capture`. */
+export interface CaptureOptions {
+  readonly mode: 'ingress' | 'egress' | 'all';
+  readonly capture_all_namespaces: boolean;
+  /** Pages of 4 KiB of the ring that may wait before capture leaves it to the others. */
+  readonly perfmap_queue_size: number;
+  /** Chunks that may wait for missing ones before them. */
+  readonly probe_event_queue_size: number;
+  readonly message_bytes_max: number;
+  readonly redact_headers: readonly string[];
+  readonly redact_keys: readonly string[];
+  readonly redact_patterns: readonly string[];
+}
+
+/** Where whole messages leave by, a line each. */
+export interface LineOutlet {
+  /** False: it is dropped, and counted, since too much waits for the reader. Never waits itself. */
+  send(line: string): boolean;
+  readonly counts: OutletCounts;
+}
+
+export interface OutletCounts {
+  /** `seen = sent + dropped + waiting` at any time. */
+  readonly seen: number;
+  /** Handed to the reader's socket. */
+  readonly sent: number;
+  readonly dropped: Readonly<Record<string, number>>;
+  readonly waiting: number;
 }
 
 /** What the collector gives to a decoder. */
@@ -105,6 +136,10 @@ export interface DecodeContext {
   note(what: string, count: number): void;
   /** Books what was seen and could not be kept. */
   dropped(what: string, reason: string, count: number): void;
+  /** Absent where the configuration names no reader. */
+  readonly outlet?: LineOutlet;
+  /** A line of statistics for the log, not more often than once an interval. */
+  statistics?(line: string): void;
 }
 
 /** Turns records of one kind into rows. One per collector; keeps nothing that grows without a limit. */
