@@ -33,7 +33,8 @@ export async function run(call: Call): Promise<number> {
   // Before the first program is attached: who ends us from here on ends us in order.
   const { ended } = lifetime(log.logger, () => started.collector?.abandon());
   const { logger } = log;
-  const collector = await Collector.start({ config, log: logger, version: call.version, intake });
+  const { version } = call;
+  const collector = await Collector.start({ config, log: logger, version, to: { intake } });
   started.collector = collector;
   reloadOnHup(call, config, collector, log);
   const stop = new AbortController();

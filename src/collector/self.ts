@@ -4,7 +4,7 @@ import { enableStats, type StatsSwitch } from '../bpf/stats.ts';
 import type { Batch } from '../table/columns.ts';
 import { Fold } from '../table/fold.ts';
 import { processTable, programTable, sourceTable } from '../table/self.ts';
-import type { Spool } from '../wire/spool.ts';
+import type { Delivery } from './delivery.ts';
 import type { Identity } from './identity.ts';
 import type { Kernel } from './kernel.ts';
 
@@ -13,7 +13,7 @@ const SAMPLE_MS = 100;
 export interface SelfParts {
   readonly kernel: Kernel;
   readonly identity: Identity;
-  readonly spool: Spool;
+  readonly delivery: Delivery;
 }
 
 interface Runs {
@@ -74,7 +74,7 @@ export class SelfReport {
   }
 
   #addProcess(): void {
-    const { kernel, identity, spool } = this.#parts;
+    const { kernel, identity, delivery } = this.#parts;
     const cpu = process.cpuUsage(this.#cpu);
     this.#cpu = process.cpuUsage();
     const maps = kernel.maps.reduce((sum, map) => sum + map.memoryBytes, 0);
@@ -85,8 +85,8 @@ export class SelfReport {
         process.memoryUsage.rss(),
         maps,
         this.ring_used,
-        spool.bytes(),
-        Math.max(0, (spool.last()?.seq ?? 0) - spool.acknowledged()),
+        delivery.waiting.bytes,
+        delivery.waiting.batches,
         identity.counts.known,
       ),
     );
