@@ -304,10 +304,11 @@ function reportSources(kernel: Kernel, { log, nameOf = (name) => name }: Collect
   if (kernel.taken_over)
     log.info('took over the programs of a former collector; nothing was missed');
   const warned = new Set<string>();
-  for (const { source, state, reason, parts } of kernel.plan.sources) {
+  for (const { source, state, reason, parts, lacking } of kernel.plan.sources) {
     const name = nameOf(source);
     if (state === 'on')
       log.info({ source, variants: parts.map((p) => p.variant) }, `${source}: on`);
+    else if (lacking.length > 0) log.warn({ source, reason }, `${source}: off, ${reason}`);
     else if (state === 'off') log.info({ source }, `${source}: off`);
     else if (!warned.has(name)) {
       warned.add(name);

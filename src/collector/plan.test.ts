@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { probes } from '../../probes/index.ts';
-import type { Need, Probe, Variant } from '../table/probe.ts';
+import type { Need, Probe, Right, Variant } from '../table/probe.ts';
 import { makePlan, type Plan, type SourceReport } from './plan.ts';
 
 const best: Variant = { name: 'best', programs: ['a', 'b'], needs: ['tp:new'] };
@@ -32,11 +32,13 @@ function plan(options: {
   off?: string;
   lacks?: readonly Need[];
   refused?: Readonly<Record<string, string>>;
+  lacking?: readonly Right[];
 }): Plan {
   return makePlan({
     probes: options.probes ?? [sample],
     isEnabled: ({ name }) => name !== options.off,
     unmet: (need) => (options.lacks?.includes(need) ? `no ${need}` : undefined),
+    lacking: ({ rights }) => rights.filter((right) => options.lacking?.includes(right)),
     refused: new Map(Object.entries(options.refused ?? {})),
   });
 }
@@ -127,3 +129,16 @@ for (const [kernel, lacks] of Object.entries(KERNELS)) {
     assert.deepEqual(both, [], 'two variants of one program would count twice');
   });
 }
+
+test('a source that lacks a right is off, says which, and the others go on', () => {
+  const other: Probe = { ...sample, name: 'other', rights: ['CAP_BPF', 'CAP_NET_ADMIN'] };
+  const made = plan({ probes: [sample, other], lacking: ['CAP_NET_ADMIN'] });
+  assert.deepEqual(
+    made.sources.map(({ source, state, lacking }) => [source, state, lacking]),
+    [
+      ['sample', 'on', []],
+      ['other', 'off', ['CAP_NET_ADMIN']],
+    ],
+  );
+  assert.match(made.sources[1]!.reason, /lacks CAP_NET_ADMIN \(sonde doctor --grant\)/);
+});

@@ -1,5 +1,6 @@
 // What the collector costs and what it can see, as tables that go the same way as what it sees.
 
+import { BpfError } from '../bpf/error.ts';
 import { enableStats, type StatsSwitch } from '../bpf/stats.ts';
 import type { Batch } from '../table/columns.ts';
 import { Fold } from '../table/fold.ts';
@@ -42,7 +43,7 @@ export class SelfReport {
   /** Measuring costs each run of each program some 40 ns, so it is on for a moment only. */
   sample(): void {
     if (this.#stats !== undefined) return;
-    this.#stats = enableStats();
+    this.#stats = statsOrNone();
     this.#timer = setTimeout(() => this.#endSample(), SAMPLE_MS);
     this.#timer.unref();
   }
@@ -108,5 +109,15 @@ export class SelfReport {
   #addSource(texts: readonly [string, string, string, string, string]): void {
     const dims = Float64Array.from(texts, (text) => this.#sources.intern(text));
     this.#sources.add(dims, Float64Array.of(texts[2] === 'on' ? 1 : 0));
+  }
+}
+
+/** Measuring is the one thing here that takes CAP_SYS_ADMIN: without it programs are not measured, and all else goes on. */
+function statsOrNone(): StatsSwitch | undefined {
+  try {
+    return enableStats();
+  } catch (error) {
+    if (error instanceof BpfError) return undefined;
+    throw error;
   }
 }

@@ -192,6 +192,15 @@ export const pinPath: Kind<string> = {
   },
 };
 
+/** The kernel keeps 15 characters of a name, and bpffs takes no dots. */
+export const kernelPrefix: Kind<string> = {
+  name: 'name',
+  parse(value) {
+    if (typeof value === 'string' && /^[a-z][a-z0-9_]{0,7}$|^$/.test(value)) return value;
+    return new Fault('is no prefix', 'give up to 8 small letters and digits, such as tfo, or none');
+  },
+};
+
 export function choice<const T extends string>(values: readonly T[]): Kind<T> {
   return {
     name: values.join(', '),

@@ -9,6 +9,7 @@ import {
   duration,
   host,
   hostPort,
+  kernelPrefix,
   key,
   list,
   optionalKey,
@@ -113,6 +114,9 @@ const collector = z.strictObject({
   }),
   pin_path: key(pinPath, '/sys/fs/bpf/sonde', {
     help: 'Folder of bpffs for pinned maps and programs, which a restarted collector takes over',
+  }),
+  kernel_prefix: key(kernelPrefix, '', {
+    help: 'Before the names of maps and programs in the kernel, as bpftool shows them',
   }),
   btf_path: optionalKey(path, {
     help: "Type information of the kernel; default: the kernel's own",
