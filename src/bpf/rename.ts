@@ -24,7 +24,8 @@ export function renameObject(object: Uint8Array, rename: (name: string) => strin
   const btf = elf.sections.findIndex(({ name }) => name === '.BTF');
   if (elf.sections[strtab] === undefined || btf < 0) throw malformed('it has no symbols or no BTF');
   const originals = new Map<string, string>();
-  const maps = new Map<string, string>();
+  const variables = new Map<string, string>();
+  const functions = new Map<string, string>();
   const symbols = new Table(elf.sections[strtab].bytes);
   const places = new Map<number, number>();
   const types = viewOf(elf.sections[symtab]!.bytes);
@@ -35,13 +36,13 @@ export function renameObject(object: Uint8Array, rename: (name: string) => strin
     if (home !== '.maps' && !is_program) continue;
     const fresh = rename(name);
     originals.set(fresh, name);
-    if (home === '.maps') maps.set(name, fresh);
+    (is_program ? functions : variables).set(name, fresh);
     places.set(i, symbols.add(fresh));
   }
   const file = new File(object);
   for (const [i, at] of places) file.setSymbolName(symtab, i, at);
   file.replace(strtab, symbols.bytes());
-  file.replace(btf, renameVariables(elf.sections[btf]!.bytes, maps));
+  file.replace(btf, renameTypes(elf.sections[btf]!.bytes, variables, functions));
   return { bytes: file.bytes(), originals };
 }
 
@@ -106,8 +107,15 @@ class File {
   }
 }
 
-/** libbpf finds a map's definition by the variable of the symbol's name. */
-function renameVariables(btf: Uint8Array, maps: ReadonlyMap<string, string>): Uint8Array {
+/**
+ * libbpf finds a map's definition by the variable of the symbol's name; bpftool shows a program whose name the kernel cut
+ * by the name of its function.
+ */
+function renameTypes(
+  btf: Uint8Array,
+  variables: ReadonlyMap<string, string>,
+  functions: ReadonlyMap<string, string>,
+): Uint8Array {
   const copy = Uint8Array.from(btf);
   const view = viewOf(copy);
   if (copy.length < 24 || view.getUint16(0, true) !== BTF_MAGIC) {
@@ -118,12 +126,17 @@ function renameVariables(btf: Uint8Array, maps: ReadonlyMap<string, string>): Ui
   const length = view.getUint32(20, true);
   if (strings + length !== copy.length) throw malformed('its BTF does not end with its strings');
   const table = new Table(copy.subarray(strings));
-  const names = new Map([...maps].map(([name, fresh]) => [name, table.add(fresh)]));
+  const place = (names: ReadonlyMap<string, string>) =>
+    new Map([...names].map(([name, fresh]) => [name, table.add(fresh)] as const));
+  const places = new Map<number, ReadonlyMap<string, number>>([
+    [BtfKind.Var, place(variables)],
+    [BtfKind.Func, place(functions)],
+  ]);
   const end = header + view.getUint32(8, true) + view.getUint32(12, true);
   for (let at = header + view.getUint32(8, true); at + BTF_TYPE_BYTES <= end; ) {
     const info = view.getUint32(at + 4, true);
     const kind = (info >>> 24) & 31;
-    const fresh = kind === BtfKind.Var ? names.get(nameAt(copy, strings, view, at)) : undefined;
+    const fresh = places.get(kind)?.get(nameAt(copy, strings, view, at));
     if (fresh !== undefined) view.setUint32(at, fresh, true);
     at += BTF_TYPE_BYTES + tailBytes(kind, info & 0xffff);
   }

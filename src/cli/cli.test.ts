@@ -74,6 +74,7 @@ const QUERY_FLAGS = ['--reducer', '--token', '--ca', '--data-dir', '--timeout'];
 const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
   ['run', ['--for', ...CONFIG_FLAGS, ...REDUCER_FLAGS, '--interval']],
   ['kernel-collector', [...CONFIG_FLAGS, ...COLLECTOR_FLAGS]],
+  ['start', ['--config', '--metrics', '--interval', '--log-level']],
   ['reducer', [...CONFIG_FLAGS, ...REDUCER_FLAGS]],
   ['query', ['--format', '--fresh', ...QUERY_FLAGS]],
   ['top', ['--sort', '--once', ...QUERY_FLAGS]],

@@ -54,7 +54,7 @@ export async function run(call: Call): Promise<number> {
 }
 
 /** What only the start needed goes at the first turn, code included; after that V8's own pace does. */
-function keepSmall(): void {
+export function keepSmall(): void {
   setTimeout(() => globalThis.gc?.({ execution: 'sync', flavor: 'last-resort' }), TRIM_MS).unref();
   setInterval(trimMemory, TRIM_MS).unref();
 }

@@ -15,6 +15,7 @@ import { bootId } from '../wire/lock.ts';
 import { Spool } from '../wire/spool.ts';
 import { Decode } from './decode.ts';
 import { type Delivery, DirectDelivery, SpoolDelivery } from './delivery.ts';
+import { ProcessFilter } from './filter.ts';
 import { hostPaths } from './host.ts';
 import { Identity } from './identity.ts';
 import { type Kernel, openKernel } from './kernel.ts';
@@ -54,6 +55,7 @@ interface Parts {
   readonly identity: Identity;
   readonly ledger: Ledger;
   readonly self: SelfReport;
+  readonly filter: ProcessFilter;
   readonly pipeline: Pipeline;
   /** What decoders go by: `reload` writes here. */
   readonly options: ProbeOptions;
@@ -110,6 +112,7 @@ export class Collector {
   /** Takes over what may change at run time. */
   reload(config: Config): void {
     this.#interval_ms = config.collector.interval;
+    this.#parts.filter.update(config.collector.filter);
     this.#parts.options.ephemeral_port = config.collector.ephemeral_port;
   }
 
@@ -238,16 +241,19 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   const probe_options: ProbeOptions = { ...collector };
   const on = probes.filter(({ name }) => kernel.isOn(name));
   const decode = new Decode({ probes: on, kernel, identity, ledger, options: probe_options });
+  const filter = new ProcessFilter(collector.filter, ledger);
   const pipeline = new Pipeline({
     kernel,
     delivery,
     decode,
+    filter,
     ledger,
     ring_id: `${bootId()}:${kernel.ring.id}`,
     extra: (now_ms) => self.batches(now_ms),
   });
   if (!kernel.taken_over) sweepFiles(kernel, pipeline);
-  return { lock, kernel, id, delivery, identity, ledger, self, pipeline, options: probe_options };
+  const own = { lock, kernel, id, delivery, identity, ledger, self, filter, pipeline };
+  return { ...own, options: probe_options };
 }
 
 function openDelivery(

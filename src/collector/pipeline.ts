@@ -7,6 +7,7 @@ import type { Ledger } from '../table/ledger.ts';
 import type { Decode, DecodeTotals } from './decode.ts';
 import type { Delivery } from './delivery.ts';
 import { Drain } from './drain.ts';
+import type { ProcessFilter } from './filter.ts';
 import type { Kernel } from './kernel.ts';
 import { KernelCounts } from './kernel_counts.ts';
 
@@ -19,6 +20,7 @@ export interface PipelineOptions {
   readonly kernel: Kernel;
   readonly delivery: Delivery;
   readonly decode: Decode;
+  readonly filter: ProcessFilter;
   readonly ledger: Ledger;
   readonly ring_id: string;
   /** More tables of this moment, to go with the interval's: self-metrics. */
@@ -105,7 +107,7 @@ export class Pipeline {
   /** The batches of this moment: flows, what the caller adds, and the ledger as the last. */
   #close(now_ms: number, whole: boolean): Batch[] {
     if (whole) this.#decode.tick(now_ms);
-    const batches = this.#decode.close(now_ms);
+    const batches = [...this.#options.filter.apply(this.#decode.close(now_ms))];
     this.#book();
     if (!whole) return batches;
     batches.push(...this.#options.extra(now_ms));

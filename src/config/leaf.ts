@@ -232,6 +232,26 @@ export function list(name = 'list'): Kind<readonly string[]> {
   };
 }
 
+/** A list of whole numbers; in a variable or flag separated by commas. */
+export function numbers(min: number, max: number): Kind<readonly number[]> {
+  const item = count(min, max);
+  return {
+    name: 'list of numbers',
+    parse(value) {
+      const parts = typeof value === 'string' ? splitList(value) : value;
+      if (!Array.isArray(parts)) {
+        return new Fault('is no list of numbers', 'give [1, 2], or 1,2 in a variable or flag');
+      }
+      if (parts.length > LIST_LENGTH_MAX) {
+        return new Fault('is too long', `give at most ${LIST_LENGTH_MAX} entries`);
+      }
+      const found = parts.map((part) => item.parse(part));
+      const fault = found.find((one) => one instanceof Fault);
+      return fault ?? found.filter((one) => typeof one === 'number');
+    },
+  };
+}
+
 function splitList(value: string): string[] {
   return value
     .split(',')

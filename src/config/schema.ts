@@ -12,6 +12,7 @@ import {
   kernelPrefix,
   key,
   list,
+  numbers,
   optionalKey,
   path,
   pinPath,
@@ -67,6 +68,29 @@ const clientTls = z.strictObject({
   key_path: optionalKey(path, { help: 'The key to cert_path' }),
   server_name: optionalKey(host, {
     help: 'Name expected in the certificate; default: intake_host',
+  }),
+});
+
+const names = (what: string) => `${what}, by the name of their executable; * stands for any text`;
+
+const filter = z.strictObject({
+  include_names: key(list(), [], { help: names('Only processes of these'), live: true }),
+  exclude_names: key(list(), [], { help: names('Not the processes of these'), live: true }),
+  include_pids: key(numbers(1, 2 ** 22), [], {
+    help: 'Only these processes, by number',
+    live: true,
+  }),
+  exclude_pids: key(numbers(1, 2 ** 22), [], {
+    help: 'Not these processes, by number',
+    live: true,
+  }),
+  include_cgroups: key(list(), [], {
+    help: 'Only processes in these cgroups and below, by path; * stands for any text',
+    live: true,
+  }),
+  exclude_cgroups: key(list(), [], {
+    help: 'Not the processes in these cgroups and below, by path',
+    live: true,
   }),
 });
 
@@ -128,6 +152,7 @@ const collector = z.strictObject({
     help: 'Disk space for batches that the reducer has not acknowledged; the oldest go first, counted',
   }),
   maps: maps.prefault({}),
+  filter: filter.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
   tls: clientTls.prefault({}),
   token,
@@ -135,6 +160,13 @@ const collector = z.strictObject({
   fail_sources: key(list(), [], {
     help: 'Test aid: sources that are made to fail at loading, to see that the others go on',
     env: 'SONDE_FAIL_SOURCE',
+  }),
+});
+
+const agent = z.strictObject({
+  metrics: key(hostPort, ':8888', {
+    help: 'Where `sonde start` shows /metrics to Prometheus',
+    flag: '--metrics',
   }),
 });
 
@@ -195,18 +227,8 @@ export const config_schema = z.strictObject({
   log: log.prefault({}),
   collector: collector.prefault({}),
   reducer: reducer.prefault({}),
+  agent: agent.prefault({}),
 });
 
 /** The whole configuration in force: durations in milliseconds, sizes in bytes, every default filled in. */
 export type Config = z.output<typeof config_schema>;
-
-/** `collectors.ebpf` of the agents' documents, as aliases: the old place → the key that it stands for. */
-export const SECTION_ALIASES: ReadonlyMap<string, string> = new Map([
-  ['enabled', 'collector.enabled'],
-  ['interval', 'collector.interval'],
-  ['btf_path', 'collector.btf_path'],
-  ['pin_path', 'collector.pin_path'],
-  ['ring_bytes', 'collector.ring_bytes'],
-  ['maps', 'collector.maps'],
-  ['ephemeral_port', 'collector.ephemeral_port'],
-]);
