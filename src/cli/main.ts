@@ -55,7 +55,9 @@ function addQuestions(top: Command): void {
     'what this machine lacks for sonde, with the cure',
     async () => (await import('./doctor.ts')).run,
   );
+  doctor.argument('[sources...]', 'with --grant: the sources that are to have rights');
   doctor.option('--json', 'as JSON');
+  doctor.option('--grant', 'print the setcap, systemd and Kubernetes lines for sources');
   addConfigOptions(doctor);
   const ledger = command(
     top,
