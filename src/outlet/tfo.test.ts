@@ -71,8 +71,8 @@ test('what a metric asks of a table is there', () => {
       const measures = def.measures.map((one) => one.name);
       const asked = [...Object.values(labels), ...Object.keys(where ?? {})];
       for (const one of asked) {
-        if (typeof one === 'string')
-          assert.ok(dimensions.includes(one), `${name}: ${table}.${one}`);
+        const column = typeof one === 'string' ? one : one.column;
+        assert.ok(dimensions.includes(column), `${name}: ${table}.${column}`);
       }
       for (const one of [...add, ...minus]) {
         assert.ok(measures.includes(one), `${name}: ${table}.${one}`);
@@ -127,6 +127,28 @@ test('a histogram counts by its sum, in nanoseconds', async () => {
   assert.deepEqual(await lines(), [
     'tfo_ebpf_syscall_count{pid="9",comm="cat",syscall="read"} 2',
     'tfo_ebpf_syscall_latency_ns{pid="9",comm="cat",syscall="read"} 8000',
+  ]);
+});
+
+test('states have the names of the document', async () => {
+  const def = defineTable({
+    name: 'tcp_state',
+    help: 'as the source of TCP states has it',
+    kind: 'fold',
+    rows_max: 8,
+    dimensions: ['from_state', 'to_state'].map((name) => ({ name, type: 'string', help: '' })),
+    measures: [{ name: 'transitions', type: 'u64', unit: '1', fold: 'sum', help: '' }],
+  });
+  const fold = new Fold(def);
+  fold.add(
+    Float64Array.of(fold.intern('SYN-SENT'), fold.intern('ESTABLISHED')),
+    Float64Array.of(3),
+  );
+  const { tfo, lines } = outlet({ idle_ms: 1, isAlive: () => false }, [def]);
+  tfo.add(fold.close(NOW)!, NOW);
+  tfo.expire(NOW + 10); // of no process: stays
+  assert.deepEqual(await lines(), [
+    'tfo_ebpf_tcp_state_transitions{old_state="SYN_SENT",new_state="ESTABLISHED"} 3',
   ]);
 });
 

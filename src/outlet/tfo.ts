@@ -3,8 +3,10 @@
 
 export type TfoUnit = '1' | 'By' | 'ns';
 
-/** A label is a column of the table, or a text that always stands there. */
-export type TfoLabel = string | { readonly text: string };
+/** A label is a column of the table; with `values`, other words for what stands there. */
+export type TfoLabel =
+  | string
+  | { readonly column: string; readonly values: Readonly<Record<string, string>> };
 
 /** Rows of a table that count towards a metric. */
 export interface TfoRows {
@@ -37,6 +39,19 @@ const UDP = { table: 'netflow', labels: PROCESS, where: { transport: 'udp' } } a
 const SCHED = { table: 'sched', labels: PROCESS } as const;
 const MEMORY = { table: 'memory', labels: PROCESS } as const;
 const FILES = { table: 'file_io', labels: { ...PROCESS, operation: 'operation' } } as const;
+
+/** The document's spelling, which is the kernel's, of the names in RFC 9293. */
+const STATES: Readonly<Record<string, string>> = {
+  'SYN-SENT': 'SYN_SENT',
+  'SYN-RECEIVED': 'SYN_RECV',
+  'FIN-WAIT-1': 'FIN_WAIT1',
+  'FIN-WAIT-2': 'FIN_WAIT2',
+  'TIME-WAIT': 'TIME_WAIT',
+  CLOSED: 'CLOSE',
+  'CLOSE-WAIT': 'CLOSE_WAIT',
+  'LAST-ACK': 'LAST_ACK',
+  'NEW-SYN-RECEIVED': 'NEW_SYN_RECV',
+};
 
 type Row = readonly [
   name: string,
@@ -182,7 +197,11 @@ const METRICS: Readonly<Record<string, readonly Row[]>> = {
       'Changes of the state of TCP sockets',
       {
         table: 'tcp_state',
-        labels: { pid: 'pid', old_state: 'old_state', new_state: 'new_state' },
+        // Without pid: most changes come with a packet, whoever runs then.
+        labels: {
+          old_state: { column: 'from_state', values: STATES },
+          new_state: { column: 'to_state', values: STATES },
+        },
         add: ['transitions'],
       },
     ],

@@ -155,7 +155,7 @@ class TfoSeries {
   expire(now_ms: number): void {
     const { idle_ms, isAlive } = this.#limits;
     for (const [key, { labels, used_ms }] of this.#series) {
-      if (now_ms - used_ms < idle_ms || isAlive(labels.pid ?? '')) continue;
+      if (now_ms - used_ms < idle_ms || labels.pid === undefined || isAlive(labels.pid)) continue;
       this.#series.delete(key);
       this.#counts.evicted += 1;
     }
@@ -210,7 +210,9 @@ function readerOf(
         return (row: number) => text(row) === wanted;
       });
       const texts = columns.map((one) => {
-        return typeof one === 'string' ? textsOf(batch, one, counts) : () => one.text;
+        if (typeof one === 'string') return textsOf(batch, one, counts);
+        const text = textsOf(batch, one.column, counts);
+        return (row: number) => one.values[text(row)] ?? text(row);
       });
       return (row) =>
         passes.every((passed) => passed(row)) ? texts.map((text) => text(row)) : undefined;
