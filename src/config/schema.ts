@@ -9,8 +9,10 @@ import {
   duration,
   host,
   hostPort,
+  kernelPrefix,
   key,
   list,
+  numbers,
   optionalKey,
   path,
   pinPath,
@@ -147,6 +149,29 @@ const clientTls = z.strictObject({
   }),
 });
 
+const names = (what: string) => `${what}, by the name of their executable; * stands for any text`;
+
+const filter = z.strictObject({
+  include_names: key(list(), [], { help: names('Only processes of these'), live: true }),
+  exclude_names: key(list(), [], { help: names('Not the processes of these'), live: true }),
+  include_pids: key(numbers(1, 2 ** 22), [], {
+    help: 'Only these processes, by number',
+    live: true,
+  }),
+  exclude_pids: key(numbers(1, 2 ** 22), [], {
+    help: 'Not these processes, by number',
+    live: true,
+  }),
+  include_cgroups: key(list(), [], {
+    help: 'Only processes in these cgroups and below, by path; * stands for any text',
+    live: true,
+  }),
+  exclude_cgroups: key(list(), [], {
+    help: 'Not the processes in these cgroups and below, by path',
+    live: true,
+  }),
+});
+
 /** One probe; which there are, `loadConfig` is told by its caller, so that the list of probes stands once. */
 const probe = z.strictObject({
   enabled: optionalKey(bool, { help: "Load this source; default: the source's own" }),
@@ -192,6 +217,9 @@ const collector = z.strictObject({
   pin_path: key(pinPath, '/sys/fs/bpf/sonde', {
     help: 'Folder of bpffs for pinned maps and programs, which a restarted collector takes over',
   }),
+  kernel_prefix: key(kernelPrefix, '', {
+    help: 'Before the names of maps and programs in the kernel, as bpftool shows them',
+  }),
   btf_path: optionalKey(path, {
     help: "Type information of the kernel; default: the kernel's own",
   }),
@@ -204,6 +232,7 @@ const collector = z.strictObject({
   maps: maps.prefault({}),
   dns: dns.prefault({}),
   capture: capture.prefault({}),
+  filter: filter.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
   syscalls: latency('how long each system call takes: twice the cost of counting them'),
   fileio: latency('how long each read and write takes'),
@@ -215,6 +244,13 @@ const collector = z.strictObject({
   fail_sources: key(list(), [], {
     help: 'Test aid: sources that are made to fail at loading, to see that the others go on',
     env: 'SONDE_FAIL_SOURCE',
+  }),
+});
+
+const agent = z.strictObject({
+  metrics: key(hostPort, ':8888', {
+    help: 'Where `sonde start` shows /metrics to Prometheus',
+    flag: '--metrics',
   }),
 });
 
@@ -275,18 +311,8 @@ export const config_schema = z.strictObject({
   log: log.prefault({}),
   collector: collector.prefault({}),
   reducer: reducer.prefault({}),
+  agent: agent.prefault({}),
 });
 
 /** The whole configuration in force: durations in milliseconds, sizes in bytes, every default filled in. */
 export type Config = z.output<typeof config_schema>;
-
-/** `collectors.ebpf` of the agents' documents, as aliases: the old place → the key that it stands for. */
-export const SECTION_ALIASES: ReadonlyMap<string, string> = new Map([
-  ['enabled', 'collector.enabled'],
-  ['interval', 'collector.interval'],
-  ['btf_path', 'collector.btf_path'],
-  ['pin_path', 'collector.pin_path'],
-  ['ring_bytes', 'collector.ring_bytes'],
-  ['maps', 'collector.maps'],
-  ['ephemeral_port', 'collector.ephemeral_port'],
-]);
