@@ -96,14 +96,37 @@ int BPF_PROG(sock_send, struct sock *sk, int length, int flags)
 	return 0;
 }
 
+/*
+ * Who looks at packets, each a function of its own: inlined into one, their variables would share one frame, and the
+ * verifier counts how deep that is reached.
+ */
+#define LOOKS(probe) \
+static __noinline int probe##_looks(struct packet *packet) \
+{ \
+	probe##_on_packet(packet); \
+	return 0; \
+}
+
+LOOKS(http)
+LOOKS(http2)
+LOOKS(dns)
+LOOKS(nat)
+LOOKS(capture)
+
+static __noinline int cgroup_looks(struct __sk_buff *skb, bool ingress)
+{
+	cgroup_on_packet(skb, ingress);
+	return 0;
+}
+
 /* Every packet that a socket of this host sends or is to get, in all network namespaces: it always passes. */
 static __always_inline int on_packet(struct __sk_buff *skb, bool ingress)
 {
 	struct packet packet;
 
 	if (cgroup_enabled)
-		cgroup_on_packet(skb, ingress);
-	if (!http_enabled && !http2_enabled && !dns_enabled && !capture_enabled)
+		cgroup_looks(skb, ingress);
+	if (!http_enabled && !http2_enabled && !dns_enabled && !nat_enabled && !capture_enabled)
 		return 1;
 	if (!packet_parse(skb, ingress, &packet))
 		return 1;
@@ -112,16 +135,28 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress)
 	if (skb->sk)
 		packet.sk = bpf_sk_fullsock(skb->sk);
 	if (http_enabled)
-		http_on_packet(&packet);
+		http_looks(&packet);
 	if (http2_enabled)
-		http2_on_packet(&packet);
+		http2_looks(&packet);
 	if (dns_enabled)
-		dns_on_packet(&packet);
+		dns_looks(&packet);
 	if (nat_enabled)
-		nat_on_packet(&packet);
+		nat_looks(&packet);
 	if (capture_enabled)
-		capture_on_packet(&packet);
+		capture_looks(&packet);
 	return 1;
+}
+
+SEC("cgroup_skb/ingress")
+int skb_in(struct __sk_buff *skb)
+{
+	return on_packet(skb, true);
+}
+
+SEC("cgroup_skb/egress")
+int skb_out(struct __sk_buff *skb)
+{
+	return on_packet(skb, false);
 }
 
 /*
@@ -136,7 +171,9 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	if (newstate != TCP_CLOSE)
-		return tcp_enabled ? tcp_on_state(sk, oldstate, newstate, true) : 0;
+		return tcp_on_state(sk, oldstate, newstate, true);
+	if (tcpstate_enabled)
+		tcpstate_on_change(sk, oldstate, newstate);
 	if (http_enabled)
 		http_on_close(sk);
 	if (tcp_enabled)
@@ -152,18 +189,6 @@ int BPF_PROG(tcp_destroy, struct sock *sk)
 	if (tcp_enabled)
 		tcp_on_destroy(sk, true);
 	return 0;
-}
-
-SEC("cgroup_skb/ingress")
-int skb_in(struct __sk_buff *skb)
-{
-	return on_packet(skb, true);
-}
-
-SEC("cgroup_skb/egress")
-int skb_out(struct __sk_buff *skb)
-{
-	return on_packet(skb, false);
 }
 
 /* A process that owns sockets called exec: announce it again, under its new name. */

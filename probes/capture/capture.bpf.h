@@ -352,15 +352,20 @@ static __always_inline struct capture_conn *capture_state(struct packet *packet,
 	struct capture_conn *known = bpf_map_lookup_elem(&capture_conns, &record->cookie);
 	struct capture_conn fresh = { .left = { capture_max, capture_max } };
 	struct bpf_tcp_sock *tp;
+	u32 received, acknowledged;
 
 	if (known)
 		return known;
 	tp = bpf_tcp_sock(packet->sk);
 	if (!tp)
 		return 0;
+	received = tp->rcv_nxt;
+	acknowledged = tp->snd_una;
+	/* else the compiler chooses between two addresses, which the verifier refuses */
+	asm volatile("" : "+r"(received), "+r"(acknowledged));
 	record->head.flags |= CAPTURE_OPEN;
-	record->seq = packet->ingress ? tp->rcv_nxt : tp->snd_una;
-	record->ack_seq = packet->ingress ? tp->snd_una : tp->rcv_nxt;
+	record->seq = packet->ingress ? received : acknowledged;
+	record->ack_seq = packet->ingress ? acknowledged : received;
 	fresh.owner_told = record->owner.tgid != 0;
 	if (capture_control(record))
 		bpf_map_update_elem(&capture_conns, &record->cookie, &fresh, BPF_ANY);

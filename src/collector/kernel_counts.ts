@@ -45,6 +45,12 @@ export class KernelCounts {
     const packets = delta(kernel_count.COUNT_CGROUP_FULL);
     ledger.seen('kernel', 'cgroup_map_full', packets);
     ledger.folded('kernel', 'cgroup_map_full', packets);
+    const requests = delta(kernel_count.COUNT_HTTP_FULL);
+    ledger.seen('kernel', 'http_records', requests);
+    ledger.folded('kernel', 'http_records', requests);
+    const crowd = delta(kernel_count.COUNT_HTTP_CONN_FULL);
+    ledger.seen('kernel', 'http_map_full', crowd);
+    ledger.folded('kernel', 'http_map_full', crowd);
     const syscalls = delta(kernel_count.COUNT_SYSCALL_FULL);
     ledger.seen('kernel', 'syscall_map_full', syscalls);
     ledger.folded('kernel', 'syscall_map_full', syscalls);

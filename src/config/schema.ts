@@ -86,6 +86,12 @@ const dns = z.strictObject({
   }),
 });
 
+const http = z.strictObject({
+  raw_path: key(bool, false, {
+    help: 'Keep the path of requests as it was in httpflow.path, without its query; default: its route template',
+  }),
+});
+
 /** The keys of the first group have the names that operators of such tracers know. */
 const capture = z.strictObject({
   log_level: key(choice(['trace', 'debug', 'info', 'warn', 'error', 'fatal']), 'info', {
@@ -230,6 +236,7 @@ const collector = z.strictObject({
     help: 'Disk space for batches that the reducer has not acknowledged; the oldest go first, counted',
   }),
   maps: maps.prefault({}),
+  http: http.prefault({}),
   dns: dns.prefault({}),
   capture: capture.prefault({}),
   filter: filter.prefault({}),
