@@ -120,7 +120,7 @@ static __noinline int cgroup_looks(struct __sk_buff *skb, bool ingress)
 }
 
 /* Every packet that a socket of this host sends or is to get, in all network namespaces: it always passes. */
-static __always_inline int on_packet(struct __sk_buff *skb, bool ingress)
+static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool atomics)
 {
 	struct packet packet;
 
@@ -134,7 +134,7 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress)
 		return 1;
 	if (skb->sk)
 		packet.sk = bpf_sk_fullsock(skb->sk);
-	if (http_enabled)
+	if (atomics && http_enabled)
 		http_looks(&packet);
 	if (http2_enabled)
 		http2_looks(&packet);
@@ -150,13 +150,44 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress)
 SEC("cgroup_skb/ingress")
 int skb_in(struct __sk_buff *skb)
 {
-	return on_packet(skb, true);
+	return on_packet(skb, true, true);
 }
 
 SEC("cgroup_skb/egress")
 int skb_out(struct __sk_buff *skb)
 {
-	return on_packet(skb, false);
+	return on_packet(skb, false, true);
+}
+
+/* Before 5.12, where there is no compare-and-exchange: without HTTP/1. */
+SEC("cgroup_skb/ingress")
+int skb_in_510(struct __sk_buff *skb)
+{
+	return on_packet(skb, true, false);
+}
+
+SEC("cgroup_skb/egress")
+int skb_out_510(struct __sk_buff *skb)
+{
+	return on_packet(skb, false, false);
+}
+
+/* Each with a stack of its own, for kernels before 6.13 count all of a program's frames against 512 bytes. */
+static __noinline int tcp_changed(struct sock *sk, int oldstate, int newstate)
+{
+	return tcp_on_state(sk, oldstate, newstate, true);
+}
+
+static __noinline int tcpstate_looks(struct sock *sk, int oldstate, int newstate)
+{
+	tcpstate_on_change(sk, oldstate, newstate);
+	return 0;
+}
+
+static __noinline int http_closed(struct sock *sk)
+{
+	http_on_close(sk);
+	return 0;
 }
 
 /*
@@ -171,23 +202,28 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	if (newstate != TCP_CLOSE)
-		return tcp_on_state(sk, oldstate, newstate, true);
+		return tcp_changed(sk, oldstate, newstate);
 	if (tcpstate_enabled)
-		tcpstate_on_change(sk, oldstate, newstate);
+		tcpstate_looks(sk, oldstate, newstate);
 	if (http_enabled)
-		http_on_close(sk);
+		http_closed(sk);
 	if (tcp_enabled)
 		tcp_closed(sk, oldstate);
 	return 0;
+}
+
+static __noinline int tcp_destroyed(struct sock *sk)
+{
+	return tcp_on_destroy(sk, true);
 }
 
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(tcp_destroy, struct sock *sk)
 {
 	if (http_enabled)
-		http_on_close(sk);
+		http_closed(sk);
 	if (tcp_enabled)
-		tcp_on_destroy(sk, true);
+		tcp_destroyed(sk);
 	return 0;
 }
 

@@ -7,6 +7,7 @@ import { selfTables } from '../src/table/self.ts';
 import { capture } from './capture/capture.ts';
 import { cgroup } from './cgroup/cgroup.ts';
 import { dns } from './dns/dns.ts';
+import { http } from './http/http.ts';
 import { http2 } from './http2/http2.ts';
 import { memory } from './memory/memory.ts';
 import { nat } from './nat/nat.ts';
@@ -19,6 +20,7 @@ import { udp } from './udp/udp.ts';
 export const probes: readonly Probe[] = [
   tcp,
   udp,
+  http,
   http2,
   dns,
   nat,

@@ -1,6 +1,7 @@
 // The HTTP/2 probe as data; its kernel part is http2.bpf.h, its records are decoded by decode.ts.
 
 import type { Probe } from '../../src/table/probe.ts';
+import { packetVariants } from '../packets.ts';
 import { http2Records } from './decode.ts';
 import { requests } from './table.ts';
 
@@ -15,7 +16,7 @@ export const http2: Probe = {
       name: 'frames',
       help: 'heads of frames and header blocks, from the packets of each socket',
       required: true,
-      variants: [{ name: 'cgroup', programs: ['skb_in', 'skb_out'], needs: [] }],
+      variants: packetVariants(),
     },
   ],
   sweeps: [],

@@ -267,6 +267,11 @@ static __always_inline bool tcp_on_io(struct sock *sk, bool atomics)
 	return true;
 }
 
+static __noinline int tcp_new_caller(struct sock *sk)
+{
+	return tcp_on_io(sk, true);
+}
+
 /*
  * Each read and write of a TCP socket passes here: some ten instructions unless the caller is another than last.
  */
@@ -283,7 +288,7 @@ static __always_inline void tcp_on_call(struct sock *sk)
 	last = bpf_map_lookup_elem(&tcp_last_owner, &slot);
 	if (!last || *last == caller)
 		return;
-	if (tcp_on_io(sk, true))
+	if (tcp_new_caller(sk))
 		*last = caller;
 }
 

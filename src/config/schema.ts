@@ -86,12 +86,6 @@ const dns = z.strictObject({
   }),
 });
 
-const http = z.strictObject({
-  raw_path: key(bool, false, {
-    help: 'Keep the path of requests as it was in httpflow.path, without its query; default: its route template',
-  }),
-});
-
 /** The keys of the first group have the names that operators of such tracers know. */
 const capture = z.strictObject({
   log_level: key(choice(['trace', 'debug', 'info', 'warn', 'error', 'fatal']), 'info', {
@@ -140,6 +134,12 @@ const capture = z.strictObject({
   }),
   redact_patterns: key(list('list of regular expressions'), [], {
     help: 'What they match is taken out of headers, targets and bodies; without look-around and back-references',
+  }),
+});
+
+const http = z.strictObject({
+  raw_path: key(bool, false, {
+    help: 'Keep the path of requests as it was in httpflow.path, without its query; default: its route template',
   }),
 });
 

@@ -88,6 +88,7 @@ export interface ProbeOptions {
     readonly timeout: number;
     readonly domains_max: number;
   };
+  http?: { readonly raw_path: boolean };
   readonly capture?: CaptureOptions;
 }
 
