@@ -40,7 +40,8 @@ enum kernel_count {
 	COUNT_CGROUP_FULL = 11, /* packets of cgroups beyond the map's size: folded into one row */
 	COUNT_SYSCALL_FULL = 12, /* system calls counted without their process (map full) */
 	COUNT_TCPSTATE_FULL = 13, /* changes of state counted without their network namespace (map full) */
-	COUNT_MAX = 14,
+	COUNT_DROP_FULL = 14, /* packets that the kernel dropped, not counted (map full) */
+	COUNT_MAX = 15,
 };
 
 struct {

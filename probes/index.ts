@@ -5,12 +5,13 @@ import { ledgerTable } from '../src/table/ledger.ts';
 import type { Probe } from '../src/table/probe.ts';
 import { selfTables } from '../src/table/self.ts';
 import { cgroup } from './cgroup/cgroup.ts';
+import { network } from './network/network.ts';
 import { syscalls } from './syscalls/syscalls.ts';
 import { tcp } from './tcp/tcp.ts';
 import { tcpstate } from './tcpstate/tcpstate.ts';
 import { udp } from './udp/udp.ts';
 
-export const probes: readonly Probe[] = [tcp, udp, cgroup, tcpstate, syscalls];
+export const probes: readonly Probe[] = [tcp, udp, cgroup, tcpstate, network, syscalls];
 
 /** All tables that a collector sends, each once: the probes', and those about sonde itself. */
 export const tables: readonly TableDefinition[] = [

@@ -232,7 +232,11 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   const self = new SelfReport({ kernel, identity, spool });
   const probe_options: ProbeOptions = { ...collector };
   const on = probes.filter(({ name }) => kernel.isOn(name));
-  const decode = new Decode({ probes: on, kernel, identity, ledger, options: probe_options });
+  const decode = new Decode({
+    ...{ probes: on, kernel, identity, ledger, proc },
+    options: probe_options,
+    btf_path: collector.btf_path,
+  });
   const pipeline = new Pipeline({
     kernel,
     spool,

@@ -2,6 +2,7 @@
 // probe names. The folds are here, one a table.
 
 import { record_kind } from '../../probes/layout.gen.ts';
+import { KernelBtf } from '../bpf/kernel-btf.ts';
 import { MapBuffer } from '../bpf/map.ts';
 import type { Batch } from '../table/columns.ts';
 import type { TableDefinition } from '../table/definition.ts';
@@ -11,6 +12,7 @@ import type {
   DecodeContext,
   MapDecoder,
   MapSource,
+  Poller,
   Probe,
   ProbeOptions,
   RecordDecoder,
@@ -18,6 +20,7 @@ import type {
 import type { RecordSink } from './drain.ts';
 import type { Identity } from './identity.ts';
 import type { Kernel } from './kernel.ts';
+import { readNetns } from './netns.ts';
 
 export interface DecodeOptions {
   /** Those that are on. */
@@ -26,6 +29,9 @@ export interface DecodeOptions {
   readonly identity: Identity;
   readonly ledger: Ledger;
   readonly options: Readonly<ProbeOptions>;
+  /** procfs of the host. */
+  readonly proc: string;
+  readonly btf_path?: string | undefined;
 }
 
 interface MapReader {
@@ -54,6 +60,7 @@ export class Decode implements RecordSink {
   readonly #decoders: (RecordDecoder | undefined)[] = [];
   readonly #opened: RecordDecoder[] = [];
   readonly #readers: MapReader[] = [];
+  readonly #pollers: Poller[] = [];
   #bytes: Uint8Array = new Uint8Array(0);
   #decoded = 0;
   #processes = 0;
@@ -71,6 +78,7 @@ export class Decode implements RecordSink {
         this.#opened.push(decoder);
       }
       for (const source of probe.map_sources ?? []) this.#openMap(source, context);
+      for (const { open } of probe.polls ?? []) this.#pollers.push(open(context));
     }
   }
 
@@ -105,6 +113,7 @@ export class Decode implements RecordSink {
     const idle = this.#takesTurns ? this.#options.kernel.takeTurn() : 0;
     for (const reader of this.#readers) this.#read(reader, idle, now_ms);
     for (const decoder of this.#opened) decoder.tick?.(now_ms);
+    for (const poller of this.#pollers) poller.poll(now_ms);
   }
 
   /** The rows so far, one batch a table that has any. */
@@ -125,11 +134,13 @@ export class Decode implements RecordSink {
   }
 
   #context(): DecodeContext {
-    const { identity, options, ledger } = this.#options;
+    const { identity, options, ledger, proc, btf_path } = this.#options;
     return {
       fold: (table) => this.#fold(table),
       owner: identity.lookup,
       cgroup: identity.cgroup,
+      kernelEnum: (name) => kernelEnum(name, btf_path),
+      netns: () => readNetns(proc),
       options,
       note: (what, count) => {
         ledger.seen('decode', what, count);
@@ -182,4 +193,10 @@ export class Decode implements RecordSink {
     const { keys, values } = buffer;
     decoder.rows({ count, keys, values, key_size, value_stride }, now_ms);
   }
+}
+
+/** Read when it is first asked for: the file is large, and most never ask. */
+function kernelEnum(name: string, btf_path: string | undefined): ReadonlyMap<number, string> {
+  using btf = KernelBtf.open(btf_path);
+  return btf.enumNames(name);
 }

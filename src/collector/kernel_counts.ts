@@ -51,6 +51,9 @@ export class KernelCounts {
     const changes = delta(kernel_count.COUNT_TCPSTATE_FULL);
     ledger.seen('kernel', 'tcpstate_map_full', changes);
     ledger.folded('kernel', 'tcpstate_map_full', changes);
+    const drops = delta(kernel_count.COUNT_DROP_FULL);
+    ledger.seen('kernel', 'network_drops', drops);
+    ledger.dropped('kernel', 'network_drops', 'map_full', drops);
     this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));
     this.#note('tcp_map_full', delta(kernel_count.COUNT_CONN_FULL));
     this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));
