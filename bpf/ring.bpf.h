@@ -12,6 +12,7 @@
 enum record_kind {
 	RECORD_PROCESS = 1,
 	RECORD_FLOW = 2,
+	RECORD_HTTP = 3,
 };
 
 struct record_head {
@@ -41,7 +42,9 @@ enum kernel_count {
 	COUNT_SYSCALL_FULL = 12, /* system calls counted without their process (map full) */
 	COUNT_TCPSTATE_FULL = 13, /* changes of state counted without their network namespace (map full) */
 	COUNT_DROP_FULL = 14, /* packets that the kernel dropped, not counted (map full) */
-	COUNT_MAX = 15,
+	COUNT_HTTP_FULL = 15,   /* records of requests that found the ring full: folded into `http_rests` */
+	COUNT_HTTP_CONN_FULL = 16, /* requests whose connection found the map full: the same */
+	COUNT_MAX = 17,
 };
 
 struct {

@@ -71,6 +71,12 @@ const memory = z.strictObject({
   allocations: key(bool, false, { help: 'Count the pages that each process allocates' }),
 });
 
+const http = z.strictObject({
+  raw_path: key(bool, false, {
+    help: 'Keep the path of requests as it was in httpflow.path, without its query; default: its route template',
+  }),
+});
+
 const clientTls = z.strictObject({
   enabled: key(bool, false, { help: 'Speak TLS to the reducer', flag: '--tls', flag_value: true }),
   ca_path: optionalKey(path, {
@@ -138,6 +144,7 @@ const collector = z.strictObject({
     help: 'Disk space for batches that the reducer has not acknowledged; the oldest go first, counted',
   }),
   maps: maps.prefault({}),
+  http: http.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
   syscalls: latency('how long each system call takes: twice the cost of counting them'),
   fileio: latency('how long each read and write takes'),
