@@ -11,6 +11,8 @@
 #include "../probes/network/network.bpf.h"
 #include "../probes/tcp/tcp.bpf.h"
 #include "../probes/udp/udp.bpf.h"
+#include "../probes/memory/memory.bpf.h"
+#include "../probes/scheduler/scheduler.bpf.h"
 #include "../probes/syscalls/syscalls.bpf.h"
 
 #define S_IFMT 0170000
@@ -44,6 +46,10 @@ const volatile struct {
 	struct tcpstate_key tcpstate_key;
 	struct tcpstate_change tcpstate_change;
 	struct histogram histogram;
+	struct task_totals task_totals;
+	struct sched_waits sched_waits;
+	struct page_allocs page_allocs;
+	struct oom_kill oom_kill;
 	struct syscall_key syscall_key;
 	struct syscall_sums syscall_sums;
 	struct syscall_times syscall_times;

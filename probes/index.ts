@@ -5,14 +5,26 @@ import { ledgerTable } from '../src/table/ledger.ts';
 import type { Probe } from '../src/table/probe.ts';
 import { selfTables } from '../src/table/self.ts';
 import { cgroup } from './cgroup/cgroup.ts';
-import { network } from './network/network.ts';
-import { syscalls } from './syscalls/syscalls.ts';
 import { http } from './http/http.ts';
+import { memory } from './memory/memory.ts';
+import { network } from './network/network.ts';
+import { scheduler } from './scheduler/scheduler.ts';
+import { syscalls } from './syscalls/syscalls.ts';
 import { tcp } from './tcp/tcp.ts';
 import { tcpstate } from './tcpstate/tcpstate.ts';
 import { udp } from './udp/udp.ts';
 
-export const probes: readonly Probe[] = [tcp, udp, http, cgroup, tcpstate, network, syscalls];
+export const probes: readonly Probe[] = [
+  tcp,
+  udp,
+  http,
+  cgroup,
+  tcpstate,
+  network,
+  syscalls,
+  scheduler,
+  memory,
+];
 
 /** All tables that a collector sends, each once: the probes', and those about sonde itself. */
 export const tables: readonly TableDefinition[] = [

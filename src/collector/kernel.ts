@@ -108,9 +108,8 @@ export class Kernel {
   /** Runs the sweeps of this kind once; each sends its records through the ring. */
   sweep(when: Sweep['when']): void {
     const sweeps = this.#probes.flatMap((probe) => probe.sweeps);
-    for (const sweep of sweeps.filter((one) => one.when === when)) {
-      for (const program of sweep.programs) this.#run(program);
-    }
+    const due = sweeps.filter((one) => one.when === when).flatMap(({ programs }) => programs);
+    for (const program of new Set(due)) this.#run(program); // probes may share one
     if (when === 'interval') this.#run('overflow_sweep');
   }
 

@@ -200,9 +200,11 @@ static void run_children(void)
 	hold(text);
 }
 
-// Takes memory until the kernel ends it. `size`: MiB at most.
+// Takes memory until the kernel ends it, from when there is a line of input. `size`: MiB at most.
 static void run_eat(void)
 {
+	if (read(0, buffer, 1) != 1)
+		return;
 	for (long i = 0; i < size; i++) {
 		char *part = malloc(1 << 20);
 
