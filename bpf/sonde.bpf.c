@@ -127,7 +127,9 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	if (newstate != TCP_CLOSE)
-		return tcp_enabled ? tcp_on_state(sk, oldstate, newstate, true) : 0;
+		return tcp_on_state(sk, oldstate, newstate, true);
+	if (tcpstate_enabled)
+		tcpstate_on_change(sk, oldstate, newstate);
 	if (http_enabled)
 		http_on_close(sk);
 	if (tcp_enabled)
