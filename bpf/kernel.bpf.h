@@ -193,8 +193,15 @@ struct linux_binprm {
 	const char *filename;
 };
 
+struct net_device {
+	possible_net_t nd_net;
+};
+
 struct sk_buff {
 	struct sock *sk;
+	struct net_device *dev;
+	unsigned int len;
+	u16 protocol;
 };
 
 struct seq_file {

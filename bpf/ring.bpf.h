@@ -54,6 +54,7 @@ enum kernel_count {
 	COUNT_HTTP2_FULL, /* HTTP/2 connections without state (no memory) */
 	COUNT_DNS_FULL, /* DNS packets that found the ring full: lost */
 	COUNT_NAT_LOST, /* connections whose address after NAT was pushed out of its map */
+	COUNT_DROP_FULL, /* packets that the kernel dropped, not counted (map full) */
 	COUNT_MAX,
 };
 

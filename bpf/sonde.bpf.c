@@ -9,6 +9,7 @@
 #include "../probes/http/http.bpf.h"
 #include "../probes/http2/http2.bpf.h"
 #include "../probes/nat/packet.bpf.h"
+#include "../probes/network/network.bpf.h"
 #include "../probes/tcp/tcp.bpf.h"
 #include "../probes/udp/udp.bpf.h"
 #include "../probes/memory/memory.bpf.h"
@@ -25,6 +26,7 @@ const volatile bool cgroup_enabled = false;
 const volatile bool dns_enabled = false;
 const volatile bool http_enabled = false;
 const volatile bool http2_enabled = false;
+const volatile bool network_enabled = false;
 const volatile bool tcp_enabled = true;
 const volatile bool tcpstate_enabled = false;
 const volatile bool udp_enabled = true;
@@ -41,6 +43,8 @@ const volatile struct {
 	struct cgroup_name cgroup_name;
 	enum cgroup_slot cgroup_slot;
 	struct conn conn;
+	struct drop_key drop_key;
+	struct drop_sums drop_sums;
 	struct tcpstate_key tcpstate_key;
 	struct tcpstate_change tcpstate_change;
 	struct histogram histogram;

@@ -11,6 +11,7 @@ import { http } from './http/http.ts';
 import { http2 } from './http2/http2.ts';
 import { memory } from './memory/memory.ts';
 import { nat } from './nat/nat.ts';
+import { network } from './network/network.ts';
 import { scheduler } from './scheduler/scheduler.ts';
 import { syscalls } from './syscalls/syscalls.ts';
 import { tcp } from './tcp/tcp.ts';
@@ -26,6 +27,7 @@ export const probes: readonly Probe[] = [
   nat,
   capture,
   cgroup,
+  network,
   tcpstate,
   syscalls,
   scheduler,

@@ -4,7 +4,7 @@ import { type Batch, isHistogramColumn, isStringColumn } from '../src/table/colu
 import type { TableDefinition } from '../src/table/definition.ts';
 import { DomainCache } from '../src/table/domains.ts';
 import { Fold } from '../src/table/fold.ts';
-import type { CgroupPlace, DecodeContext, MapEntries, Owner } from '../src/table/probe.ts';
+import type { CgroupPlace, DecodeContext, MapEntries, Netns, Owner } from '../src/table/probe.ts';
 import { probeOptions } from '../src/table/testing.ts';
 
 export type TestRow = Readonly<Record<string, string | number>>;
@@ -19,6 +19,8 @@ export interface TestContext extends DecodeContext {
 export interface TestKernel {
   readonly owner?: (tgid: number, start_ns: number, cgroup_id: number) => Owner;
   readonly cgroup?: (id: number) => CgroupPlace | undefined;
+  readonly kernelEnum?: (name: string) => ReadonlyMap<number, string>;
+  readonly netns?: () => readonly Netns[];
 }
 
 const NOBODY: Owner = {
@@ -28,7 +30,7 @@ const NOBODY: Owner = {
   container_id: '',
 };
 
-export function testContext({ owner, cgroup }: TestKernel = {}): TestContext {
+export function testContext({ owner, ...kernel }: TestKernel = {}): TestContext {
   const folds = new Map<TableDefinition, Fold>();
   const said: string[] = [];
   const fold = (table: TableDefinition): Fold => {
@@ -39,7 +41,7 @@ export function testContext({ owner, cgroup }: TestKernel = {}): TestContext {
   return {
     fold,
     owner: owner ?? (() => NOBODY),
-    ...(cgroup !== undefined && { cgroup }),
+    ...kernel,
     options: probeOptions,
     domains: new DomainCache(),
     note: (what, count) => said.push(`${what} ${count}`),

@@ -260,11 +260,9 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   const on = probes.filter(({ name }) => kernel.isOn(name));
   const { selection, outlet } = kernel.isOn('capture') ? openCapture(kernel, options) : {};
   const decode = new Decode({
-    probes: on,
-    kernel,
-    identity,
-    ledger,
+    ...{ probes: on, kernel, identity, ledger, proc },
     options: probe_options,
+    btf_path: collector.btf_path,
     outlet,
     statistics: (line) => options.log[collector.capture.log_level](line),
   });

@@ -60,6 +60,12 @@ export class KernelCounts {
     const totals = delta(kernel_count.COUNT_TOTALS_FULL);
     ledger.seen('kernel', 'totals_map_full', totals);
     ledger.folded('kernel', 'totals_map_full', totals);
+    this.#folded('udp_map_full', delta(kernel_count.COUNT_UDP_FULL));
+    this.#folded('cgroup_map_full', delta(kernel_count.COUNT_CGROUP_FULL));
+    this.#folded('syscall_map_full', delta(kernel_count.COUNT_SYSCALL_FULL));
+    this.#folded('tcpstate_map_full', delta(kernel_count.COUNT_TCPSTATE_FULL));
+    this.#drop('network_drops', 'map_full', delta(kernel_count.COUNT_DROP_FULL));
+    this.#folded('totals_map_full', delta(kernel_count.COUNT_TOTALS_FULL));
     this.#drop('tasks', 'no_memory', delta(kernel_count.COUNT_TASK_FULL));
     this.#drop('oom_kills', 'map_full', delta(kernel_count.COUNT_OOM_FULL));
     this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));
@@ -67,6 +73,8 @@ export class KernelCounts {
     this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));
     this.#note('tcp_stale', delta(kernel_count.COUNT_STALE));
     this.#note('udp_peer_unknown', delta(kernel_count.COUNT_NO_PEER));
+    this.#folded('http_records', delta(kernel_count.COUNT_HTTP_FULL));
+    this.#folded('http_map_full', delta(kernel_count.COUNT_HTTP_CONN_FULL));
     this.#note('fragments_skipped', delta(kernel_count.COUNT_FRAGMENTS));
     this.#note('http2_lost', delta(kernel_count.COUNT_HTTP2_LOST));
     const frames = delta(kernel_count.COUNT_HTTP2_RING);
@@ -80,6 +88,12 @@ export class KernelCounts {
     ledger.seen('kernel', 'dns_packets_ring_full', dns);
     ledger.dropped('kernel', 'dns_packets_ring_full', 'ring_full', dns);
     this.#before = now;
+  }
+
+  /** Kept in a total, without its key. */
+  #folded(what: string, count: number): void {
+    this.#ledger.seen('kernel', what, count);
+    this.#ledger.folded('kernel', what, count);
   }
 
   /** Kept whole but for a detail that is named. */

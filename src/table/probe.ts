@@ -15,10 +15,10 @@ export type Right =
   | 'CAP_SYS_ADMIN';
 
 /**
- * What a variant asks of the kernel before it is tried: `btf:NAME` a type, `tp:NAME` a BTF-typed tracepoint,
+ * What a variant asks of the kernel before it is tried: `btf:NAME` a type, `enum:NAME` an enum, `tp:NAME` a BTF-typed tracepoint,
  * `atomics` instructions that return the old value (5.12 and later).
  */
-export type Need = `btf:${string}` | `tp:${string}` | 'atomics' | 'no-atomics';
+export type Need = `btf:${string}` | `enum:${string}` | `tp:${string}` | 'atomics' | 'no-atomics';
 
 /** One way to do a part's work. The programs of a variant are used together or not at all. */
 export interface Variant {
@@ -67,6 +67,13 @@ export interface CgroupPlace {
   /** From the root of the hierarchy. */
   readonly path: string;
   readonly container_id: string;
+}
+
+/** A network namespace that a process is in. */
+export interface Netns extends CgroupPlace {
+  readonly inode: number;
+  /** Text of /proc/PID/net/snmp, netstat and snmp6. */
+  readonly counters: readonly string[];
 }
 
 /** Of the configuration what decoders go by: the section `collector`. What is not `live` there is read once, at start. */
@@ -129,6 +136,10 @@ export interface DecodeContext {
   readonly owner: OwnerLookup;
   /** A cgroup that exists, by its id; undefined: not found, or not now. Absent where nothing can be asked. */
   readonly cgroup?: (cgroup_id: number) => CgroupPlace | undefined;
+  /** Names of an enum of the kernel that runs, by value; empty: it has none. Absent where nothing can be asked. */
+  readonly kernelEnum?: (name: string) => ReadonlyMap<number, string>;
+  /** The network namespaces of the host. Absent where nothing can be asked. */
+  readonly netns?: () => readonly Netns[];
   /** The object stays, its live values change. */
   readonly options: Readonly<ProbeOptions>;
   /** Names that addresses were looked up by: filled from DNS answers, asked for the peers of flows. */
@@ -188,6 +199,15 @@ export interface MapSource {
   open(context: DecodeContext): MapDecoder;
 }
 
+/** Makes rows of what is not in a map or the ring, at the end of each interval. */
+export interface Poller {
+  poll(now_ms: number): void;
+}
+
+export interface PollSource {
+  open(context: DecodeContext): Poller;
+}
+
 export interface Probe {
   /** The name in the configuration, the capability report and the metrics. */
   readonly name: string;
@@ -202,6 +222,7 @@ export interface Probe {
   readonly enabled_variable: string;
   readonly records?: readonly RecordSource[];
   readonly map_sources?: readonly MapSource[];
+  readonly polls?: readonly PollSource[];
   /** Maps that are made only while a probe that names them is on. */
   readonly own_maps?: readonly string[];
   /** Sizes of maps that follow from the configuration, in entries. */
