@@ -12,6 +12,8 @@
 enum record_kind {
 	RECORD_PROCESS = 1,
 	RECORD_FLOW = 2,
+	RECORD_BASH = 5,
+	RECORD_EXEC = 20,
 };
 
 struct record_head {
@@ -36,7 +38,10 @@ enum kernel_count {
 	COUNT_NO_PEER = 7,      /* datagrams whose peer the socket does not name */
 	COUNT_OWNER_SOUGHT = 8, /* a sweep met a connection without an owner: look through the open files */
 	COUNT_MENDED = 9,       /* connections whose begin or end the kernel skipped, found by other hooks */
-	COUNT_MAX = 10,
+	COUNT_BASH_FULL = 10,   /* lines of bash that found the ring full */
+	COUNT_EXEC_FULL = 11,   /* announced execs that found the ring full: found by the next look at all processes */
+	COUNT_BASH_UNREAD = 12, /* lines of bash whose memory could not be read */
+	COUNT_MAX = 13,
 };
 
 struct {

@@ -5,6 +5,7 @@
  */
 #include "../probes/tcp/tcp.bpf.h"
 #include "../probes/udp/udp.bpf.h"
+#include "../probes/bash/bash.bpf.h"
 
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
@@ -13,6 +14,9 @@
 /* Set from configuration; the verifier removes the code of a probe that is off. */
 const volatile bool tcp_enabled = true;
 const volatile bool udp_enabled = true;
+const volatile bool bash_enabled = true;
+/* Some source that is on places uprobes: the collector wants to know of new programs. */
+const volatile bool exec_announced = true;
 
 /* Never read: it makes the compiler describe these types, from which the TypeScript layouts are generated. */
 const volatile struct {
@@ -20,7 +24,10 @@ const volatile struct {
 	struct process_record process_record;
 	struct process process;
 	struct overflow overflow;
+	struct bash_record bash_record;
+	struct exec_record exec_record;
 	enum flow_flag flow_flag;
+	enum bash_flag bash_flag;
 	enum flow_role flow_role;
 	enum record_kind record_kind;
 	enum kernel_count kernel_count;
@@ -59,6 +66,8 @@ int BPF_PROG(process_exec)
 	u32 tgid = current_tgid();
 	struct owner owner;
 
+	if (exec_announced)
+		announce_exec(tgid);
 	if (bpf_map_lookup_elem(&sonde_procs, &tgid))
 		owner_of_current(&owner);
 	return 0;

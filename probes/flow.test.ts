@@ -88,7 +88,12 @@ function made(owner: () => Owner = () => OWNER): Made {
   const context: DecodeContext = {
     fold: () => fold,
     owner,
-    options: { ephemeral_port: EPHEMERAL, maps: { sockets_max: 1, processes_max: 1 } },
+    user: (uid) => String(uid),
+    options: {
+      ephemeral_port: EPHEMERAL,
+      maps: { sockets_max: 1, processes_max: 1 },
+      bash: { redact: [] },
+    },
     note: () => assert.fail('nothing is noted'),
     dropped: (what, reason, count) => drops.push(`${what} ${reason} ${count}`),
   };

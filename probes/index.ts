@@ -4,10 +4,11 @@ import type { TableDefinition } from '../src/table/definition.ts';
 import { ledgerTable } from '../src/table/ledger.ts';
 import type { Probe } from '../src/table/probe.ts';
 import { selfTables } from '../src/table/self.ts';
+import { bash } from './bash/bash.ts';
 import { tcp } from './tcp/tcp.ts';
 import { udp } from './udp/udp.ts';
 
-export const probes: readonly Probe[] = [tcp, udp];
+export const probes: readonly Probe[] = [tcp, udp, bash];
 
 /** All tables that a collector sends, each once: the probes', and those about sonde itself. */
 export const tables: readonly TableDefinition[] = [

@@ -15,6 +15,7 @@ import type { Config } from '../src/config/schema.ts';
 import { decodeBatch } from '../src/table/batch.ts';
 import { type Batch, isHistogramColumn, isStringColumn } from '../src/table/columns.ts';
 import type { Fold } from '../src/table/definition.ts';
+import { isWanted } from '../src/table/probe.ts';
 import { Dedup } from '../src/wire/dedup.ts';
 import { joinStream } from '../src/wire/ipc.ts';
 import { FlightServer } from '../src/wire/server.ts';
@@ -235,7 +236,11 @@ export async function startLive(
   collector = await startCollector(config, sink);
   for (const { source, state, reason } of collector.kernel.plan.sources) {
     const failing = config.collector.fail_sources.includes(source);
-    assert.equal(state, failing ? 'failed' : 'on', `${source}: ${reason}`);
+    const wanted = probes.some(
+      (probe) => probe.name === source && isWanted(probe, config.collector.probes),
+    );
+    const expected = wanted ? 'on' : 'off';
+    assert.equal(state, failing ? 'failed' : expected, `${source}: ${reason}`);
   }
   return { sink, collector, config };
 }

@@ -21,12 +21,16 @@ import { lockPins, type PinLock } from './pin_lock.ts';
 import { Pipeline } from './pipeline.ts';
 import { CgroupIndex } from './proc.ts';
 import { SelfReport } from './self.ts';
+import { Uprobes } from './uprobes.ts';
+import { Users } from './users.ts';
 
 /** The ring holds many times what comes in this time on a busy machine; a full turn is followed at once by another. */
 const TURN_MS = 200;
 /** Even the smallest ring takes some 200 records a pass. */
 const PASSES_MAX = 10_000;
 const IDENTITY_TICK_MS = 10_000;
+/** Uprobes in what runs already are placed before all else begins, within this time. */
+const UPROBES_START_MS = 1000;
 
 export interface CollectorOptions {
   readonly config: Config;
@@ -46,6 +50,7 @@ interface Parts {
   readonly ledger: Ledger;
   readonly self: SelfReport;
   readonly pipeline: Pipeline;
+  readonly uprobes: Uprobes;
   /** What decoders go by: `reload` writes here. */
   readonly options: ProbeOptions;
 }
@@ -90,6 +95,10 @@ export class Collector {
     return this.#parts.ledger;
   }
 
+  get uprobes(): Uprobes {
+    return this.#parts.uprobes;
+  }
+
   get sender(): FlightSender {
     return this.#parts.sender;
   }
@@ -116,6 +125,7 @@ export class Collector {
     const { kernel, pipeline, sender } = this.#parts;
     this.#sweep();
     this.#sweep(); // also what has no owner to this day
+    this.#parts.uprobes.close();
     kernel.detach();
     pipeline.flushAll(Date.now());
     await Promise.race([sender.flush(), new Promise((done) => setTimeout(done, wait_ms).unref())]);
@@ -162,7 +172,8 @@ export class Collector {
   }
 
   #close(): void {
-    const { self, pipeline, kernel, sender, spool, lock } = this.#parts;
+    const { self, pipeline, kernel, sender, spool, lock, uprobes } = this.#parts;
+    uprobes.close();
     self.close();
     pipeline.close();
     kernel.release();
@@ -180,6 +191,7 @@ export class Collector {
     const { pipeline, self, identity } = this.#parts;
     self.ring_used = Math.max(self.ring_used, pipeline.drain.waiting + pipeline.drain.uncommitted);
     const more = pipeline.turn(now);
+    this.#parts.uprobes.turn(now);
     if (now >= this.#interval_end_ms || now < this.#interval_end_ms - this.#interval_ms) {
       this.#sweep(); // also after the clock was set back
       await setImmediate();
@@ -229,10 +241,26 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     cgroups: new CgroupIndex(cgroup_root),
     announced: kernel.processes,
   });
-  const self = new SelfReport({ kernel, identity, spool });
   const probe_options: ProbeOptions = { ...collector };
   const on = probes.filter(({ name }) => kernel.isOn(name));
-  const decode = new Decode({ probes: on, kernel, identity, ledger, options: probe_options });
+  const users = new Users(proc);
+  const uprobes = new Uprobes({
+    probes: on,
+    programs: kernel.programs,
+    proc,
+    ledger,
+    on_user: (pid) => users.learn(pid),
+  });
+  const self = new SelfReport({ kernel, identity, spool, uprobes });
+  const decode = new Decode({
+    probes: on,
+    kernel,
+    identity,
+    ledger,
+    options: probe_options,
+    users,
+    on_exec: (pid) => uprobes.announce(pid, Date.now()),
+  });
   const pipeline = new Pipeline({
     kernel,
     spool,
@@ -243,7 +271,9 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     extra: (now_ms) => self.batches(now_ms),
   });
   if (!kernel.taken_over) sweepFiles(kernel, pipeline);
-  return { lock, kernel, spool, sender, identity, ledger, self, pipeline, options: probe_options };
+  uprobes.turn(Date.now(), UPROBES_START_MS);
+  const made = { lock, kernel, spool, sender, identity, ledger, self, pipeline, uprobes };
+  return { ...made, options: probe_options };
 }
 
 /** Twice: which connections were opened by the peer shows only when all listening sockets are known. */

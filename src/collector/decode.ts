@@ -1,7 +1,7 @@
 // What the kernel side reports, turned into rows: records of the ring and entries of maps, each by the decoder that its
 // probe names. The folds are here, one a table.
 
-import { record_kind } from '../../probes/layout.gen.ts';
+import { ExecRecordView, exec_record, record_kind } from '../../probes/layout.gen.ts';
 import { MapBuffer } from '../bpf/map.ts';
 import type { Batch } from '../table/columns.ts';
 import type { TableDefinition } from '../table/definition.ts';
@@ -18,6 +18,7 @@ import type {
 import type { RecordSink } from './drain.ts';
 import type { Identity } from './identity.ts';
 import type { Kernel } from './kernel.ts';
+import type { Users } from './users.ts';
 
 export interface DecodeOptions {
   /** Those that are on. */
@@ -26,6 +27,9 @@ export interface DecodeOptions {
   readonly identity: Identity;
   readonly ledger: Ledger;
   readonly options: Readonly<ProbeOptions>;
+  readonly users: Users;
+  /** A process has called exec. */
+  readonly on_exec: (pid: number) => void;
 }
 
 interface MapReader {
@@ -54,6 +58,7 @@ export class Decode implements RecordSink {
   readonly #opened: RecordDecoder[] = [];
   readonly #readers: MapReader[] = [];
   #bytes: Uint8Array = new Uint8Array(0);
+  readonly #exec = new ExecRecordView(this.#bytes);
   #decoded = 0;
   #processes = 0;
   #bad = 0;
@@ -88,6 +93,9 @@ export class Decode implements RecordSink {
     if (kind === record_kind.RECORD_PROCESS) {
       this.#processes += 1;
       this.#options.identity.announce(this.#bytes, at, this.now_ms);
+    } else if (kind === record_kind.RECORD_EXEC && length >= exec_record.SIZE) {
+      this.#processes += 1;
+      this.#options.on_exec(this.#exec.over(this.#bytes).move(at).tgid);
     } else if (this.#decoders[kind]?.decode(at, length, this.now_ms) === true) {
       this.#decoded += 1;
     } else {
@@ -123,10 +131,11 @@ export class Decode implements RecordSink {
   }
 
   #context(): DecodeContext {
-    const { identity, options, ledger } = this.#options;
+    const { identity, options, ledger, users } = this.#options;
     return {
       fold: (table) => this.#fold(table),
       owner: identity.lookup,
+      user: users.name,
       options,
       note: (what, count) => {
         ledger.seen('decode', what, count);

@@ -34,8 +34,12 @@ export class KernelCounts {
     const kept = delta(kernel_count.COUNT_RECORDS);
     const full = delta(kernel_count.COUNT_RING_FULL);
     const names = delta(kernel_count.COUNT_PROC_FULL);
+    const lines = delta(kernel_count.COUNT_BASH_FULL);
+    const execs = delta(kernel_count.COUNT_EXEC_FULL);
     const ledger = this.#ledger;
-    ledger.seen('kernel', 'records', kept + full + names);
+    ledger.seen('kernel', 'records', kept + full + names + lines + execs);
+    ledger.dropped('kernel', 'records', 'bash_ring_full', lines);
+    ledger.dropped('kernel', 'records', 'exec_ring_full', execs);
     ledger.kept('kernel', 'records', kept);
     ledger.folded('kernel', 'records', full);
     ledger.dropped('kernel', 'records', 'process_name_ring_full', names);
@@ -47,6 +51,9 @@ export class KernelCounts {
     this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));
     this.#note('tcp_stale', delta(kernel_count.COUNT_STALE));
     this.#note('udp_peer_unknown', delta(kernel_count.COUNT_NO_PEER));
+    const unread = delta(kernel_count.COUNT_BASH_UNREAD);
+    ledger.seen('kernel', 'bash_lines', unread);
+    ledger.dropped('kernel', 'bash_lines', 'not_in_memory', unread);
     this.#before = now;
   }
 

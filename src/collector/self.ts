@@ -7,6 +7,7 @@ import { processTable, programTable, sourceTable } from '../table/self.ts';
 import type { Spool } from '../wire/spool.ts';
 import type { Identity } from './identity.ts';
 import type { Kernel } from './kernel.ts';
+import type { Uprobes } from './uprobes.ts';
 
 const SAMPLE_MS = 100;
 
@@ -14,6 +15,7 @@ export interface SelfParts {
   readonly kernel: Kernel;
   readonly identity: Identity;
   readonly spool: Spool;
+  readonly uprobes: Uprobes;
 }
 
 interface Runs {
@@ -57,6 +59,9 @@ export class SelfReport {
       for (const one of parts) {
         this.#addSource([source, one.part, one.state, one.variant, one.reason]);
       }
+    }
+    for (const { source, part, state, variant, reason } of this.#parts.uprobes.report()) {
+      this.#addSource([source, part, state, variant, reason]);
     }
     return [this.#process, this.#programs, this.#sources]
       .map((fold) => fold.close(now_ms))

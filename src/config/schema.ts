@@ -13,6 +13,7 @@ import {
   list,
   optionalKey,
   path,
+  patterns,
   pinPath,
   port,
   size,
@@ -86,6 +87,12 @@ const allow_plaintext = key(bool, false, {
   flag_value: true,
 });
 
+const bash = z.strictObject({
+  redact: key(patterns(), [], {
+    help: 'Regular expressions; what they match in a command line is replaced before it leaves the host',
+  }),
+});
+
 const collector = z.strictObject({
   enabled: key(bool, true, { help: 'Gather from the kernel at all' }),
   intake_host: optionalKey(host, {
@@ -125,6 +132,7 @@ const collector = z.strictObject({
   }),
   maps: maps.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
+  bash: bash.prefault({}),
   tls: clientTls.prefault({}),
   token,
   allow_plaintext,
