@@ -12,6 +12,7 @@
 enum record_kind {
 	RECORD_PROCESS = 1,
 	RECORD_FLOW = 2,
+	RECORD_HTTP = 3,
 	RECORD_BASH = 5,
 	RECORD_EXEC = 20,
 };
@@ -38,10 +39,13 @@ enum kernel_count {
 	COUNT_NO_PEER = 7,      /* datagrams whose peer the socket does not name */
 	COUNT_OWNER_SOUGHT = 8, /* a sweep met a connection without an owner: look through the open files */
 	COUNT_MENDED = 9,       /* connections whose begin or end the kernel skipped, found by other hooks */
-	COUNT_BASH_FULL = 10,   /* lines of bash that found the ring full */
-	COUNT_EXEC_FULL = 11,   /* announced execs that found the ring full: found by the next look at all processes */
-	COUNT_BASH_UNREAD = 12, /* lines of bash whose memory could not be read */
-	COUNT_MAX = 13,
+	COUNT_FRAGMENTS = 10,   /* packets without a transport header (later fragments), not looked at */
+	COUNT_HTTP_FULL = 11,   /* records of requests that found the ring full: folded into `http_rests` */
+	COUNT_HTTP_CONN_FULL = 12, /* requests whose connection found the map full: the same */
+	COUNT_BASH_FULL = 13,   /* lines of bash that found the ring full */
+	COUNT_EXEC_FULL = 14,   /* announced execs that found the ring full: found by the next look at all processes */
+	COUNT_BASH_UNREAD = 15, /* lines of bash whose memory could not be read */
+	COUNT_MAX = 16,
 };
 
 struct {

@@ -3,6 +3,11 @@
  * The one object that the collector loads: every probe's kernel part, and the hooks that several of them share. A shared
  * hook is one program, because each program on a hook costs every call its entry (20 ns), whether it is interested or not.
  */
+#include "../probes/capture/capture.bpf.h"
+#include "../probes/cgroup/cgroup.bpf.h"
+#include "../probes/dns/dns.bpf.h"
+#include "../probes/http/http.bpf.h"
+#include "../probes/http2/http2.bpf.h"
 #include "../probes/tcp/tcp.bpf.h"
 #include "../probes/udp/udp.bpf.h"
 #include "../probes/bash/bash.bpf.h"
@@ -12,6 +17,11 @@
 #define FMODE_PATH 0x4000
 
 /* Set from configuration; the verifier removes the code of a probe that is off. */
+const volatile bool capture_enabled = false;
+const volatile bool cgroup_enabled = false;
+const volatile bool dns_enabled = false;
+const volatile bool http_enabled = false;
+const volatile bool http2_enabled = false;
 const volatile bool tcp_enabled = true;
 const volatile bool udp_enabled = true;
 const volatile bool bash_enabled = true;
@@ -26,6 +36,9 @@ const volatile struct {
 	struct overflow overflow;
 	struct bash_record bash_record;
 	struct exec_record exec_record;
+	struct http_record http_record;
+	struct http_rest_record http_rest_record;
+	enum http_flag http_flag;
 	enum flow_flag flow_flag;
 	enum bash_flag bash_flag;
 	enum flow_role flow_role;
@@ -57,6 +70,72 @@ int BPF_PROG(sock_send, struct sock *sk, int length, int flags)
 	else if (udp_enabled && protocol == IPPROTO_UDP)
 		udp_on_call(sk, length, ROLE_OUTGOING);
 	return 0;
+}
+
+/* Every packet that a socket of this host sends or is to get, in all network namespaces: it always passes. */
+static __always_inline int on_packet(struct __sk_buff *skb, bool ingress)
+{
+	struct packet packet;
+
+	if (!packet_parse(skb, ingress, &packet))
+		return 1;
+	if (cgroup_enabled)
+		cgroup_on_packet(&packet);
+	if (packet_is_bare(&packet))
+		return 1;
+	if (skb->sk)
+		packet.sk = bpf_sk_fullsock(skb->sk);
+	if (http_enabled)
+		http_on_packet(&packet);
+	if (http2_enabled)
+		http2_on_packet(&packet);
+	if (dns_enabled)
+		dns_on_packet(&packet);
+	if (capture_enabled)
+		capture_on_packet(&packet);
+	return 1;
+}
+
+/*
+ * The kernel skips a tracing program that would interrupt itself: a state change in softirq, while the same processor is in
+ * this program for a call such as connect(), is missed. What is missed is mended: an establishment by the first call on the
+ * socket (tcp_missed), an end by tcp_destroy, which runs with softirqs off and so is never skipped. `sonde_program.missed`
+ * counts what the kernel skipped.
+ */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
+{
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	if (newstate != TCP_CLOSE)
+		return tcp_enabled ? tcp_on_state(sk, oldstate, newstate, true) : 0;
+	if (http_enabled)
+		http_on_close(sk);
+	if (tcp_enabled)
+		tcp_closed(sk, oldstate);
+	return 0;
+}
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(tcp_destroy, struct sock *sk)
+{
+	if (http_enabled)
+		http_on_close(sk);
+	if (tcp_enabled)
+		tcp_on_destroy(sk, true);
+	return 0;
+}
+
+SEC("cgroup_skb/ingress")
+int skb_in(struct __sk_buff *skb)
+{
+	return on_packet(skb, true);
+}
+
+SEC("cgroup_skb/egress")
+int skb_out(struct __sk_buff *skb)
+{
+	return on_packet(skb, false);
 }
 
 /* A process that owns sockets called exec: announce it again, under its new name. */

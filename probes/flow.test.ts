@@ -92,7 +92,6 @@ function made(owner: () => Owner = () => OWNER): Made {
     options: {
       ephemeral_port: EPHEMERAL,
       maps: { sockets_max: 1, processes_max: 1 },
-      bash: { redact: [] },
     },
     note: () => assert.fail('nothing is noted'),
     dropped: (what, reason, count) => drops.push(`${what} ${reason} ${count}`),

@@ -5,10 +5,11 @@ import { ledgerTable } from '../src/table/ledger.ts';
 import type { Probe } from '../src/table/probe.ts';
 import { selfTables } from '../src/table/self.ts';
 import { bash } from './bash/bash.ts';
+import { http } from './http/http.ts';
 import { tcp } from './tcp/tcp.ts';
 import { udp } from './udp/udp.ts';
 
-export const probes: readonly Probe[] = [tcp, udp, bash];
+export const probes: readonly Probe[] = [tcp, udp, http, bash];
 
 /** All tables that a collector sends, each once: the probes', and those about sonde itself. */
 export const tables: readonly TableDefinition[] = [

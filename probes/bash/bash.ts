@@ -51,7 +51,7 @@ export class BashDecoder implements RecordDecoder {
   constructor(context: DecodeContext) {
     this.#context = context;
     this.#fold = context.fold(bash_table);
-    this.#redact = context.options.bash.redact.map((pattern) => new RegExp(pattern, 'gu'));
+    this.#redact = (context.options.bash?.redact ?? []).map((pattern) => new RegExp(pattern, 'gu'));
   }
 
   over(bytes: Uint8Array): void {

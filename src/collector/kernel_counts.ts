@@ -54,6 +54,13 @@ export class KernelCounts {
     const unread = delta(kernel_count.COUNT_BASH_UNREAD);
     ledger.seen('kernel', 'bash_lines', unread);
     ledger.dropped('kernel', 'bash_lines', 'not_in_memory', unread);
+    const requests = delta(kernel_count.COUNT_HTTP_FULL);
+    ledger.seen('kernel', 'http_records', requests);
+    ledger.folded('kernel', 'http_records', requests);
+    const crowd = delta(kernel_count.COUNT_HTTP_CONN_FULL);
+    ledger.seen('kernel', 'http_map_full', crowd);
+    ledger.folded('kernel', 'http_map_full', crowd);
+    this.#note('fragments_skipped', delta(kernel_count.COUNT_FRAGMENTS));
     this.#before = now;
   }
 

@@ -61,7 +61,8 @@ export type OwnerLookup = (tgid: number, start_ns: number, cgroup_id: number) =>
 export interface ProbeOptions {
   ephemeral_port: number;
   maps: { readonly sockets_max: number; readonly processes_max: number };
-  bash: { readonly redact: readonly string[] };
+  bash?: { readonly redact: readonly string[] };
+  http?: { readonly raw_path: boolean };
 }
 
 /** Where a process's users have their names: its root directory, by the kernel's device and inode number. */
