@@ -45,7 +45,8 @@ enum kernel_count {
 	COUNT_BASH_FULL = 13,   /* lines of bash that found the ring full */
 	COUNT_EXEC_FULL = 14,   /* announced execs that found the ring full: found by the next look at all processes */
 	COUNT_BASH_UNREAD = 15, /* lines of bash whose memory could not be read */
-	COUNT_MAX = 16,
+	COUNT_TLS_CONN_FULL = 16, /* calls of TLS libraries on sessions that found the map full: not looked at */
+	COUNT_MAX = 17,
 };
 
 struct {

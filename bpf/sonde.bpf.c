@@ -11,6 +11,7 @@
 #include "../probes/tcp/tcp.bpf.h"
 #include "../probes/udp/udp.bpf.h"
 #include "../probes/bash/bash.bpf.h"
+#include "../probes/tls/tls.bpf.h"
 
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
@@ -25,6 +26,7 @@ const volatile bool http2_enabled = false;
 const volatile bool tcp_enabled = true;
 const volatile bool udp_enabled = true;
 const volatile bool bash_enabled = true;
+const volatile bool tls_enabled = false;
 /* Some source that is on places uprobes: the collector wants to know of new programs. */
 const volatile bool exec_announced = true;
 
@@ -53,6 +55,8 @@ int BPF_PROG(sock_recv, struct sock *sk, int length, int flags)
 {
 	u16 protocol = sk->sk_protocol;
 
+	if (tls_enabled && protocol == IPPROTO_TCP)
+		tls_on_io(sk, true);
 	if (tcp_enabled && protocol == IPPROTO_TCP)
 		tcp_on_call(sk);
 	else if (udp_enabled && protocol == IPPROTO_UDP)
@@ -65,6 +69,8 @@ int BPF_PROG(sock_send, struct sock *sk, int length, int flags)
 {
 	u16 protocol = sk->sk_protocol;
 
+	if (tls_enabled && protocol == IPPROTO_TCP)
+		tls_on_io(sk, false);
 	if (tcp_enabled && protocol == IPPROTO_TCP)
 		tcp_on_call(sk);
 	else if (udp_enabled && protocol == IPPROTO_UDP)

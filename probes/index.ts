@@ -7,9 +7,10 @@ import { selfTables } from '../src/table/self.ts';
 import { bash } from './bash/bash.ts';
 import { http } from './http/http.ts';
 import { tcp } from './tcp/tcp.ts';
+import { tls } from './tls/tls.ts';
 import { udp } from './udp/udp.ts';
 
-export const probes: readonly Probe[] = [tcp, udp, http, bash];
+export const probes: readonly Probe[] = [tcp, udp, http, bash, tls];
 
 /** All tables that a collector sends, each once: the probes', and those about sonde itself. */
 export const tables: readonly TableDefinition[] = [

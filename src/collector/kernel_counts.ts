@@ -51,6 +51,9 @@ export class KernelCounts {
     this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));
     this.#note('tcp_stale', delta(kernel_count.COUNT_STALE));
     this.#note('udp_peer_unknown', delta(kernel_count.COUNT_NO_PEER));
+    const sessions = delta(kernel_count.COUNT_TLS_CONN_FULL);
+    ledger.seen('kernel', 'tls_calls', sessions);
+    ledger.dropped('kernel', 'tls_calls', 'map_full', sessions);
     const unread = delta(kernel_count.COUNT_BASH_UNREAD);
     ledger.seen('kernel', 'bash_lines', unread);
     ledger.dropped('kernel', 'bash_lines', 'not_in_memory', unread);
