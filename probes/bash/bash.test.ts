@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isStringColumn } from '../../src/table/columns.ts';
+import { DomainCache } from '../../src/table/domains.ts';
 import { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext, UserPlace } from '../../src/table/probe.ts';
+import { probeOptions } from '../../src/table/testing.ts';
 import { bash_flag, bash_record } from '../layout.gen.ts';
 import { BashDecoder, bash_table } from './bash.ts';
 
@@ -31,11 +33,8 @@ function made(redact: readonly string[] = []): Made {
       asked.push([uid, place]);
       return 'ada';
     },
-    options: {
-      ephemeral_port: 1,
-      maps: { sockets_max: 1, processes_max: 1 },
-      bash: { redact },
-    },
+    options: { ...probeOptions, bash: { redact } },
+    domains: new DomainCache(1),
     note: (what, count) => notes.push(`${what} ${count}`),
     dropped: () => assert.fail('nothing is dropped'),
   };

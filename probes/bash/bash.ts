@@ -75,11 +75,8 @@ export class BashDecoder implements RecordDecoder {
   #add(view: BashRecordView, cmd: string, time_ms: number): void {
     const pid = view.bash_owner_tgid;
     const uid = view.bash_owner_uid;
-    const user = this.#context.user(uid, {
-      pid,
-      root_dev: view.bash_root_dev,
-      root_ino: view.bash_root_ino,
-    });
+    const place = { pid, root_dev: view.bash_root_dev, root_ino: view.bash_root_ino };
+    const user = this.#context.user?.(uid, place) ?? String(uid);
     const { bash_owner_start_ns: start_ns, bash_owner_cgroup_id } = view;
     const owner = this.#context.owner(pid, start_ns, bash_owner_cgroup_id);
     const fold = this.#fold;

@@ -19,7 +19,7 @@ import {
   probed,
   type Side,
   seen,
-} from './peers.ts';
+} from '../../test/tls_peers.ts';
 
 const PEER = join(import.meta.dirname, 'peer.py');
 const COLLECTOR = { probes: { tls: { enabled: true } } };

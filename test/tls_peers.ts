@@ -8,8 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type FlowRow, type Live, NO_LIVE, settles } from '../../test/live.ts';
-import type { Cleanup } from '../../test/traffic/traffic.ts';
+import { type FlowRow, type Live, NO_LIVE, settles } from './live.ts';
+import type { Cleanup } from './traffic/traffic.ts';
 
 export const NO_TLS: string | false = NO_LIVE || lacks('openssl', 'python3');
 
