@@ -138,24 +138,21 @@ static __noinline int tls_renew(struct tls_key *key)
 	return 1;
 }
 
-/* The session of this call, on the socket that it is on. */
-static __always_inline struct tls_conn *tls_conn_of(struct tls_key *key, struct tls_thread *thread)
+/* The session, on the socket that it is on: `sure` where the call has used one, else `perhaps` for a new session. */
+static __always_inline struct tls_conn *tls_conn_of(struct tls_key *key, struct tls_socket *sure,
+						    struct tls_socket *perhaps)
 {
 	struct tls_conn *conn = bpf_map_lookup_elem(&tls_conns, key);
-	struct tls_socket *now = &thread->used;
+	struct tls_socket *now = sure->cookie ? sure : perhaps;
 
-	if (!now->cookie && thread->reads && (!conn || !conn->socket.cookie))
-		now = &thread->received;
-	if (!conn || (conn->socket.cookie && now->cookie && now->cookie != conn->socket.cookie) ||
-	    (conn->socket.cookie && !now->cookie && tls_is_gone(&conn->socket))) {
+	if (!conn || (conn->socket.cookie && sure->cookie && sure->cookie != conn->socket.cookie) ||
+	    (conn->socket.cookie && !sure->cookie && tls_is_gone(&conn->socket))) {
 		tls_renew(key);
 		conn = bpf_map_lookup_elem(&tls_conns, key);
 		if (!conn)
 			return NULL;
-		if (!now->cookie && thread->reads)
-			now = &thread->received;
 	}
-	if (!conn->socket.cookie && now->cookie) {
+	if (!conn->socket.cookie && now && now->cookie) {
 		conn->socket = *now;
 		tls_name_ends(&conn->http.rec, now->sk);
 	}
@@ -186,32 +183,36 @@ __noinline int tls_feed(struct tls_conn *conn, struct http_bytes *from, u32 read
 	return 0;
 }
 
+static __always_inline int tls_moved(struct tls_conn *conn, u64 buffer, u32 length, bool reads)
+{
+	struct http_bytes from = { .user = buffer, .length = length };
+
+	from.seq = reads ? conn->read : conn->written;
+	from.now = bpf_ktime_get_ns();
+	if (!conn->http.off)
+		tls_feed(conn, &from, reads);
+	if (reads)
+		conn->read += length;
+	else
+		conn->written += length;
+	return 0;
+}
+
 /* The call has moved `length` bytes; 0 or less: none. */
 static __always_inline int tls_done(long length)
 {
 	u64 id = bpf_get_current_pid_tgid();
 	struct tls_thread *thread = bpf_map_lookup_elem(&tls_threads, &id);
 	struct tls_key key = { .tgid = id >> 32 };
-	struct http_bytes from = {};
 	struct tls_conn *conn;
 
 	if (!thread || !thread->session)
 		return 0;
 	key.session = thread->session;
 	thread->session = 0;
-	conn = tls_conn_of(&key, thread);
-	if (!conn || length <= 0)
-		return 0;
-	from.user = thread->buffer;
-	from.length = length;
-	from.seq = thread->reads ? conn->read : conn->written;
-	from.now = bpf_ktime_get_ns();
-	if (!conn->http.off)
-		tls_feed(conn, &from, thread->reads);
-	if (thread->reads)
-		conn->read += length;
-	else
-		conn->written += length;
+	conn = tls_conn_of(&key, &thread->used, thread->reads ? &thread->received : NULL);
+	if (conn && length > 0)
+		tls_moved(conn, thread->buffer, length, thread->reads);
 	return 0;
 }
 
@@ -297,6 +298,8 @@ int tls_free(struct pt_regs *ctx)
 	bpf_map_delete_elem(&tls_conns, &key);
 	return 0;
 }
+
+#include "go.bpf.h"
 
 /* ---- the sweep ---- */
 

@@ -64,6 +64,25 @@ test('Node, whose TLS library is its own, at both ends', { skip: NO_TLS }, async
   ]);
 });
 
+test('Go, at both ends', { skip: NO_TLS || lacks('go') }, async (t) => {
+  const { folder, cert, key } = makeCertificate(t);
+  const program = join(folder, 'go-peer');
+  execFileSync('go', ['build', '-o', program, join(import.meta.dirname, 'peer.go')]);
+  const server = new Peer(t, program, ['server', cert, key]);
+  const port = Number(await server.line());
+  const live = await startLive(t, { collector: COLLECTOR });
+  const client = new Peer(t, program, ['client', `${port}`, '8', '250']);
+  await probed(live, /go-peer/);
+  client.go();
+  assert.deepEqual(JSON.parse(await client.line()), { requests: 2000 });
+  await client.ended();
+  const counts = JSON.parse(await server.finish());
+  await exact(live, port, [
+    { direction: 'incoming', pid: server.pid, counts },
+    { direction: 'outgoing', pid: client.pid, counts },
+  ]);
+});
+
 const PAGES = 20;
 
 function nginxConfig({ folder, cert, key }: Certificate, port: number): string {

@@ -4,11 +4,12 @@
 import type { Probe } from '../../src/table/probe.ts';
 import { httpRecords } from '../http/decode.ts';
 import { httpflow } from '../httpflow.ts';
+import { placesInGo } from './go_places.ts';
 import { placesInGnuTls, placesInOpenSsl } from './places.ts';
 
 export const tls: Probe = {
   name: 'tls',
-  help: 'requests of HTTP/1 under TLS, at the ends that are on this host: OpenSSL, GnuTLS',
+  help: 'requests of HTTP/1 under TLS, at the ends that are on this host: OpenSSL, GnuTLS, Go',
   enabled_default: false,
   tables: [httpflow],
   enabled_variable: 'tls_enabled',
@@ -29,6 +30,18 @@ export const tls: Probe = {
             'tls_handshake',
             'tls_free',
           ],
+          needs: ['atomics'],
+        },
+      ],
+    },
+    {
+      name: 'go',
+      help: 'the same of Go programs',
+      required: false,
+      variants: [
+        {
+          name: 'uprobes',
+          programs: ['tls_go_write', 'tls_go_read', 'tls_go_copy'],
           needs: ['atomics'],
         },
       ],
@@ -66,7 +79,7 @@ export const tls: Probe = {
   ],
   records: [httpRecords],
   map_entries: ({ maps }) => ({ tls_conns: maps.sockets_max }),
-  own_maps: ['tls_conns', 'tls_blank', 'tls_threads'],
+  own_maps: ['tls_conns', 'tls_blank', 'tls_threads', 'tls_go_reads'],
   uprobes: [
     {
       name: 'openssl',
@@ -83,6 +96,12 @@ export const tls: Probe = {
       executables: /./,
       standing: ['/usr/lib/*/libgnutls.so.*', '/usr/lib64/libgnutls.so.*'],
       places: placesInGnuTls,
+    },
+    {
+      name: 'go',
+      help: 'crypto/tls in Go programs that have their symbols',
+      executables: /./,
+      places: placesInGo,
     },
   ],
 };
