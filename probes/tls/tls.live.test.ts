@@ -169,6 +169,20 @@ test('nginx and wrk: as many as the access log has', {
   assert.ok(sent >= logged && sent <= logged + 16, `${sent} sent, ${logged} logged`);
 });
 
+test('wget, which uses GnuTLS', { skip: NO_TLS || lacks('nginx', 'wget') }, async (t) => {
+  const server = await nginx(t);
+  const live = await startLive(t, { collector: COLLECTOR });
+  await probed(live, /libgnutls/);
+  const urls = Array.from({ length: PAGES }, () => `https://127.0.0.1:${server.port}/page/red`);
+  const client = new Peer(t, 'wget', ['-q', '--no-check-certificate', '-O', '/dev/null', ...urls]);
+  await client.ended();
+  const counts = { '/page/red': PAGES };
+  await exact(live, server.port, [
+    { direction: 'incoming', pid: server.pid, counts },
+    { direction: 'outgoing', pid: client.pid, counts },
+  ]);
+});
+
 /** A root directory with a copy of these files and of the libraries that they load, as a container has it. */
 function makeRoot(folder: string, paths: readonly string[]): string {
   const root = join(folder, 'root');
