@@ -16,6 +16,8 @@ const CONNECTIONS_MAX = 8192;
 /** Open requests of all connections. */
 const STREAMS_MAX = 65_536;
 const IDLE_MS = 10 * 60_000;
+/** One side has ended and the other one says nothing: its program is gone. */
+const HALF_CLOSED_MS = 30_000;
 const LOCAL: Side = 0;
 const PEER: Side = 1;
 const BOTH = 3;
@@ -80,7 +82,7 @@ export class Http2Decoder implements RecordDecoder {
   tick(now_ms: number): void {
     for (const peer of this.#peers.values()) {
       this.#book(peer);
-      if (now_ms - peer.last_ms < IDLE_MS) continue;
+      if (now_ms - peer.last_ms < (peer.ended === 0 ? IDLE_MS : HALF_CLOSED_MS)) continue;
       this.#context.note('http2_idle', 1);
       this.#close(peer, 0);
     }
