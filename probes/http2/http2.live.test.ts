@@ -82,17 +82,17 @@ test('HTTP/2 in clear text', { skip: NO_LIVE }, async (t) => {
       response.writeHead(206);
       response.write('some');
       request.stream.on('error', () => request.stream.destroy());
-      request.stream.on('close', () => request.stream.session?.destroy());
     });
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     s.after(() => server.close());
-    const session = http2.connect(`http://127.0.0.1:${portOf(server)}`);
+    const socket = net.connect(portOf(server), '127.0.0.1');
+    const session = http2.connect('http://127.0.0.1', { createConnection: () => socket });
     session.on('error', () => session.destroy());
     const request = session.request({ ':path': '/never-ends' });
     request.on('error', () => request.destroy());
     await once(request, 'data');
-    session.destroy();
+    socket.resetAndDestroy();
     const row = { method: 'GET', path: '/never-ends', status_code: 206, requests: 1 };
     await settles(
       () => live.collector.flush(),
