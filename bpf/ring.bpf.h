@@ -12,6 +12,7 @@
 enum record_kind {
 	RECORD_PROCESS = 1,
 	RECORD_FLOW = 2,
+	RECORD_HTTP = 3,
 	RECORD_HTTP2 = 6,
 };
 
@@ -38,10 +39,12 @@ enum kernel_count {
 	COUNT_OWNER_SOUGHT = 8, /* a sweep met a connection without an owner: look through the open files */
 	COUNT_MENDED = 9,       /* connections whose begin or end the kernel skipped, found by other hooks */
 	COUNT_FRAGMENTS = 10,   /* packets without a transport header (later fragments), not looked at */
-	COUNT_HTTP2_LOST = 11,  /* directions of HTTP/2 connections that were not followed any more */
-	COUNT_HTTP2_RING = 12,  /* records of HTTP/2 that found the ring full */
-	COUNT_HTTP2_FULL = 13,  /* HTTP/2 connections without state (no memory) */
-	COUNT_MAX = 14,
+	COUNT_HTTP_FULL = 11,   /* records of requests that found the ring full: folded into `http_rests` */
+	COUNT_HTTP_CONN_FULL = 12, /* requests whose connection found the map full: the same */
+	COUNT_HTTP2_LOST = 13,  /* directions of HTTP/2 connections that were not followed any more */
+	COUNT_HTTP2_RING = 14,  /* records of HTTP/2 that found the ring full */
+	COUNT_HTTP2_FULL = 15,  /* HTTP/2 connections without state (no memory) */
+	COUNT_MAX = 16,
 };
 
 struct {

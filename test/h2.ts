@@ -2,8 +2,8 @@
 
 import { routeOf } from '../probes/http/route.ts';
 import { grpcName } from '../probes/http2/connection.ts';
-import { requests } from '../probes/http2/table.ts';
-import { type FlowRow, type Live, settles } from './live.ts';
+import { httpflow } from '../probes/httpflow.ts';
+import { type Live, settles } from './live.ts';
 import type { Truth } from './traffic/h2.ts';
 
 export type Row = Readonly<Record<string, string | number>>;
@@ -60,10 +60,17 @@ export function expected(truths: readonly Truth[]): Row[] {
 
 /** What both ends of the connections to this port show. */
 export function shown(live: Live, port: number): { server: Row[]; client: Row[] } {
-  const rows = (match: Row): readonly FlowRow[] => live.sink.rows(match, requests.name);
+  const rows = (match: Row, read: string, written: string): Row[] =>
+    live.sink.rows(match, httpflow.name).map((row) => ({
+      ...row,
+      requests: row.count!,
+      [read]: row.bytes_read!,
+      [written]: row.bytes_written!,
+    }));
+  const [request, response] = ['bytes_request', 'bytes_response'];
   return {
-    server: fold(rows({ direction: 'incoming', src_port: port })),
-    client: fold(rows({ direction: 'outgoing', dst_port: port })),
+    server: fold(rows({ direction: 'incoming', src_port: port }, request, response)),
+    client: fold(rows({ direction: 'outgoing', dst_port: port }, response, request)),
   };
 }
 

@@ -57,6 +57,12 @@ const maps = z.strictObject({
   }),
 });
 
+const http = z.strictObject({
+  raw_path: key(bool, false, {
+    help: 'Keep the path of requests as it was in httpflow.path, without its query; default: its route template',
+  }),
+});
+
 const clientTls = z.strictObject({
   enabled: key(bool, false, { help: 'Speak TLS to the reducer', flag: '--tls', flag_value: true }),
   ca_path: optionalKey(path, {
@@ -124,6 +130,7 @@ const collector = z.strictObject({
     help: 'Disk space for batches that the reducer has not acknowledged; the oldest go first, counted',
   }),
   maps: maps.prefault({}),
+  http: http.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
   tls: clientTls.prefault({}),
   token,
