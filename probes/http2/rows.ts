@@ -55,6 +55,8 @@ export class Http2Rows {
     if (ends.dims === undefined || ends.epoch !== this.#fold.epoch) this.#setEnds(ends);
     const dims = ends.dims!; // set right above
     this.#setRequest(dims, ends.routes!, one);
+    if (one.status === undefined) this.#context.note('http2_status_unknown', 1);
+    if (one.path === undefined) this.#context.note('http2_path_unknown', 1);
     const m = this.#measures;
     const serves = ends.serves === true;
     const answered = one.start_ns > 0 && one.first_byte_ns > 0;
