@@ -85,6 +85,11 @@ export class FrameReader {
     return this.#state;
   }
 
+  /** The next byte is the first of a frame's head. */
+  get at_head(): boolean {
+    return this.#state === 'head' && this.#have === 0;
+  }
+
   /** Bytes that come next and are not looked at: the caller may `pass` over them. */
   get skip(): number {
     return this.#skip;
