@@ -65,7 +65,11 @@ const dimensions: readonly Dimension[] = [
     type: 'string',
     help: 'path as a route template: what varies is {id}, {uuid}, {hash} …',
   },
-  { name: 'status_code', type: 'u16', help: 'status of the response; 0: there was none, or it is unknown' },
+  {
+    name: 'status_code',
+    type: 'u16',
+    help: 'status of the response; 0: there was none, or it is unknown',
+  },
   { name: 'http_version', type: 'string', help: '1.0, 1.1, 2; empty: unknown' },
   { name: 'rpc_system', type: 'string', help: 'grpc, of requests over HTTP/2; empty: none' },
   { name: 'rpc_service', type: 'string', help: 'service of a gRPC call, with its package' },
