@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { isStringColumn } from '../../src/table/columns.ts';
 import { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext } from '../../src/table/probe.ts';
+import { probeOptions } from '../../src/table/testing.ts';
 import { httpflow } from '../httpflow.ts';
 import { flow_role, http2_flag, http2_record } from '../layout.gen.ts';
 import { Http2Decoder } from './decode.ts';
@@ -94,7 +95,7 @@ function made(): Made {
       cgroup_path: '/shop',
       container_id: 'c0ffee',
     }),
-    options: { ephemeral_port: EPHEMERAL, maps: { sockets_max: 1, processes_max: 1 } },
+    options: { ...probeOptions, ephemeral_port: EPHEMERAL },
     note: (what, count) => {
       notes[what] = (notes[what] ?? 0) + count;
     },

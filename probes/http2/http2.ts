@@ -2,6 +2,7 @@
 
 import type { Probe } from '../../src/table/probe.ts';
 import { httpflow } from '../httpflow.ts';
+import { packetVariants } from '../packets.ts';
 import { http2Records } from './decode.ts';
 
 export const http2: Probe = {
@@ -15,7 +16,7 @@ export const http2: Probe = {
       name: 'frames',
       help: 'heads of frames and header blocks, from the packets of each socket',
       required: true,
-      variants: [{ name: 'cgroup', programs: ['skb_in', 'skb_out'], needs: [] }],
+      variants: packetVariants(),
     },
   ],
   sweeps: [],
