@@ -133,10 +133,13 @@ static __noinline int http_adopt(struct packet *p)
 	if (!parked)
 		return 0;
 	c = http_new_conn(p, true);
-	if (c)
+	if (c) {
 		http_unpark(c, parked);
-	else
+		if (AFTER(p->ack_seq, c->request_end))
+			c->request_end = p->ack_seq; /* a body that came meanwhile */
+	} else {
 		http_no_room(true);
+	}
 	bpf_map_delete_elem(&http_parked, &ends);
 	return c != NULL;
 }
