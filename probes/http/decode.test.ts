@@ -5,7 +5,9 @@ import test from 'node:test';
 import fc from 'fast-check';
 import { PrometheusOutlet } from '../../src/outlet/prometheus.ts';
 import { type Batch, isHistogramColumn, isStringColumn } from '../../src/table/columns.ts';
+import { DomainCache } from '../../src/table/domains.ts';
 import { Fold } from '../../src/table/fold.ts';
+import { probeOptions } from '../../src/table/testing.ts';
 import { httpflow } from '../httpflow.ts';
 import { flow_role, http_flag, http_record, http_rest_record } from '../layout.gen.ts';
 import { HttpDecoder } from './decode.ts';
@@ -53,9 +55,8 @@ function record(line: string, entries: readonly Entry[], first = 0, flags = 0): 
   bytes.write(line, http_record.line, 'latin1');
   entries.forEach(({ ttfb, duration, request, response }, i) => {
     const at = http_record.entry + i * ENTRY_BYTES;
-    [ttfb, duration, request, response].forEach((value, j) =>
-      bytes.writeUInt32LE(value, at + 4 * j),
-    );
+    const values = [ttfb, duration, request, response];
+    for (const [j, value] of values.entries()) bytes.writeUInt32LE(value, at + 4 * j);
   });
   return bytes;
 }
@@ -65,7 +66,7 @@ interface Made {
   readonly fold: Fold;
 }
 
-function made(raw_path = false): Made {
+function made(raw_path = false, domains = new DomainCache()): Made {
   const fold = new Fold(httpflow);
   const owner = {
     process_name: 'nginx',
@@ -73,11 +74,11 @@ function made(raw_path = false): Made {
     cgroup_path: '/system.slice/nginx.service',
     container_id: 'c0ffee',
   };
-  const maps = { sockets_max: 1, processes_max: 1 };
   const decoder = new HttpDecoder({
     fold: () => fold,
     owner: () => owner,
-    options: { ephemeral_port: 10_001, maps, http: { raw_path } },
+    options: { ...probeOptions, ephemeral_port: 10_001, http: { raw_path } },
+    domains,
     note: () => assert.fail('nothing is noted'),
     dropped: () => assert.fail('nothing is dropped'),
   });
@@ -88,7 +89,7 @@ function decodeInto({ decoder }: Made, one: Uint8Array): boolean {
   const bytes = new Uint8Array(24 + one.length);
   bytes.set(one, 24);
   decoder.over(bytes);
-  return decoder.decode(24, one.length);
+  return decoder.decode(24, one.length, 1000);
 }
 
 function rowsOf(batch: Batch | undefined): readonly Record<string, unknown>[] {
@@ -124,6 +125,7 @@ const GOLDEN_ROW = {
   dst_ip: 'fefd:fcfb:faf9:f8f7:f6f5:f4f3:f2f1:f0ef',
   dst_port: 0,
   dst_ip_type: 'other',
+  dst_domain: '',
   pid: 0x0031_4253,
   process_name: 'nginx',
   process_executable_path: '/usr/sbin/nginx',
