@@ -139,6 +139,10 @@ const GOLDEN_ROW = {
   route: '/pots/{id}',
   status_code: 418,
   http_version: '1.1',
+  rpc_system: '',
+  rpc_service: '',
+  rpc_method: '',
+  rpc_grpc_status_code: '',
   tls: 0,
   truncated: 0,
 };
