@@ -173,6 +173,7 @@ test('a gRPC call in golden records → its row', () => {
     dst_ip: '192.0.2.7',
     dst_port: 0,
     dst_ip_type: 'other',
+    dst_domain: '',
     pid: 0x31_4253,
     process_name: `p${0x31_4253}`,
     process_executable_path: '/usr/bin/shop',
