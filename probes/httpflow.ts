@@ -39,6 +39,11 @@ const dimensions: readonly Dimension[] = [
   },
   ...ends,
   {
+    name: 'dst_domain',
+    type: 'string',
+    help: 'domain that the peer was looked up by; empty: unknown, or the peer opened the connection',
+  },
+  {
     name: 'pid',
     type: 'u32',
     help: 'process that reads and writes the socket, as the host numbers it; 0: unknown',
@@ -114,7 +119,6 @@ const measures: readonly Measure[] = [
 
 const enriched: readonly Dimension[] = [
   { name: 'sub_source', type: 'string', help: 'class of the flow: K8s for traffic of pods' },
-  { name: 'dst_domain', type: 'string', help: 'domain that the peer was looked up by' },
   { name: 'dst_nat_ip', type: 'string', help: 'address after DNAT, of outgoing flows' },
   { name: 'dst_nat_port', type: 'u16', help: 'port after DNAT, of outgoing flows' },
   ...['src', 'dst'].flatMap((end) =>

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
 import { isStringColumn } from '../../src/table/columns.ts';
+import { DomainCache } from '../../src/table/domains.ts';
 import { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext } from '../../src/table/probe.ts';
 import { probeOptions } from '../../src/table/testing.ts';
@@ -96,6 +97,7 @@ function made(): Made {
       container_id: 'c0ffee',
     }),
     options: { ...probeOptions, ephemeral_port: EPHEMERAL },
+    domains: new DomainCache(),
     note: (what, count) => {
       notes[what] = (notes[what] ?? 0) + count;
     },
@@ -171,6 +173,7 @@ test('a gRPC call in golden records → its row', () => {
     dst_ip: '192.0.2.7',
     dst_port: 0,
     dst_ip_type: 'other',
+    dst_domain: '',
     pid: 0x31_4253,
     process_name: `p${0x31_4253}`,
     process_executable_path: '/usr/bin/shop',

@@ -131,7 +131,7 @@ export class Http2Decoder implements RecordDecoder {
       exchange: (one: Http2Exchange) => {
         peer.ends.serves ??=
           connection.client === undefined ? undefined : connection.client === PEER;
-        rows.add(peer.ends, one);
+        rows.add(peer.ends, one, peer.last_ms);
       },
     };
     const budget = this.#budget;

@@ -49,10 +49,10 @@ export class Http2Rows {
   }
 
   /** A pushed response is no request: nobody sent one. */
-  add(ends: Http2Ends, one: Http2Exchange): void {
+  add(ends: Http2Ends, one: Http2Exchange, now_ms: number): void {
     if (one.pushed) return;
     this.#interned.renew();
-    if (ends.dims === undefined || ends.epoch !== this.#fold.epoch) this.#setEnds(ends);
+    if (ends.dims === undefined || ends.epoch !== this.#fold.epoch) this.#setEnds(ends, now_ms);
     const dims = ends.dims!; // set right above
     this.#setRequest(dims, ends.routes!, one);
     if (one.status === undefined) this.#context.note('http2_status_unknown', 1);
@@ -69,7 +69,7 @@ export class Http2Rows {
     this.#fold.add(dims, m);
   }
 
-  #setEnds(ends: Http2Ends): void {
+  #setEnds(ends: Http2Ends, now_ms: number): void {
     const view = this.#view.over(ends.record);
     const { ephemeral_port } = this.#context.options; // from here on, the client's is folded
     const serves = ends.serves === true;
@@ -89,6 +89,8 @@ export class Http2Rows {
     dims[D.dst_ip] = peer.text;
     dims[D.dst_ip_type] = peer.type;
     dims[D.dst_port] = serves && view.peer_port >= ephemeral_port ? 0 : view.peer_port;
+    const domain = serves ? '' : this.#context.domains.find(view.netns, peer.ip, now_ms);
+    dims[D.dst_domain] = this.#word(domain);
     dims[D.pid] = view.owner_tgid;
     dims[D.uid] = view.owner_uid;
     const { owner_cgroup_id } = view; // beyond 2^53 it is garbage: no kernel counts that far
