@@ -153,6 +153,21 @@ __noinline int announce_process(u64 leader_address, u64 cgroup_id)
 	return 0;
 }
 
+/* A program began: it may run files in which uprobes are to be placed. Reader: src/collector/uprobes.ts. */
+struct exec_record {
+	struct record_head head;
+	u32 tgid;
+	u32 unused;
+};
+
+static __always_inline void announce_exec(u32 tgid)
+{
+	struct exec_record record = { .head.kind = RECORD_EXEC, .tgid = tgid };
+
+	if (!ring_output(&record, sizeof(record)))
+		count(COUNT_EXEC_FULL);
+}
+
 /*
  * Fills `owner` from `task` and announces its process when it is new or has called exec. In two ways, as in sock.bpf.h: with
  * plain loads where the verifier knows the task, else with bpf_probe_read_kernel, some 8 ns a field.

@@ -31,6 +31,19 @@ enum { false, true };
 #define PF_KTHREAD 0x00200000
 #define SOCK_DONE_BIT 1 /* enum sock_flags: SOCK_DEAD, SOCK_DONE, ... ; set when the peer's FIN was taken */
 
+/* Registers of user space, as uprobes find them; the layout is part of the kernel's interface. */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di;
+	unsigned long orig_ax, ip, cs, flags, sp, ss;
+};
+#else
+struct user_pt_regs {
+	u64 regs[31], sp, pc, pstate;
+};
+struct pt_regs;
+#endif
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct in6_addr {
@@ -114,6 +127,7 @@ struct qstr {
 struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
+	struct inode *d_inode;
 };
 
 struct vfsmount {
@@ -131,8 +145,14 @@ struct path {
 	struct dentry *dentry;
 };
 
+struct super_block {
+	u32 s_dev;
+};
+
 struct inode {
 	u16 i_mode;
+	unsigned long i_ino;
+	struct super_block *i_sb;
 };
 
 struct file {
@@ -156,6 +176,27 @@ struct cred {
 
 struct nsproxy {
 	struct net *net_ns;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct fs_struct {
+	struct path root;
+};
+
+struct tty_struct {
+	char name[64];
+};
+
+struct signal_struct {
+	struct tty_struct *tty;
 };
 
 struct kernfs_node {
@@ -184,6 +225,9 @@ struct task_struct {
 	u64 start_boottime;
 	struct mm_struct *mm;
 	struct nsproxy *nsproxy;
+	struct fs_struct *fs;
+	struct files_struct *files;
+	struct signal_struct *signal;
 	struct css_set *cgroups;
 	const struct cred *cred;
 	char comm[16];

@@ -13,6 +13,8 @@ enum record_kind {
 	RECORD_PROCESS = 1,
 	RECORD_FLOW = 2,
 	RECORD_HTTP = 3,
+	RECORD_BASH = 5,
+	RECORD_EXEC = 20,
 	RECORD_HTTP2 = 6,
 	RECORD_DNS = 4,
 	RECORD_CAPTURE = 8,
@@ -55,6 +57,10 @@ enum kernel_count {
 	COUNT_DNS_FULL, /* DNS packets that found the ring full: lost */
 	COUNT_NAT_LOST, /* connections whose address after NAT was pushed out of its map */
 	COUNT_DROP_FULL, /* packets that the kernel dropped, not counted (map full) */
+	COUNT_BASH_FULL, /* lines of bash that found the ring full */
+	COUNT_EXEC_FULL, /* announced execs that found the ring full: found by the next look at all processes */
+	COUNT_BASH_UNREAD, /* lines of bash whose memory could not be read */
+	COUNT_TLS_CONN_FULL, /* calls of TLS libraries on sessions that found the map full: not looked at */
 	COUNT_MAX,
 };
 

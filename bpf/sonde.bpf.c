@@ -12,6 +12,8 @@
 #include "../probes/network/network.bpf.h"
 #include "../probes/tcp/tcp.bpf.h"
 #include "../probes/udp/udp.bpf.h"
+#include "../probes/bash/bash.bpf.h"
+#include "../probes/tls/tls.bpf.h"
 #include "../probes/memory/memory.bpf.h"
 #include "../probes/scheduler/scheduler.bpf.h"
 #include "../probes/syscalls/syscalls.bpf.h"
@@ -30,6 +32,10 @@ const volatile bool network_enabled = false;
 const volatile bool tcp_enabled = true;
 const volatile bool tcpstate_enabled = false;
 const volatile bool udp_enabled = true;
+const volatile bool bash_enabled = true;
+const volatile bool tls_enabled = false;
+/* Some source that is on places uprobes: the collector wants to know of new programs. */
+const volatile bool exec_announced = true;
 const volatile bool syscalls_enabled = true;
 
 /* Never read: it makes the compiler describe these types, from which the TypeScript layouts are generated. */
@@ -39,6 +45,8 @@ const volatile struct {
 	struct process_record process_record;
 	struct process process;
 	struct overflow overflow;
+	struct bash_record bash_record;
+	struct exec_record exec_record;
 	struct cgroup_traffic cgroup_traffic;
 	struct cgroup_name cgroup_name;
 	enum cgroup_slot cgroup_slot;
@@ -62,6 +70,7 @@ const volatile struct {
 	struct http2_record http2_record;
 	enum http2_flag http2_flag;
 	enum flow_flag flow_flag;
+	enum bash_flag bash_flag;
 	enum flow_role flow_role;
 	enum dns_flag dns_flag;
 	enum record_kind record_kind;
@@ -81,6 +90,8 @@ int BPF_PROG(sock_recv, struct sock *sk, int length, int flags)
 {
 	u16 protocol = sk->sk_protocol;
 
+	if (tls_enabled && protocol == IPPROTO_TCP)
+		tls_on_io(sk, true);
 	if (tcp_enabled && protocol == IPPROTO_TCP)
 		tcp_on_call(sk);
 	else if (udp_enabled && protocol == IPPROTO_UDP)
@@ -93,6 +104,8 @@ int BPF_PROG(sock_send, struct sock *sk, int length, int flags)
 {
 	u16 protocol = sk->sk_protocol;
 
+	if (tls_enabled && protocol == IPPROTO_TCP)
+		tls_on_io(sk, false);
 	if (tcp_enabled && protocol == IPPROTO_TCP)
 		tcp_on_call(sk);
 	else if (udp_enabled && protocol == IPPROTO_UDP)
@@ -206,7 +219,7 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	if (newstate != TCP_CLOSE)
-		return tcp_changed(sk, oldstate, newstate);
+		return tcp_enabled ? tcp_changed(sk, oldstate, newstate) : 0;
 	if (tcpstate_enabled)
 		tcpstate_looks(sk, oldstate, newstate);
 	if (http_enabled)
@@ -238,6 +251,8 @@ int BPF_PROG(process_exec)
 	u32 tgid = current_tgid();
 	struct owner owner;
 
+	if (exec_announced)
+		announce_exec(tgid);
 	if (bpf_map_lookup_elem(&sonde_procs, &tgid))
 		owner_of_current(&owner);
 	return 0;

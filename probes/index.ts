@@ -4,6 +4,7 @@ import type { TableDefinition } from '../src/table/definition.ts';
 import { ledgerTable } from '../src/table/ledger.ts';
 import type { Probe } from '../src/table/probe.ts';
 import { selfTables } from '../src/table/self.ts';
+import { bash } from './bash/bash.ts';
 import { capture } from './capture/capture.ts';
 import { cgroup } from './cgroup/cgroup.ts';
 import { dns } from './dns/dns.ts';
@@ -16,6 +17,7 @@ import { scheduler } from './scheduler/scheduler.ts';
 import { syscalls } from './syscalls/syscalls.ts';
 import { tcp } from './tcp/tcp.ts';
 import { tcpstate } from './tcpstate/tcpstate.ts';
+import { tls } from './tls/tls.ts';
 import { udp } from './udp/udp.ts';
 
 export const probes: readonly Probe[] = [
@@ -32,6 +34,8 @@ export const probes: readonly Probe[] = [
   syscalls,
   scheduler,
   memory,
+  bash,
+  tls,
 ];
 
 /** All tables that a collector sends, each once: the probes', and those about sonde itself. */

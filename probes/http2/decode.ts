@@ -10,12 +10,17 @@ import {
   record_kind,
 } from '../layout.gen.ts';
 import { Http2Connection, type Http2Counts, type Http2Exchange, type Side } from './connection.ts';
-import { Http2Rows } from './rows.ts';
+import { Order, type Piece } from './order.ts';
+import { type Http2Ends, Http2Rows } from './rows.ts';
 
 const CONNECTIONS_MAX = 8192;
 /** Open requests of all connections. */
 const STREAMS_MAX = 65_536;
 const IDLE_MS = 10 * 60_000;
+/** One side has ended and the other one says nothing: its program is gone. */
+const HALF_CLOSED_MS = 30_000;
+/** Packets that are this late do not come any more. */
+const WAIT_MS = 3000;
 const LOCAL: Side = 0;
 const PEER: Side = 1;
 const BOTH = 3;
@@ -26,15 +31,12 @@ export const http2Records: RecordSource = {
 };
 
 /** An open connection, and whose it is. */
-export interface Http2Peer {
+interface Http2Peer {
   readonly connection: Http2Connection;
   readonly cookie: number;
-  /** Sequence numbers: what each side has told so far. */
-  readonly told: [number, number];
+  readonly orders: readonly [Order, Order];
   readonly booked: Http2Counts;
-  /** The decoder's bytes and place of the record that tells addresses and owner. */
-  readonly ends: Uint8Array;
-  serves: boolean;
+  readonly ends: Http2Ends;
   ended: number;
   last_ms: number;
 }
@@ -68,11 +70,19 @@ export class Http2Decoder implements RecordDecoder {
     const { cookie, head_flags: flags, now_ns } = view;
     const peer = this.#peers.get(cookie) ?? this.#open(view, now_ms);
     peer.last_ms = now_ms;
-    if (view.owner_tgid !== 0) this.#keepEnds(peer, at);
-    peer.connection.at(now_ns);
+    this.#keepEnds(peer, at, view.owner_tgid);
     const side = (flags & http2_flag.HTTP2_EGRESS) === 0 ? PEER : LOCAL;
-    this.#read(peer, side, at, view);
-    if ((flags & http2_flag.HTTP2_END) !== 0) peer.ended |= 1 << side;
+    const from = at + http2_record.SIZE;
+    const { to, skip, after } = view;
+    const is_raw = (flags & http2_flag.HTTP2_RAW) !== 0;
+    peer.orders[side].add({
+      flags,
+      from: is_raw ? (to - view.length) >>> 0 : after,
+      to,
+      skip,
+      now_ns,
+      bytes: this.#bytes.subarray(from, from + view.length),
+    });
     if ((flags & http2_flag.HTTP2_RESET) !== 0 || peer.ended === BOTH) this.#close(peer, now_ns);
     return true;
   }
@@ -80,31 +90,35 @@ export class Http2Decoder implements RecordDecoder {
   tick(now_ms: number): void {
     for (const peer of this.#peers.values()) {
       this.#book(peer);
-      if (now_ms - peer.last_ms < IDLE_MS) continue;
+      if (now_ms - peer.last_ms > WAIT_MS) for (const order of peer.orders) order.giveUp();
+      if (now_ms - peer.last_ms < (peer.ended === 0 ? IDLE_MS : HALF_CLOSED_MS)) continue;
       this.#context.note('http2_idle', 1);
       this.#close(peer, 0);
     }
   }
 
-  /** Gives the record's bytes to the connection; the payload that is left out is passed over. */
-  #read(peer: Http2Peer, side: Side, at: number, view: Http2RecordView): void {
-    const { connection, told } = peer;
+  /** Gives a record's bytes to the connection; the payload that is left out is passed over. */
+  #take(peer: Http2Peer, side: Side, piece: Piece, follows: boolean): void {
+    const { connection } = peer;
+    const { flags, bytes, skip } = piece;
     const reader = connection.readers[side];
-    const flags = view.head_flags;
+    connection.at(piece.now_ns);
+    if ((flags & http2_flag.HTTP2_END) !== 0) peer.ended |= 1 << side;
     const begins = (flags & http2_flag.HTTP2_BEGIN) !== 0 && reader.state === 'start';
     // A record is missing, or the kernel side itself had lost its place.
-    if (!begins && view.after !== told[side]) connection.gap(side);
-    if ((flags & http2_flag.HTTP2_RESYNC) !== 0) connection.gap(side);
+    const resync = (flags & http2_flag.HTTP2_RESYNC) !== 0;
+    if (!begins && (!follows || (resync && !reader.at_head))) connection.gap(side);
+    if ((flags & http2_flag.HTTP2_RAW) !== 0) {
+      reader.feed(bytes);
+      return;
+    }
     if (reader.state === 'lost' && (flags & http2_flag.HTTP2_AT_HEAD) !== 0) reader.resync();
-    told[side] = view.to;
-    const from = at + http2_record.SIZE;
-    const bytes = this.#bytes.subarray(from, from + view.length);
     let place = 0;
     while (place < bytes.length && reader.state !== 'lost') {
       if (reader.skip > 0) reader.pass(reader.skip);
       place = reader.take(bytes, place);
     }
-    if (reader.skip > view.skip) reader.pass(reader.skip - view.skip);
+    if (reader.skip > skip) reader.pass(reader.skip - skip);
   }
 
   #open(view: Http2RecordView, now_ms: number): Http2Peer {
@@ -113,27 +127,45 @@ export class Http2Decoder implements RecordDecoder {
     const client = this.#clientOf(view, flags);
     const rows = this.#rows;
     const joined = (flags & http2_flag.HTTP2_BEGIN) === 0;
-    const sink = { exchange: (one: Http2Exchange) => rows.add(peer, one) };
+    const sink = {
+      exchange: (one: Http2Exchange) => {
+        peer.ends.serves ??=
+          connection.client === undefined ? undefined : connection.client === PEER;
+        rows.add(peer.ends, one, peer.last_ms);
+      },
+    };
     const budget = this.#budget;
     const connection = new Http2Connection(sink, { joined, client, budget });
     const peer: Http2Peer = {
       connection,
       cookie: view.cookie,
-      told: [0, 0],
+      orders: [
+        new Order((piece, follows) => this.#take(peer, LOCAL, piece, follows)),
+        new Order((piece, follows) => this.#take(peer, PEER, piece, follows)),
+      ],
       booked: { ...connection.counts },
-      ends: Buffer.alloc(http2_record.SIZE),
-      serves: client === PEER,
+      ends: {
+        record: Buffer.alloc(http2_record.SIZE),
+        serves: client === undefined ? undefined : client === PEER,
+        dims: undefined,
+        epoch: -1,
+        routes: undefined,
+      },
       ended: 0,
       last_ms: now_ms,
     };
     this.#peers.set(view.cookie, peer);
-    this.#keepEnds(peer, view.at);
     if (joined) this.#context.note('http2_joined_late', 1);
     return peer;
   }
 
-  #keepEnds(peer: Http2Peer, at: number): void {
-    peer.ends.set(this.#bytes.subarray(at, at + http2_record.SIZE));
+  /** The owner of an accepted socket is known when it has read: later than its first record. */
+  #keepEnds({ ends }: Http2Peer, at: number, tgid: number): void {
+    const known = ends.record.readUInt32LE(http2_record.owner_tgid);
+    const is_new = ends.record[http2_record.head_kind] === 0;
+    if (!is_new && (tgid === 0 || tgid === known)) return;
+    ends.record.set(this.#bytes.subarray(at, at + http2_record.SIZE));
+    ends.dims = undefined;
   }
 
   /** Who is the client: by the preface, by who connected, or by the ports. */
@@ -159,12 +191,17 @@ export class Http2Decoder implements RecordDecoder {
 
   /** `now_ns` 0: nothing is known of its end. */
   #close(peer: Http2Peer, now_ns: number): void {
+    for (const order of peer.orders) order.giveUp();
     peer.connection.close(now_ns);
     this.#book(peer);
     this.#peers.delete(peer.cookie);
   }
 
-  #book({ connection, booked }: Http2Peer): void {
+  #book({ connection, booked, orders }: Http2Peer): void {
+    for (const order of orders) {
+      if (order.reordered > 0) this.#context.note('http2_reordered', order.reordered);
+      order.reordered = 0;
+    }
     const { counts } = connection;
     for (const name of COUNTS) {
       const count = counts[name] - booked[name];

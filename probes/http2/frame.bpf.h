@@ -13,9 +13,12 @@
 #define HTTP2_HEAD_BYTES 9
 #define HTTP2_WANT_MAX 16384 /* payload of one frame that is sent; the default limit of the peers themselves */
 #define HTTP2_DATA 8192 /* bytes in one record */
+#define HTTP2_RAW_MAX (512 << 10) /* bytes that are sent as they are, for one hole */
+#define HTTP2_RAW_STEPS 16 /* records of one packet */
 #define HTTP2_STEPS 2048 /* of one packet: a frame takes two or three */
 #define HTTP2_CHAIN 8 /* frames that are looked at to know a connection by */
 #define HTTP2_SLOTS 4 /* packets in work on one CPU: a softirq may interrupt a call that sends */
+#define HTTP2_SPINS 256 /* tries to get a direction that another CPU works on */
 #define HTTP2_PREFACE_BYTES 24
 #define HTTP2_PREFACE_WORD 0x5448202a20495250ULL /* "PRI * HT", read as one little-endian word */
 
@@ -48,6 +51,8 @@ enum http2_flag {
 	HTTP2_RESET = 32, /* so has the connection */
 	HTTP2_CLIENT = 64, /* the preface shows that this end is the client, */
 	HTTP2_SERVER = 128, /* or the server */
+	HTTP2_RAW = 256, /* all bytes from `to - length` to `to`: of a packet that came before another one */
+	HTTP2_HOLE = 512, /* bytes before these are still to come */
 };
 
 struct http2_record {
@@ -73,6 +78,7 @@ enum http2_state {
 	HTTP2_WAITING = 1, /* the connection begins; this direction has sent nothing yet */
 	HTTP2_FOLLOWED = 2,
 	HTTP2_LOST = 3, /* until a packet begins with frames */
+	HTTP2_SORTING = 4, /* the same, and meanwhile all bytes are sent: packets came in the wrong order */
 };
 
 /* One direction of a connection. */
@@ -81,6 +87,9 @@ struct http2_way {
 	u32 told; /* where the last record ended */
 	u32 want; /* bytes of the payload in hand that are sent, */
 	u32 skip; /* and behind them those that are not */
+	u32 hole_from; /* what is between is still to come; equal: nothing is */
+	u32 hole_to;
+	u32 raw_left; /* bytes that may still be sent as they are, for this hole */
 	u8 head[32]; /* the beginning of a head that goes on in the next packet; more than it takes, for the verifier */
 	u8 have;
 	u8 state; /* enum http2_state */
@@ -91,6 +100,8 @@ struct http2_way {
 };
 
 struct http2_conn {
+	struct bpf_spin_lock lock; /* of `taken` alone: no helper may be called under it */
+	u32 taken[2]; /* a packet of this direction is in work; others wait for it */
 	struct http2_way way[2]; /* 0: ingress */
 	u32 role_flags; /* HTTP2_CLIENT or HTTP2_SERVER */
 	u32 unused;

@@ -7,168 +7,7 @@
 #ifndef SONDE_HTTP2_H
 #define SONDE_HTTP2_H
 
-#include "frame.bpf.h"
-
-/* Sends what the record has, and begins the next. */
-static __always_inline void http2_flush(struct http2_work *work)
-{
-	struct http2_record *rec = &work->rec;
-	u32 size = rec->length;
-
-	rec->to = work->seq;
-	rec->skip = work->way.want ? 0 : work->way.skip;
-	asm volatile("" : "+r"(size)); /* else the compiler proves the bound away, and the verifier has none */
-	size &= 2 * HTTP2_DATA - 1;
-	/* A record that finds no room is missed by the decoder, which sees that `after` is not where it was. */
-	if (!ring_output(rec, sizeof(*rec) + size))
-		count(COUNT_HTTP2_RING);
-	work->way.told = rec->to;
-	rec->after = rec->to;
-	rec->length = 0;
-	rec->head.flags &= HTTP2_EGRESS | HTTP2_CLIENT | HTTP2_SERVER;
-	if (!work->way.have && !work->way.want)
-		rec->head.flags |= HTTP2_AT_HEAD;
-	work->interest = 0;
-}
-
-static __always_inline void http2_advance(struct http2_work *work, u32 bytes)
-{
-	work->at += bytes;
-	work->left -= bytes;
-	work->seq += bytes;
-}
-
-static __always_inline int http2_skip(struct http2_work *work)
-{
-	struct http2_way *way = &work->way;
-	u32 n = way->skip < work->left ? way->skip : work->left;
-
-	way->skip -= n;
-	http2_advance(work, n);
-	if (!way->skip && way->ends_stream) {
-		way->ends_stream = 0;
-		work->interest = 1; /* the time of a stream's end is told, even where there is nothing else to tell */
-	}
-	return 0;
-}
-
-/* A head is complete. 1: it is none, and this direction has lost its place. */
-static __always_inline int http2_take_head(struct http2_work *work)
-{
-	struct http2_way *way = &work->way;
-	struct http2_head head;
-
-	http2_read_head(way->head, &head);
-	way->have = 0;
-	if (!http2_is_frame(&head)) {
-		way->state = HTTP2_LOST;
-		count(COUNT_HTTP2_LOST);
-		return 1;
-	}
-	way->want = http2_want(&head);
-	way->skip = head.length - way->want;
-	way->ends_stream = way->skip && head.type == HTTP2_DATA_FRAME &&
-			   head.flags & HTTP2_END_STREAM;
-	if (http2_is_of_interest(head.type))
-		work->interest = 1;
-	return 0;
-}
-
-/* Takes the next piece of the packet: what is skipped, what is sent, or a head. 1: no more. A global function, as above. */
-__noinline int http2_step(struct __sk_buff *skb, u32 slot)
-{
-	struct http2_work *work = bpf_map_lookup_elem(&http2_works, &slot);
-	struct http2_way *way;
-	u32 n, place;
-
-	if (!work || !work->left)
-		return 1;
-	way = &work->way;
-	if (way->skip && !way->want)
-		return http2_skip(work);
-	n = way->want ? way->want : HTTP2_HEAD_BYTES - way->have;
-	if (n > work->left)
-		n = work->left;
-	if (n > HTTP2_DATA)
-		n = HTTP2_DATA;
-	if (n > HTTP2_DATA - work->rec.length)
-		http2_flush(work);
-	/* 1 <= n <= HTTP2_DATA; the compiler and the verifier both lose sight of it otherwise */
-	asm volatile("" : "+r"(n));
-	n = ((n - 1) & (HTTP2_DATA - 1)) + 1;
-	place = work->rec.length & (HTTP2_DATA - 1);
-	if (bpf_skb_load_bytes(skb, work->at, &work->data[place], n))
-		return 1;
-	if (way->want) {
-		way->want -= n;
-	} else {
-		u32 part = n;
-
-		asm volatile("" : "+r"(part));
-		part = ((part - 1) & 15) + 1;
-		if (bpf_skb_load_bytes(skb, work->at, &way->head[way->have & 15], part))
-			return 1;
-		way->have += part;
-	}
-	work->rec.length += n;
-	http2_advance(work, n);
-	return way->have == HTTP2_HEAD_BYTES ? http2_take_head(work) : 0;
-}
-
-/* The socket's address as a number, which the verifier lets a program look up and read by. */
-static __always_inline u64 http2_sock_of(struct packet *p)
-{
-	struct bpf_sock *sk = p->sk;
-	u64 address = 0;
-
-	bpf_probe_read_kernel(&address, sizeof(address), &sk);
-	return address;
-}
-
-static __always_inline void http2_ends(struct packet *p, struct http2_record *rec)
-{
-	u64 key = http2_sock_of(p);
-	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
-	struct flow_record flow;
-
-	__builtin_memset(&flow, 0, sizeof(flow));
-	sock_ends_probe((struct sock *)key, &flow);
-	__builtin_memcpy(rec->local_addr, flow.local_addr, 16);
-	__builtin_memcpy(rec->peer_addr, flow.peer_addr, 16);
-	__builtin_memset(&rec->owner, 0, sizeof(rec->owner));
-	rec->netns = flow.netns;
-	rec->family = flow.family;
-	rec->local_port = p->local_port;
-	rec->peer_port = p->peer_port;
-	rec->role = ROLE_UNKNOWN;
-	if (!conn)
-		return;
-	rec->owner = conn->owner;
-	rec->role = conn->role;
-}
-
-static __always_inline struct http2_work *http2_take_work(u32 *slot)
-{
-	for (u32 i = 0; i < HTTP2_SLOTS; i++) {
-		u32 key = i; /* the verifier loses count of what is in memory */
-		struct http2_work *work = bpf_map_lookup_elem(&http2_works, &key);
-
-		if (work && !work->busy) {
-			work->busy = 1;
-			*slot = i;
-			return work;
-		}
-	}
-	return NULL;
-}
-
-static __always_inline struct http2_way *http2_way_of(struct http2_conn *conn, bool ingress)
-{
-	u32 i = ingress;
-
-	asm volatile("" : "+r"(i)); /* the verifier believes a mask, not a bool */
-	return &conn->way[~i & 1];
-}
+#include "work.bpf.h"
 
 /* Begins to follow this direction at `seq`. */
 static __always_inline u32 http2_start(struct http2_way *way, u32 seq)
@@ -184,15 +23,21 @@ static __always_inline u32 http2_start(struct http2_way *way, u32 seq)
 	return flags;
 }
 
-/* Bytes before `seq` were not seen. Where they are of those that are not sent, that is no harm. */
-static __always_inline void http2_hole(struct http2_way *way, u32 bytes)
+/*
+ * True where this direction can be followed from here: behind the preface, at the first byte that answers it, or where
+ * packets begin with frames.
+ */
+static __always_inline bool http2_may_start(struct packet *p, struct http2_way *way, u32 ahead)
 {
-	if (!way->want && !way->have && bytes <= way->skip) {
-		way->skip -= bytes;
-		return;
-	}
-	way->state = HTTP2_LOST;
-	count(COUNT_HTTP2_LOST);
+	u32 at = p->payload_offset + ahead;
+	u8 first = 0xff;
+
+	if (way->state == HTTP2_WAITING && ahead == HTTP2_PREFACE_BYTES)
+		return true;
+	if (way->state == HTTP2_WAITING && way->next == p->seq && p->payload_length &&
+	    !bpf_skb_load_bytes(p->skb, at, &first, 1) && !first)
+		return true; /* a first frame is short; an answer of HTTP/1 begins with a letter */
+	return http2_fits(p->skb, at, p->payload_length - ahead);
 }
 
 static __always_inline void http2_begin_record(struct packet *p, struct http2_conn *conn,
@@ -207,8 +52,10 @@ static __always_inline void http2_begin_record(struct packet *p, struct http2_co
 		rec->head.flags |= HTTP2_AT_HEAD;
 	rec->cookie = bpf_get_socket_cookie(p->skb);
 	rec->now_ns = bpf_ktime_get_ns();
-	rec->after = way->told;
+	rec->after = way->state == HTTP2_FOLLOWED ? way->told : work->seq;
 	rec->length = 0;
+	if (way->hole_from != way->hole_to)
+		rec->head.flags |= HTTP2_HOLE;
 	http2_ends(p, rec);
 }
 
@@ -232,7 +79,8 @@ static __always_inline void http2_follow(struct packet *p, struct http2_conn *co
 	work->at = p->payload_offset + ahead;
 	work->left = p->payload_length - ahead;
 	work->seq = p->seq + ahead;
-	work->interest = flags || (way->ends_stream && !way->skip);
+	/* what was begun in the record before must be gone on with */
+	work->interest = flags || way->have || way->want || (way->ends_stream && !way->skip);
 	http2_begin_record(p, conn, work, flags);
 	for (u32 i = 0; i < HTTP2_STEPS; i++)
 		if (http2_step(p->skb, slot))
@@ -248,6 +96,105 @@ static __always_inline void http2_follow(struct packet *p, struct http2_conn *co
 		http2_flush(work);
 	*way = work->way;
 	work->busy = 0;
+}
+
+/* Part of a packet as it is; the decoder puts it in its place. */
+static __always_inline void http2_raw(struct packet *p, struct http2_conn *conn,
+				      struct http2_way *way, u32 ahead, u32 length)
+{
+	struct http2_work *work;
+	u32 slot;
+
+	work = http2_take_work(&slot);
+	if (!work) {
+		count(COUNT_HTTP2_LOST);
+		return;
+	}
+	work->way = *way;
+	work->at = p->payload_offset + ahead;
+	work->left = length;
+	work->seq = p->seq + ahead;
+	http2_begin_record(p, conn, work, HTTP2_RAW | HTTP2_HOLE);
+	for (u32 i = 0; i < HTTP2_RAW_STEPS; i++)
+		if (http2_raw_step(p->skb, slot))
+			break;
+	work->busy = 0;
+}
+
+/* Tells where this direction is, since what comes next does not follow. */
+static __always_inline void http2_tell(struct packet *p, struct http2_conn *conn,
+				       struct http2_way *way)
+{
+	struct http2_work *work;
+	u32 slot;
+
+	work = http2_take_work(&slot);
+	if (!work)
+		return;
+	work->way = *way;
+	work->seq = way->next;
+	http2_begin_record(p, conn, work, 0);
+	http2_flush(work);
+	way->told = way->next;
+	work->busy = 0;
+}
+
+/*
+ * Bytes before `seq` are missing: lost, or on their way, since a thread that sends over loopback may change its CPU, and
+ * networks reorder. Where they are of those that are not sent, that is no harm. Else all is sent until packets begin with
+ * frames again, and the decoder puts it in order.
+ */
+static __always_inline void http2_hole(struct packet *p, struct http2_conn *conn,
+				       struct http2_way *way, u32 seq)
+{
+	u32 bytes = seq - way->next;
+
+	if (way->state == HTTP2_FOLLOWED) {
+		if (!way->want && !way->have && bytes <= way->skip) {
+			way->skip -= bytes;
+			return;
+		}
+		http2_tell(p, conn, way);
+	}
+	if (way->hole_from == way->hole_to) {
+		way->hole_from = way->next;
+		way->raw_left = HTTP2_RAW_MAX;
+	}
+	way->hole_to = seq;
+	way->state = HTTP2_SORTING;
+}
+
+/* A packet, or its first `length` bytes, that may be what a hole waits for. */
+static __always_inline void http2_late(struct packet *p, struct http2_conn *conn,
+				       struct http2_way *way, u32 length)
+{
+	u32 end = p->seq + length;
+
+	if ((s32)(way->hole_to - p->seq) <= 0 || (s32)(end - way->hole_from) <= 0)
+		return; /* known: sent again */
+	http2_raw(p, conn, way, 0, length);
+	if ((s32)(p->seq - way->hole_from) <= 0)
+		way->hole_from = end;
+	if ((s32)(way->hole_to - way->hole_from) <= 0)
+		way->hole_from = way->hole_to;
+}
+
+/* What cannot be followed yet, behind `ahead` bytes. */
+static __always_inline void http2_sort(struct packet *p, struct http2_conn *conn,
+				       struct http2_way *way, u32 ahead)
+{
+	u32 length = p->payload_length - ahead;
+
+	if (way->state != HTTP2_SORTING)
+		return;
+	if (length > way->raw_left) {
+		way->state = HTTP2_LOST;
+		way->hole_to = way->hole_from;
+		count(COUNT_HTTP2_LOST);
+		return;
+	}
+	way->raw_left -= length;
+	http2_raw(p, conn, way, ahead, length);
 }
 
 /* A connection begins here. */
@@ -301,6 +248,7 @@ static __always_inline struct http2_conn *http2_begin(struct packet *p)
 	conn->way[0].state = HTTP2_WAITING;
 	conn->way[1].state = HTTP2_WAITING;
 	http2_way_of(conn, p->ingress)->next = p->seq;
+	http2_way_of(conn, !p->ingress)->next = p->ack_seq;
 	conn->role_flags = p->ingress ? HTTP2_SERVER : HTTP2_CLIENT;
 	return conn;
 }
@@ -325,27 +273,26 @@ static __always_inline struct http2_conn *http2_conn_of(struct packet *p, u32 *a
 	return http2_join(p, conn);
 }
 
-static __noinline int http2_packet(struct packet *p)
+/* A packet of a known connection, in the hands of this program alone. */
+static __always_inline int http2_new_packet(struct packet *p, struct http2_conn *conn, u32 ahead)
 {
-	struct http2_conn *conn;
 	struct http2_way *way;
-	u32 ahead = 0, flags = 0, seq;
+	u32 flags = 0, seq;
 	bool fresh;
 	s32 known;
 
-	if (!p || !p->sk)
-		return 0;
-	conn = http2_conn_of(p, &ahead);
-	if (!conn)
-		return 0;
 	way = http2_way_of(conn, p->ingress);
 	if (p->tcp_flags & (TCP_FLAG_FIN | TCP_FLAG_RST) && !way->ended) {
 		flags = p->tcp_flags & TCP_FLAG_RST ? HTTP2_RESET : HTTP2_END;
 		way->ended = 1;
 	}
 	known = way->next - p->seq; /* bytes that were sent before, or less than none: a hole */
-	if (way->state != HTTP2_WAITING && known > 0)
+	if (way->state != HTTP2_WAITING && known > 0) {
 		ahead = known;
+		if (way->hole_from != way->hole_to)
+			http2_late(p, conn, way,
+				   ahead < p->payload_length ? ahead : p->payload_length);
+	}
 	fresh = way->state == HTTP2_WAITING || ahead < p->payload_length;
 	if (!fresh) {
 		if (!flags)
@@ -353,20 +300,59 @@ static __noinline int http2_packet(struct packet *p)
 		ahead = p->payload_length;
 	}
 	seq = p->seq + ahead;
-	if (way->state == HTTP2_FOLLOWED && known < 0)
-		http2_hole(way, -known);
+	if ((way->state == HTTP2_FOLLOWED || way->state == HTTP2_SORTING) && known < 0)
+		http2_hole(p, conn, way, seq);
 	if (way->state != HTTP2_FOLLOWED) {
-		if (ahead == HTTP2_PREFACE_BYTES && way->state == HTTP2_WAITING)
+		if (http2_may_start(p, way, ahead))
 			flags |= http2_start(way, seq);
-		else if (http2_fits(p->skb, p->payload_offset + ahead, p->payload_length - ahead))
-			flags |= http2_start(way, seq);
-		else
+		else {
+			http2_sort(p, conn, way, ahead);
 			ahead = p->payload_length;
+		}
 	}
 	if (fresh)
 		way->next = p->seq + p->payload_length;
 	if (way->state == HTTP2_FOLLOWED || flags)
 		http2_follow(p, conn, way, ahead, flags);
+	return 0;
+}
+
+/*
+ * Two packets of one direction may be in work on two CPUs at once: a thread that sends over loopback has moved from one to the
+ * other. The second waits, which takes a microsecond or two.
+ */
+static __always_inline bool http2_claim(struct http2_conn *conn, u32 i)
+{
+	for (int n = 0; n < HTTP2_SPINS; n++) {
+		u32 taken;
+
+		bpf_spin_lock(&conn->lock);
+		taken = conn->taken[i & 1];
+		conn->taken[i & 1] = 1;
+		bpf_spin_unlock(&conn->lock);
+		if (!taken)
+			return true;
+	}
+	count(COUNT_HTTP2_LOST);
+	return false;
+}
+
+static __noinline int http2_packet(struct packet *p)
+{
+	struct http2_conn *conn;
+	u32 ahead = 0, i;
+
+	if (!p || !p->sk)
+		return 0;
+	conn = http2_conn_of(p, &ahead);
+	if (!conn)
+		return 0;
+	i = p->ingress;
+	asm volatile("" : "+r"(i)); /* the verifier believes a mask, not a bool */
+	if (!http2_claim(conn, i))
+		return 0;
+	http2_new_packet(p, conn, ahead);
+	conn->taken[i & 1] = 0;
 	return 0;
 }
 

@@ -163,6 +163,13 @@ export interface Native {
     context: Uint8Array | null,
     repeat: number,
   ): { result: number; durationNs: number; bytes: number };
+  programPlace(
+    program: ProgramHandle,
+    type: number,
+    config: number,
+    path: string,
+    offset: number,
+  ): LinkHandle;
   iterOpen(link: LinkHandle): FdHandle;
   iterRead(pass: FdHandle, into: Uint8Array): number;
 

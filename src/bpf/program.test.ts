@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
+import { ElfFile } from './elf-file.ts';
 import { BpfError } from './error.ts';
 import { findMount, possibleCpus } from './features.ts';
 import { BpfIter } from './iter.ts';
@@ -166,6 +167,42 @@ test('a uprobe counts the calls of a function in a library', { skip }, () => {
   assert.throws(() => program.attachUprobe({ path: '/nonexistent', offset: 1 }), {
     name: 'BpfError',
   });
+});
+
+const STEPS = `
+#include <stdlib.h>
+__attribute__((noinline)) int step(int n) { __asm__ volatile(""); return n + 1; }
+int main(int n, char **words) {
+  int done = 0;
+  for (int i = 0; n > 1 && i < atoi(words[1]); i++) done = step(done);
+  return done != (n > 1 ? atoi(words[1]) : 0);
+}
+`;
+
+test('a program is placed on an instruction, also when it was opened from a pin', { skip }, (t) => {
+  const path = join(tmpdir(), `bpf-test-steps-${process.pid}`);
+  t.after(() => rmSync(path, { force: true }));
+  execFileSync('cc', ['-O1', '-x', 'c', '-o', path, '-'], { input: STEPS });
+  const object = loaded();
+  const program = object.program('on_call');
+  const pin = join(pinFolder('place'), 'on_call');
+  program.pin(pin);
+  const pinned = BpfProgram.openPinned(pin);
+  using file = ElfFile.open(path);
+  const place = { path, offset: file.symbols(['step']).get('step')!.offset };
+  const link = pinned.place(place);
+  const again = program.place({ ...place, ret: true });
+  execFileSync(path, ['7']);
+  assert.equal(total(object, 2), 14);
+  again.close();
+  execFileSync(path, ['3']);
+  assert.equal(total(object, 2), 17);
+  link.close();
+  link.close();
+  execFileSync(path, ['3']);
+  assert.equal(total(object, 2), 17);
+  assert.throws(() => program.place({ path: '/nonexistent', offset: 1 }), { code: 'ENOENT' });
+  assert.throws(() => object.program('on_enter').place(place), { name: 'BpfError' });
 });
 
 test('a perf event runs the program on its clock', { skip }, () => {

@@ -1,4 +1,5 @@
 // Programs: declared in an object, attached once loaded; or re-opened from a pin.
+import { readFileSync } from 'node:fs';
 import { BpfError } from './error.ts';
 import { BpfIter } from './iter.ts';
 import { BpfLink, removePin } from './link.ts';
@@ -56,6 +57,14 @@ export interface PerfEventOptions {
   readonly cpu: number;
   /** One process; all of them by default. */
   readonly pid?: number;
+}
+
+export interface PlaceOptions {
+  readonly path: string;
+  /** Into the file, of an instruction's first byte. */
+  readonly offset: number;
+  /** At the return of the function that begins there. */
+  readonly ret?: boolean;
 }
 
 const PERF_TYPE_SOFTWARE = 1;
@@ -225,6 +234,16 @@ export class BpfProgram {
     );
   }
 
+  /**
+   * Places a program of kprobe type on an instruction of a file, in all processes that run it now or later. Also one that
+   * was opened from a pin. The placement ends with its link, which the caller keeps, or with the process.
+   */
+  place({ path, offset, ret = false }: PlaceOptions): BpfLink {
+    const { type, ret_bit } = uprobeEvents();
+    const config = ret ? 2 ** ret_bit : 0;
+    return new BpfLink(native().programPlace(this.#live(), type, config, path, offset));
+  }
+
   /** Runs the program once (or `repeat` times) on test data, where its type allows that. */
   run(
     options: {
@@ -275,5 +294,23 @@ export class BpfProgram {
   #live(): ProgramHandle {
     if (this.#handle) return this.#handle;
     throw new BpfError(`Program '${this.name}' is not loaded`, { code: 'ESTATE' });
+  }
+}
+
+let uprobe_events: { readonly type: number; readonly ret_bit: number } | undefined;
+
+/** How this kernel numbers its uprobe events; they came with 4.17. */
+function uprobeEvents(): { readonly type: number; readonly ret_bit: number } {
+  if (uprobe_events !== undefined) return uprobe_events;
+  const folder = '/sys/bus/event_source/devices/uprobe';
+  try {
+    const ret = readFileSync(`${folder}/format/retprobe`, 'latin1').replace('config:', '');
+    uprobe_events = {
+      type: Number(readFileSync(`${folder}/type`, 'latin1')),
+      ret_bit: Number(ret),
+    };
+    return uprobe_events;
+  } catch (error) {
+    throw new BpfError('The kernel has no uprobes', { code: 'ENOSYS', log: String(error) });
   }
 }

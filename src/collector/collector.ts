@@ -27,6 +27,8 @@ import { lockPins, type PinLock } from './pin_lock.ts';
 import { Pipeline } from './pipeline.ts';
 import { CgroupIndex } from './proc.ts';
 import { SelfReport } from './self.ts';
+import { Uprobes } from './uprobes.ts';
+import { Users } from './users.ts';
 
 /** The ring holds many times what comes in this time on a busy machine; a full turn is followed at once by another. */
 const TURN_MS = 200;
@@ -35,6 +37,8 @@ const CAPTURE_TURN_MS = 20;
 /** Even the smallest ring takes some 200 records a pass. */
 const PASSES_MAX = 10_000;
 const IDENTITY_TICK_MS = 10_000;
+/** Uprobes in what runs already are placed before all else begins, within this time. */
+const UPROBES_START_MS = 1000;
 
 export interface CollectorOptions {
   readonly config: Config;
@@ -61,6 +65,7 @@ interface Parts {
   readonly self: SelfReport;
   readonly filter: ProcessFilter;
   readonly pipeline: Pipeline;
+  readonly uprobes: Uprobes;
   /** While capture is on. */
   readonly selection: CaptureSelection | undefined;
   readonly outlet: UnixSocketOutlet | undefined;
@@ -108,6 +113,10 @@ export class Collector {
     return this.#parts.ledger;
   }
 
+  get uprobes(): Uprobes {
+    return this.#parts.uprobes;
+  }
+
   /** Whose traffic is captured; undefined while capture is off. */
   get selection(): CaptureSelection | undefined {
     return this.#parts.selection;
@@ -140,6 +149,7 @@ export class Collector {
     const { kernel, pipeline, delivery } = this.#parts;
     this.#sweep();
     this.#sweep(); // also what has no owner to this day
+    this.#parts.uprobes.close();
     kernel.detach();
     pipeline.flushAll(Date.now());
     const limit = new Promise((done) => setTimeout(done, wait_ms).unref());
@@ -188,6 +198,7 @@ export class Collector {
   }
 
   #close(): void {
+    this.#parts.uprobes.close();
     const { self, pipeline, kernel, delivery, lock } = this.#parts;
     self.close();
     pipeline.close();
@@ -205,6 +216,7 @@ export class Collector {
     const { pipeline, self, identity } = this.#parts;
     self.ring_used = Math.max(self.ring_used, pipeline.drain.waiting + pipeline.drain.uncommitted);
     const more = pipeline.turn(now);
+    this.#parts.uprobes.turn(now);
     if (now >= this.#interval_end_ms || now < this.#interval_end_ms - this.#interval_ms) {
       this.#sweep(); // also after the clock was set back
       this.#parts.selection?.refresh();
@@ -255,12 +267,16 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     cgroups: new CgroupIndex(cgroup_root),
     announced: kernel.processes,
   });
-  const self = new SelfReport({ kernel, identity, delivery });
   const probe_options: ProbeOptions = { ...collector };
   const on = probes.filter(({ name }) => kernel.isOn(name));
+  const users = new Users(proc);
+  const on_user = (pid: number) => users.learn(pid);
+  const uprobes = new Uprobes({ probes: on, programs: kernel.programs, proc, ledger, on_user });
+  const self = new SelfReport({ kernel, identity, delivery, uprobes });
   const { selection, outlet } = kernel.isOn('capture') ? openCapture(kernel, options) : {};
   const decode = new Decode({
-    ...{ probes: on, kernel, identity, ledger, proc },
+    ...{ probes: on, kernel, identity, ledger, proc, users },
+    on_exec: (pid) => uprobes.announce(pid, Date.now()),
     options: probe_options,
     btf_path: collector.btf_path,
     outlet,
@@ -277,7 +293,8 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     extra: (now_ms) => self.batches(now_ms),
   });
   if (!kernel.taken_over) sweepFiles(kernel, pipeline);
-  const own = { lock, kernel, id, delivery, identity, ledger, self, filter, pipeline };
+  uprobes.turn(Date.now(), UPROBES_START_MS);
+  const own = { lock, kernel, id, delivery, identity, ledger, self, filter, pipeline, uprobes };
   return { ...own, selection, outlet, options: probe_options };
 }
 

@@ -1,7 +1,7 @@
 // What the kernel side reports, turned into rows: records of the ring and entries of maps, each by the decoder that its
 // probe names. The folds are here, one a table.
 
-import { record_kind } from '../../probes/layout.gen.ts';
+import { ExecRecordView, exec_record, record_kind } from '../../probes/layout.gen.ts';
 import { KernelBtf } from '../bpf/kernel-btf.ts';
 import { MapBuffer } from '../bpf/map.ts';
 import type { Batch } from '../table/columns.ts';
@@ -23,6 +23,7 @@ import type { RecordSink } from './drain.ts';
 import type { Identity } from './identity.ts';
 import type { Kernel } from './kernel.ts';
 import { readNetns } from './netns.ts';
+import type { Users } from './users.ts';
 
 export interface DecodeOptions {
   /** Those that are on. */
@@ -31,6 +32,9 @@ export interface DecodeOptions {
   readonly identity: Identity;
   readonly ledger: Ledger;
   readonly options: Readonly<ProbeOptions>;
+  readonly users: Users;
+  /** A process has called exec. */
+  readonly on_exec: (pid: number) => void;
   readonly outlet?: LineOutlet | undefined;
   readonly statistics?: (line: string) => void;
   /** procfs of the host. */
@@ -66,6 +70,7 @@ export class Decode implements RecordSink {
   readonly #readers: MapReader[] = [];
   readonly #pollers: Poller[] = [];
   #bytes: Uint8Array = new Uint8Array(0);
+  readonly #exec = new ExecRecordView(this.#bytes);
   #decoded = 0;
   #processes = 0;
   #bad = 0;
@@ -101,6 +106,9 @@ export class Decode implements RecordSink {
     if (kind === record_kind.RECORD_PROCESS) {
       this.#processes += 1;
       this.#options.identity.announce(this.#bytes, at, this.now_ms);
+    } else if (kind === record_kind.RECORD_EXEC && length >= exec_record.SIZE) {
+      this.#processes += 1;
+      this.#options.on_exec(this.#exec.over(this.#bytes).move(at).tgid);
     } else if (this.#decoders[kind]?.decode(at, length, this.now_ms) === true) {
       this.#decoded += 1;
     } else {
@@ -138,12 +146,13 @@ export class Decode implements RecordSink {
   }
 
   #context(): DecodeContext {
-    const { identity, options, ledger, outlet, statistics, proc, btf_path } = this.#options;
+    const { identity, options, ledger, users, outlet, statistics, proc, btf_path } = this.#options;
     return {
       ...(outlet !== undefined && { outlet }),
       ...(statistics !== undefined && { statistics }),
       fold: (table) => this.#fold(table),
       owner: identity.lookup,
+      user: users.name,
       cgroup: identity.cgroup,
       kernelEnum: (name) => kernelEnum(name, btf_path),
       netns: () => readNetns(proc),

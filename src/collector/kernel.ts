@@ -338,11 +338,14 @@ function kernelNames(prefix: string): Pick<OpenOptions, 'name' | 'rename'> {
 
 /** Constants of the object: which sources are on, and what their configuration says. */
 function constantsOf(plan: Plan, { probes, options }: KernelOptions): [string, number | boolean][] {
-  return probes.flatMap((probe): [string, number | boolean][] => {
-    const state = plan.sources.find(({ source }) => source === probe.name)?.state;
-    const own = Object.entries(probe.constants?.(options) ?? {});
-    return [[probe.enabled_variable, state === 'on'], ...own];
-  });
+  const isOn = ({ name }: Probe) =>
+    plan.sources.some(({ source, state }) => source === name && state === 'on');
+  const places = probes.some((probe) => probe.uprobes !== undefined && isOn(probe));
+  const each = probes.flatMap((probe): [string, number | boolean][] => [
+    [probe.enabled_variable, isOn(probe)],
+    ...Object.entries(probe.constants?.(options) ?? {}),
+  ]);
+  return [...each, ['exec_announced', places]];
 }
 
 /** Programs that are loaded with the others and attached later, by who knows the places: functions of a library, CPUs. */

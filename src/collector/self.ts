@@ -8,12 +8,14 @@ import { processTable, programTable, sourceTable } from '../table/self.ts';
 import type { Delivery } from './delivery.ts';
 import type { Identity } from './identity.ts';
 import type { Kernel } from './kernel.ts';
+import type { Uprobes } from './uprobes.ts';
 
 const SAMPLE_MS = 100;
 
 export interface SelfParts {
   readonly kernel: Kernel;
   readonly identity: Identity;
+  readonly uprobes: Uprobes;
   readonly delivery: Delivery;
 }
 
@@ -58,6 +60,9 @@ export class SelfReport {
       for (const one of parts) {
         this.#addSource([source, one.part, one.state, one.variant, one.reason]);
       }
+    }
+    for (const { source, part, state, variant, reason } of this.#parts.uprobes.report()) {
+      this.#addSource([source, part, state, variant, reason]);
     }
     return [this.#process, this.#programs, this.#sources]
       .map((fold) => fold.close(now_ms))

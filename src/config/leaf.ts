@@ -213,6 +213,33 @@ export function choice<const T extends string>(values: readonly T[]): Kind<T> {
 
 const LIST_LENGTH_MAX = 1024;
 
+/** Regular expressions; in a variable or flag separated by commas, so that one with a comma goes into a file. */
+export function patterns(): Kind<readonly string[]> {
+  const texts = list('list of regular expressions');
+  return {
+    name: texts.name,
+    parse(value) {
+      const parts = texts.parse(value);
+      if (parts instanceof Fault) return parts;
+      const wrong = parts.find((part) => !isPattern(part));
+      if (wrong === undefined) return parts;
+      return new Fault(
+        `holds '${wrong}', which is no regular expression`,
+        'mend it, or take it out',
+      );
+    },
+  };
+}
+
+function isPattern(text: string): boolean {
+  try {
+    new RegExp(text, 'gu');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** A list of texts; in a variable or flag separated by commas. */
 export function list(name = 'list'): Kind<readonly string[]> {
   return {

@@ -15,6 +15,7 @@ import {
   numbers,
   optionalKey,
   path,
+  patterns,
   pinPath,
   port,
   ports,
@@ -195,6 +196,12 @@ const allow_plaintext = key(bool, false, {
   flag_value: true,
 });
 
+const bash = z.strictObject({
+  redact: key(patterns(), [], {
+    help: 'Regular expressions; what they match in a command line is replaced before it leaves the host',
+  }),
+});
+
 const collector = z.strictObject({
   enabled: key(bool, true, { help: 'Gather from the kernel at all' }),
   intake_host: optionalKey(host, {
@@ -241,6 +248,7 @@ const collector = z.strictObject({
   capture: capture.prefault({}),
   filter: filter.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
+  bash: bash.prefault({}),
   syscalls: latency('how long each system call takes: twice the cost of counting them'),
   fileio: latency('how long each read and write takes'),
   scheduler: latency('how long each wait for a processor is, at every switch'),

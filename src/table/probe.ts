@@ -79,6 +79,7 @@ export interface Netns extends CgroupPlace {
 /** Of the configuration what decoders go by: the section `collector`. What is not `live` there is read once, at start. */
 export interface ProbeOptions {
   ephemeral_port: number;
+  bash?: { readonly redact: readonly string[] };
   maps: {
     readonly sockets_max: number;
     readonly processes_max: number;
@@ -129,11 +130,20 @@ export interface OutletCounts {
   readonly waiting: number;
 }
 
+/** Where a process's users have their names: its root directory, by the kernel's device and inode number. */
+export interface UserPlace {
+  readonly pid: number;
+  readonly root_dev: number;
+  readonly root_ino: number;
+}
+
 /** What the collector gives to a decoder. */
 export interface DecodeContext {
   /** The fold of a table that the probe names; the same for all who ask for it. */
   fold(table: TableDefinition): Fold;
   readonly owner: OwnerLookup;
+  /** The name of a user of the host's numbering, as the process itself would print it; else the number. */
+  readonly user?: (uid: number, place: UserPlace) => string;
   /** A cgroup that exists, by its id; undefined: not found, or not now. Absent where nothing can be asked. */
   readonly cgroup?: (cgroup_id: number) => CgroupPlace | undefined;
   /** Names of an enum of the kernel that runs, by value; empty: it has none. Absent where nothing can be asked. */
@@ -199,6 +209,51 @@ export interface MapSource {
   open(context: DecodeContext): MapDecoder;
 }
 
+/** A file of machine code that some process runs. */
+export interface CodeFile {
+  readonly machine: 'x64' | 'arm64' | 'other';
+  /** Where in the file its code is. */
+  readonly code: readonly CodeSymbol[];
+  /** Functions of these names, as far as the file's symbol tables have them. */
+  symbols(names: readonly string[]): ReadonlyMap<string, CodeSymbol>;
+  hasSection(name: string): boolean;
+  /** Bytes of the file; fewer at its end. */
+  read(offset: number, length: number): Uint8Array;
+}
+
+/** A function, or a segment of code. */
+export interface CodeSymbol {
+  /** Into the file, of its first byte. */
+  readonly offset: number;
+  /** Bytes; 0 where the file does not say. */
+  readonly size: number;
+}
+
+/** A program of the object on an instruction of a file. */
+export interface Placement {
+  readonly program: string;
+  readonly offset: number;
+  /** At the return of the function that begins there. */
+  readonly ret?: boolean;
+}
+
+/**
+ * Files in which programs of a probe (sections `uprobe`, `uretprobe`) are placed while processes run them, on the host and in
+ * containers. The collector finds them and asks once for each file.
+ */
+export interface UprobeSource {
+  /** Its line in the capability report: `openssl`. */
+  readonly name: string;
+  readonly help: string;
+  /** By base name: executables, and other files that are mapped to be executed. */
+  readonly executables?: RegExp;
+  readonly libraries?: RegExp;
+  /** Files of the host in which programs stand even while nobody runs them, so that the first call is seen. */
+  readonly standing?: readonly string[];
+  /** Empty: not such a file. A text: it is one, and why it cannot be probed. */
+  places(file: CodeFile): readonly Placement[] | string;
+}
+
 /** Makes rows of what is not in a map or the ring, at the end of each interval. */
 export interface Poller {
   poll(now_ms: number): void;
@@ -222,6 +277,7 @@ export interface Probe {
   readonly enabled_variable: string;
   readonly records?: readonly RecordSource[];
   readonly map_sources?: readonly MapSource[];
+  readonly uprobes?: readonly UprobeSource[];
   readonly polls?: readonly PollSource[];
   /** Maps that are made only while a probe that names them is on. */
   readonly own_maps?: readonly string[];

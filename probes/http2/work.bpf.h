@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * A packet in work: taken piece by piece into a record, each piece by a global function, which the verifier proves once, so
+ * that the loops around them cost it nothing. http2.bpf.h says which packets, and from where.
+ */
+#ifndef SONDE_HTTP2_WORK_H
+#define SONDE_HTTP2_WORK_H
+
+#include "frame.bpf.h"
+
+/* Sends what the record has, and begins the next. */
+static __always_inline void http2_flush(struct http2_work *work)
+{
+	struct http2_record *rec = &work->rec;
+	u32 size = rec->length;
+
+	rec->to = work->seq;
+	rec->skip = work->way.want ? 0 : work->way.skip;
+	asm volatile("" : "+r"(size)); /* else the compiler proves the bound away, and the verifier has none */
+	size &= 2 * HTTP2_DATA - 1;
+	/* A record that finds no room is missed by the decoder, which sees that `after` is not where it was. */
+	if (!ring_output(rec, sizeof(*rec) + size))
+		count(COUNT_HTTP2_RING);
+	work->way.told = rec->to;
+	rec->after = rec->to;
+	rec->length = 0;
+	rec->head.flags &= HTTP2_EGRESS | HTTP2_CLIENT | HTTP2_SERVER | HTTP2_RAW | HTTP2_HOLE;
+	work->interest = work->way.have || work->way.want;
+	if (!work->interest)
+		rec->head.flags |= HTTP2_AT_HEAD;
+}
+
+static __always_inline void http2_advance(struct http2_work *work, u32 bytes)
+{
+	work->at += bytes;
+	work->left -= bytes;
+	work->seq += bytes;
+}
+
+static __always_inline int http2_skip(struct http2_work *work)
+{
+	struct http2_way *way = &work->way;
+	u32 n = way->skip < work->left ? way->skip : work->left;
+
+	way->skip -= n;
+	http2_advance(work, n);
+	if (!way->skip && way->ends_stream) {
+		way->ends_stream = 0;
+		work->interest = 1; /* the time of a stream's end is told, even where there is nothing else to tell */
+	}
+	return 0;
+}
+
+/* A head is complete. 1: it is none, and this direction has lost its place. */
+static __always_inline int http2_take_head(struct http2_work *work)
+{
+	struct http2_way *way = &work->way;
+	struct http2_head head;
+
+	http2_read_head(way->head, &head);
+	way->have = 0;
+	if (!http2_is_frame(&head)) {
+		way->state = HTTP2_LOST;
+		count(COUNT_HTTP2_LOST);
+		return 1;
+	}
+	way->want = http2_want(&head);
+	way->skip = head.length - way->want;
+	way->ends_stream = way->skip && head.type == HTTP2_DATA_FRAME &&
+			   head.flags & HTTP2_END_STREAM;
+	if (http2_is_of_interest(head.type))
+		work->interest = 1;
+	return 0;
+}
+
+/* Takes the next piece of the packet: what is skipped, what is sent, or a head. 1: no more. A global function, as above. */
+__noinline int http2_step(struct __sk_buff *skb, u32 slot)
+{
+	struct http2_work *work = bpf_map_lookup_elem(&http2_works, &slot);
+	struct http2_way *way;
+	u32 n, place;
+
+	if (!work || !work->left)
+		return 1;
+	way = &work->way;
+	if (way->skip && !way->want)
+		return http2_skip(work);
+	n = way->want ? way->want : HTTP2_HEAD_BYTES - way->have;
+	if (n > work->left)
+		n = work->left;
+	if (n > HTTP2_DATA)
+		n = HTTP2_DATA;
+	if (n > HTTP2_DATA - work->rec.length)
+		http2_flush(work);
+	/* 1 <= n <= HTTP2_DATA; the compiler and the verifier both lose sight of it otherwise */
+	asm volatile("" : "+r"(n));
+	n = ((n - 1) & (HTTP2_DATA - 1)) + 1;
+	place = work->rec.length & (HTTP2_DATA - 1);
+	if (bpf_skb_load_bytes(skb, work->at, &work->data[place], n))
+		return 1;
+	if (way->want) {
+		way->want -= n;
+		work->interest = 1;
+	} else {
+		u32 part = n;
+
+		asm volatile("" : "+r"(part));
+		part = ((part - 1) & 15) + 1;
+		if (bpf_skb_load_bytes(skb, work->at, &way->head[way->have & 15], part))
+			return 1;
+		way->have += part;
+	}
+	work->rec.length += n;
+	http2_advance(work, n);
+	return way->have == HTTP2_HEAD_BYTES ? http2_take_head(work) : 0;
+}
+
+/* The next piece of a packet that is sent as it is. 1: no more. A global function, as above. */
+__noinline int http2_raw_step(struct __sk_buff *skb, u32 slot)
+{
+	struct http2_work *work = bpf_map_lookup_elem(&http2_works, &slot);
+	u32 n;
+
+	if (!work || !work->left)
+		return 1;
+	n = work->left < HTTP2_DATA ? work->left : HTTP2_DATA;
+	asm volatile("" : "+r"(n));
+	n = ((n - 1) & (HTTP2_DATA - 1)) + 1;
+	if (bpf_skb_load_bytes(skb, work->at, work->data, n))
+		return 1;
+	work->rec.length = n;
+	http2_advance(work, n);
+	http2_flush(work);
+	return 0;
+}
+
+/* The socket's address as a number, which the verifier lets a program look up and read by. */
+static __always_inline u64 http2_sock_of(struct packet *p)
+{
+	struct bpf_sock *sk = p->sk;
+	u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), &sk);
+	return address;
+}
+
+static __always_inline void http2_ends(struct packet *p, struct http2_record *rec)
+{
+	u64 key = http2_sock_of(p);
+	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
+	struct flow_record flow;
+
+	__builtin_memset(&flow, 0, sizeof(flow));
+	sock_ends_probe((struct sock *)key, &flow);
+	__builtin_memcpy(rec->local_addr, flow.local_addr, 16);
+	__builtin_memcpy(rec->peer_addr, flow.peer_addr, 16);
+	__builtin_memset(&rec->owner, 0, sizeof(rec->owner));
+	rec->netns = flow.netns;
+	rec->family = flow.family;
+	rec->local_port = p->local_port;
+	rec->peer_port = p->peer_port;
+	rec->role = ROLE_UNKNOWN;
+	if (!conn)
+		return;
+	rec->owner = conn->owner;
+	rec->role = conn->role;
+}
+
+static __always_inline struct http2_work *http2_take_work(u32 *slot)
+{
+	for (u32 i = 0; i < HTTP2_SLOTS; i++) {
+		u32 key = i; /* the verifier loses count of what is in memory */
+		struct http2_work *work = bpf_map_lookup_elem(&http2_works, &key);
+
+		if (work && !work->busy) {
+			work->busy = 1;
+			*slot = i;
+			return work;
+		}
+	}
+	return NULL;
+}
+
+static __always_inline struct http2_way *http2_way_of(struct http2_conn *conn, bool ingress)
+{
+	u32 i = ingress;
+
+	asm volatile("" : "+r"(i)); /* the verifier believes a mask, not a bool */
+	return &conn->way[~i & 1];
+}
+
+#endif

@@ -1,0 +1,62 @@
+// An HTTPS server and client of Node, whose TLS library is within the executable.
+//   node_peer.mjs server CERT KEY            prints its port; at the end of its input: {"path": requests}
+//   node_peer.mjs client PORT CONNECTIONS REQUESTS   waits for a line; prints {"requests": n}
+
+import { readFileSync } from 'node:fs';
+import https from 'node:https';
+
+const [what, ...words] = process.argv.slice(2);
+
+function serve(cert, key) {
+  const counts = {};
+  const server = https.createServer(
+    { cert: readFileSync(cert), key: readFileSync(key) },
+    (request, response) => {
+      counts[request.url] = (counts[request.url] ?? 0) + 1;
+      const missing = request.url.startsWith('/missing');
+      response.writeHead(missing ? 404 : 200, { 'content-type': 'text/plain' });
+      response.end(missing ? '' : 'hello');
+    },
+  );
+  server.listen(0, '127.0.0.1', () => process.stdout.write(`${server.address().port}\n`));
+  process.stdin.on('end', () =>
+    process.stdout.write(`${JSON.stringify(counts)}\n`, () => process.exit(0)),
+  );
+  process.stdin.resume();
+}
+
+function get(agent, port, path) {
+  return new Promise((resolve, reject) => {
+    const request = https.get(
+      { agent, host: '127.0.0.1', port, path, rejectUnauthorized: false },
+      (response) => {
+        response.on('end', resolve);
+        response.resume();
+      },
+    );
+    request.on('error', reject);
+  });
+}
+
+async function ask(port, connections, requests) {
+  const names = ['red', 'green', 'blue'];
+  const one = async () => {
+    const agent = new https.Agent({ keepAlive: true, maxSockets: 1 });
+    for (let i = 0; i < requests; i += 1) {
+      await get(agent, port, i % 10 === 9 ? '/missing' : `/page/${names[i % 3]}`);
+    }
+    agent.destroy();
+  };
+  await Promise.all(Array.from({ length: connections }, one));
+  const text = `${JSON.stringify({ requests: connections * requests })}\n`;
+  process.stdout.write(text, () => process.exit(0));
+}
+
+if (what === 'server') {
+  serve(...words);
+} else {
+  process.stdin.once('data', () => {
+    process.stdin.pause();
+    void ask(...words.map(Number));
+  });
+}

@@ -1,0 +1,95 @@
+package main
+
+// An HTTPS server and client of Go, with HTTP/1.1 (words `h2`: with HTTP/2 where the peer speaks it).
+//   peer server CERT KEY                          prints its port; at the end of its input: {"path": requests}
+//   peer client PORT CONNECTIONS REQUESTS         waits for a line; prints {"requests": n}
+
+import (
+	"bufio"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+func h2() bool { return os.Args[len(os.Args)-1] == "h2" }
+
+func protocols() *http.Protocols {
+	var p http.Protocols
+	p.SetHTTP1(true)
+	p.SetHTTP2(h2())
+	return &p
+}
+
+func serve(cert, key string) {
+	var lock sync.Mutex
+	counts := map[string]int{}
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		lock.Lock()
+		counts[r.URL.Path]++
+		lock.Unlock()
+		if strings.HasPrefix(r.URL.Path, "/missing") {
+			w.WriteHeader(404)
+			return
+		}
+		io.WriteString(w, "hello")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
+	server := http.Server{Handler: http.HandlerFunc(handler), Protocols: protocols()}
+	go server.ServeTLS(listener, cert, key)
+	io.ReadAll(os.Stdin)
+	lock.Lock()
+	text, _ := json.Marshal(counts)
+	fmt.Println(string(text))
+}
+
+func ask(port string, connections, requests int) {
+	bufio.NewReader(os.Stdin).ReadString('\n')
+	names := []string{"red", "green", "blue"}
+	var wait sync.WaitGroup
+	for c := 0; c < connections; c++ {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			client := http.Client{Transport: &http.Transport{
+				TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+				Protocols:       protocols(),
+			}}
+			for i := 0; i < requests; i++ {
+				path := "/page/" + names[i%3]
+				if i%10 == 9 {
+					path = "/missing"
+				}
+				answer, err := client.Get("https://127.0.0.1:" + port + path)
+				if err != nil {
+					panic(err)
+				}
+				io.Copy(io.Discard, answer.Body)
+				answer.Body.Close()
+			}
+			client.CloseIdleConnections()
+		}()
+	}
+	wait.Wait()
+	fmt.Printf("{\"requests\": %d}\n", connections*requests)
+}
+
+func main() {
+	if os.Args[1] == "server" {
+		serve(os.Args[2], os.Args[3])
+		return
+	}
+	connections, _ := strconv.Atoi(os.Args[3])
+	requests, _ := strconv.Atoi(os.Args[4])
+	ask(os.Args[2], connections, requests)
+}

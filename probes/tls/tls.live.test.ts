@@ -1,0 +1,229 @@
+// HTTPS between real programs: every request counted once at each end that is on this host, under the right process and addresses.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { dirname, join } from 'node:path';
+import test, { type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { settles, startLive } from '../../test/live.ts';
+import {
+  type Certificate,
+  exact,
+  lacks,
+  makeCertificate,
+  NO_TLS,
+  Peer,
+  probed,
+  type Side,
+  seen,
+} from '../../test/tls_peers.ts';
+
+const PEER = join(import.meta.dirname, 'peer.py');
+const COLLECTOR = { probes: { tls: { enabled: true } } };
+
+for (const [name, words] of [
+  ['blocking sockets', []],
+  ['memory BIOs', ['memory']],
+] as const) {
+  test(`Python with ${name}, at both ends`, { skip: NO_TLS }, async (t) => {
+    const { cert, key } = makeCertificate(t);
+    const server = new Peer(t, 'python3', [PEER, 'server', cert, key, ...words]);
+    const port = Number(await server.line());
+    const live = await startLive(t, { collector: COLLECTOR });
+    const client = new Peer(t, 'python3', [PEER, 'client', `${port}`, '8', '250', '4', ...words]);
+    await probed(live, /libssl/);
+    client.go();
+    assert.deepEqual(JSON.parse(await client.line()), { requests: 2000 });
+    await client.ended();
+    const counts = JSON.parse(await server.finish());
+    await exact(live, port, [
+      { direction: 'incoming', pid: server.pid, counts },
+      { direction: 'outgoing', pid: client.pid, counts },
+    ]);
+  });
+}
+
+test('Node, whose TLS library is its own, at both ends', { skip: NO_TLS }, async (t) => {
+  const { cert, key } = makeCertificate(t);
+  const script = join(import.meta.dirname, 'node_peer.mjs');
+  const server = new Peer(t, process.execPath, [script, 'server', cert, key]);
+  const port = Number(await server.line());
+  const live = await startLive(t, { collector: COLLECTOR });
+  const client = new Peer(t, process.execPath, [script, 'client', `${port}`, '8', '100']);
+  await probed(live, /node/);
+  client.go();
+  assert.deepEqual(JSON.parse(await client.line()), { requests: 800 });
+  await client.ended();
+  const counts = JSON.parse(await server.finish());
+  await exact(live, port, [
+    { direction: 'incoming', pid: server.pid, counts },
+    { direction: 'outgoing', pid: client.pid, counts },
+  ]);
+});
+
+test('Go, at both ends', { skip: NO_TLS || lacks('go') }, async (t) => {
+  const { folder, cert, key } = makeCertificate(t);
+  const program = join(folder, 'go-peer');
+  execFileSync('go', ['build', '-o', program, join(import.meta.dirname, 'peer.go')]);
+  const server = new Peer(t, program, ['server', cert, key]);
+  const port = Number(await server.line());
+  const live = await startLive(t, { collector: COLLECTOR });
+  const client = new Peer(t, program, ['client', `${port}`, '8', '250']);
+  await probed(live, /go-peer/);
+  client.go();
+  assert.deepEqual(JSON.parse(await client.line()), { requests: 2000 });
+  await client.ended();
+  const counts = JSON.parse(await server.finish());
+  await exact(live, port, [
+    { direction: 'incoming', pid: server.pid, counts },
+    { direction: 'outgoing', pid: client.pid, counts },
+  ]);
+});
+
+const PAGES = 20;
+
+function nginxConfig({ folder, cert, key }: Certificate, port: number): string {
+  const path = join(folder, 'nginx.conf');
+  writeFileSync(
+    path,
+    `daemon off; master_process off; pid ${folder}/pid; error_log ${folder}/error.log;
+    events { worker_connections 256; }
+    http { access_log ${folder}/access.log; keepalive_requests 100000;
+      server { listen 127.0.0.1:${port} ssl; ssl_certificate ${cert}; ssl_certificate_key ${key};
+        ssl_protocols TLSv1.2 TLSv1.3;
+        location /page { return 200 "hello"; } location /missing { return 404; } } }`,
+  );
+  return path;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  assert.ok(typeof address === 'object' && address !== null);
+  return address.port;
+}
+
+async function nginx(t: TestContext): Promise<{ port: number; pid: number; log: () => string[] }> {
+  const certificate = makeCertificate(t);
+  const port = await freePort();
+  const server = new Peer(t, 'nginx', ['-c', nginxConfig(certificate, port)]);
+  for (let open = false; !open; open = await canConnect(port)) await delay(50);
+  const log = () => readFileSync(join(certificate.folder, 'access.log'), 'utf8').trim().split('\n');
+  return { port, pid: server.pid, log };
+}
+
+async function canConnect(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
+test('nginx and curl', { skip: NO_TLS || lacks('nginx', 'curl') }, async (t) => {
+  const server = await nginx(t);
+  const live = await startLive(t, { collector: COLLECTOR });
+  await probed(live, /libssl/);
+  const urls = Array.from({ length: PAGES }, () => `https://127.0.0.1:${server.port}/page/red`);
+  const sides: Side[] = [];
+  for (const words of [['--tls-max', '1.2'], [], ['--no-keepalive', '-H', 'Connection: close']]) {
+    const client = new Peer(t, 'curl', ['-sk', '--http1.1', ...words, ...urls]);
+    await client.ended();
+    sides.push({ direction: 'outgoing', pid: client.pid, counts: { '/page/red': PAGES } });
+  }
+  const counts = { '/page/red': 3 * PAGES };
+  await exact(live, server.port, [{ direction: 'incoming', pid: server.pid, counts }, ...sides]);
+});
+
+test('nginx and wrk: as many as the access log has', {
+  skip: NO_TLS || lacks('nginx', 'wrk'),
+}, async (t) => {
+  const server = await nginx(t);
+  const live = await startLive(t, { collector: COLLECTOR });
+  await probed(live, /libssl/);
+  const url = `https://127.0.0.1:${server.port}/page/red`;
+  const client = new Peer(t, 'wrk', ['-t1', '-c16', '-d2s', url]);
+  await client.ended();
+  await delay(500);
+  const logged = server.log().length;
+  const sum = (direction: string) =>
+    seen(live, server.port)
+      .filter((row) => row.direction === direction && row.path === '/page/red')
+      .reduce((total, { count }) => total + Number(count), 0);
+  await settles(
+    () => live.collector.flush(),
+    () => sum('incoming'),
+    logged,
+  );
+  const sent = sum('outgoing');
+  assert.ok(sent >= logged && sent <= logged + 16, `${sent} sent, ${logged} logged`);
+});
+
+test('wget, which uses GnuTLS', { skip: NO_TLS || lacks('nginx', 'wget') }, async (t) => {
+  const server = await nginx(t);
+  const live = await startLive(t, { collector: COLLECTOR });
+  await probed(live, /libgnutls/);
+  const urls = Array.from({ length: PAGES }, () => `https://127.0.0.1:${server.port}/page/red`);
+  const client = new Peer(t, 'wget', ['-q', '--no-check-certificate', '-O', '/dev/null', ...urls]);
+  await client.ended();
+  const counts = { '/page/red': PAGES };
+  await exact(live, server.port, [
+    { direction: 'incoming', pid: server.pid, counts },
+    { direction: 'outgoing', pid: client.pid, counts },
+  ]);
+});
+
+/** A root directory with a copy of these files and of the libraries that they load, as a container has it. */
+function makeRoot(folder: string, paths: readonly string[]): string {
+  const root = join(folder, 'root');
+  const libraries = paths.flatMap(
+    (path) => execFileSync('ldd', [path], { encoding: 'utf8' }).match(/\/\S+/g) ?? [],
+  );
+  for (const path of new Set([...paths, ...libraries])) {
+    mkdirSync(join(root, dirname(path)), { recursive: true });
+    copyFileSync(path, join(root, path));
+  }
+  return root;
+}
+
+test('a client in a root of its own, with its own library', {
+  skip: NO_TLS || lacks('nginx', 'curl'),
+}, async (t) => {
+  const server = await nginx(t);
+  const { folder } = makeCertificate(t);
+  const live = await startLive(t, { collector: COLLECTOR });
+  await probed(live, /libssl/);
+  const before = live.collector.uprobes.placed.length;
+  const root = makeRoot(folder, ['/usr/bin/curl']);
+  const url = `https://127.0.0.1:${server.port}/page/red`;
+  // One that stays while the library of this root is found, as the first process of a container does.
+  const first = new Peer(
+    t,
+    '/usr/bin/curl',
+    ['-sk', '--http1.1', '--rate', '20/m', url, url],
+    root,
+  );
+  for (const end = Date.now() + 30_000; live.collector.uprobes.placed.length === before; ) {
+    assert.ok(Date.now() < end, 'the library is not found');
+    await delay(50);
+  }
+  const urls = Array.from({ length: PAGES }, () => url);
+  const client = new Peer(t, '/usr/bin/curl', ['-sk', '--http1.1', ...urls], root);
+  await client.ended();
+  await settles(
+    () => live.collector.flush(),
+    () => seen(live, server.port).find(({ pid }) => pid === client.pid)?.count,
+    PAGES,
+  );
+  first.child.kill();
+});
