@@ -76,7 +76,7 @@ export class DnsDecoder implements RecordDecoder {
     if (view.captured > length - dns_record.SIZE || view.captured > view.payload_length)
       return false;
     this.#now_ms = now_ms;
-    this.#renew();
+    this.#interned.renew();
     const head = this.#bytes.subarray(at, at + dns_record.SIZE);
     const payload = at + dns_record.SIZE;
     if (view.transport !== IPPROTO_TCP) {
@@ -100,7 +100,7 @@ export class DnsDecoder implements RecordDecoder {
   /** Queries that waited too long; the kernel's count of lost records was read just before. */
   tick(now_ms: number): void {
     this.#now_ms = now_ms;
-    this.#renew();
+    this.#interned.renew();
     const { dns } = this.#context.options;
     for (const query of this.#pending.expired(this.#clock_ns(), dns.timeout * 1e6)) {
       if (query.uncertain) this.#context.dropped('dns_queries', 'answer_may_be_lost', 1);
@@ -110,16 +110,13 @@ export class DnsDecoder implements RecordDecoder {
     if (lost > this.#lost_streams)
       this.#context.note('dns_tcp_place_lost', lost - this.#lost_streams);
     this.#lost_streams = lost;
+    this.#domains.clear(); // the next interval's are its own
   }
 
   /** The kernel side has lost so many records in all, since it was loaded. */
   lostRecords(count: number): void {
     if (count > this.#lost_records) this.#pending.doubt();
     this.#lost_records = count;
-  }
-
-  #renew(): void {
-    if (this.#interned.renew()) this.#domains.clear();
   }
 
   #heard(
