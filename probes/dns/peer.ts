@@ -1,8 +1,9 @@
 // A DNS server and a client for live tests, each a process of its own that counts what it did: the truth.
-// `peer.ts server HOST PORT`, `peer.ts client HOST PORT SPEC`; SPEC: a list of [name, type, how many] as JSON.
+// `peer.ts server HOST PORT`, `peer.ts client HOST PORT SPEC`, `peer.ts fetch NAME TIMES`; SPEC: a list of [name, type, how many] as JSON.
 // What the server does with a name is its first label: ok, nx, fail, drop, big (truncated over UDP), alias.
 
 import { createSocket, type Socket } from 'node:dgram';
+import { lookup } from 'node:dns/promises';
 import { connect, createServer, isIPv6, type Socket as TcpSocket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { joined, message, name, pointer, RESPONSE, record, TRUNCATED, u16 } from './testing.ts';
@@ -17,6 +18,8 @@ const TXT = 16;
 const AT_QUESTION = 12;
 const WINDOW = 16;
 const TTL = 300;
+/** Nobody listens there. */
+const CLOSED_PORT = 9;
 
 const counts: Record<string, number> = {};
 const bump = (what: string): void => {
@@ -170,6 +173,17 @@ function say(line: object): void {
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
 
+/** Looks a name up as programs do (getaddrinfo), and connects to what it finds, so many times. */
+async function fetchFrom(text: string, times: number): Promise<void> {
+  const { address } = await lookup(text, { family: 4 });
+  for (let i = 0; i < times; i += 1) {
+    const socket = connect(CLOSED_PORT, address);
+    await new Promise<void>((done) => socket.on('error', () => done()).on('connect', () => done()));
+    socket.destroy();
+  }
+}
+
 const [mode, host, port, spec] = process.argv.slice(2);
 if (mode === 'server') await serve(host!, Number(port));
 else if (mode === 'client') await ask(host!, Number(port), JSON.parse(spec!));
+else if (mode === 'fetch') await fetchFrom(host!, Number(port));
