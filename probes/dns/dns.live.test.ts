@@ -2,54 +2,22 @@
 // query once, with its response code.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type FlowRow, type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
-import { type Cleanup, haveIp, makeNamespaces } from '../../test/traffic/traffic.ts';
+import { haveIp, makeNamespaces } from '../../test/traffic/traffic.ts';
+import { type Counts, type Line, PEER, Peer } from './peers.ts';
 
-const PEER = join(import.meta.dirname, 'peer.ts');
 const NO_IP = !haveIp() && 'needs ip';
 const TIMEOUT_MS = 300;
 const A = 1;
 const AAAA = 28;
 
 type Spec = readonly (readonly [name: string, type: number, times: number])[];
-type Counts = Readonly<Record<string, number>>;
-interface Line {
-  readonly port?: number;
-  readonly pid: number;
-  readonly counts?: Counts;
-}
-
-class Peer {
-  readonly #child: ChildProcess;
-  readonly #lines: AsyncIterator<string>;
-
-  constructor(t: Cleanup, words: readonly string[], netns?: string) {
-    const inside = netns === undefined ? [] : ['ip', 'netns', 'exec', netns];
-    const [file, ...args] = [...inside, process.execPath, PEER, ...words];
-    this.#child = spawn(file!, args, { stdio: ['pipe', 'pipe', 'inherit'] });
-    t.after(() => this.#child.kill('SIGKILL'));
-    this.#lines = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
-  }
-
-  async line(): Promise<Line> {
-    const { value, done } = await this.#lines.next();
-    assert.ok(done !== true, 'the peer ended without a word');
-    return JSON.parse(value);
-  }
-
-  end(): Promise<Line> {
-    this.#child.stdin!.end();
-    return this.line();
-  }
-}
-
 const config = (port: number) => ({
   dns: { ports: [port, 53], timeout: TIMEOUT_MS, domains_max: 1000 },
 });
