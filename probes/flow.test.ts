@@ -7,6 +7,7 @@ import { type Batch, isStringColumn } from '../src/table/columns.ts';
 import { DomainCache } from '../src/table/domains.ts';
 import { Fold } from '../src/table/fold.ts';
 import type { DecodeContext, Owner } from '../src/table/probe.ts';
+import { probeOptions } from '../src/table/testing.ts';
 import { FlowDecoder } from './flow.ts';
 import { flow_flag, flow_record, flow_role } from './layout.gen.ts';
 import { netflow } from './netflow.ts';
@@ -18,12 +19,6 @@ const TCP = 6;
 const UDP = 17;
 const EPHEMERAL = 10_001;
 const NOW_MS = 1_700_000_000_000;
-const OPTIONS = {
-  ephemeral_port: EPHEMERAL,
-  maps: { sockets_max: 1, processes_max: 1 },
-  dns: { ports: [53], timeout: 5000, domains_max: 10 },
-};
-
 const OWNER: Owner = {
   process_name: 'nginx',
   process_executable_path: '/usr/sbin/nginx',
@@ -95,7 +90,7 @@ function made(owner: () => Owner = () => OWNER, domains = new DomainCache()): Ma
   const context: DecodeContext = {
     fold: () => fold,
     owner,
-    options: OPTIONS,
+    options: { ...probeOptions, ephemeral_port: EPHEMERAL },
     domains,
     note: () => assert.fail('nothing is noted'),
     dropped: (what, reason, count) => drops.push(`${what} ${reason} ${count}`),
@@ -142,6 +137,9 @@ test('golden bytes become this row', () => {
       src_port: 8080,
       src_ip_type: 'other',
       dst_ip: 'fefd:fcfb:faf9:f8f7:f6f5:f4f3:f2f1:f0ef',
+      dst_domain: '',
+      dst_nat_ip: '',
+      dst_nat_port: 0,
       dst_port: 0,
       dst_ip_type: 'other',
       pid: 3_228_243,

@@ -15,7 +15,7 @@ const collector = await Collector.start({
   }),
   log: pino({ level: process.env.SONDE_TEST_LOG ?? 'silent' }, pino.destination(2)),
   version: 'test',
-  intake: { host: '127.0.0.1', port: Number(port) },
+  to: { intake: { host: '127.0.0.1', port: Number(port) } },
 });
 
 process.on('message', (asked) => void answer(String(asked)));

@@ -2,6 +2,7 @@
 
 import type { DecodeContext, MapDecoder, Probe } from '../../src/table/probe.ts';
 import { record_kind } from '../layout.gen.ts';
+import { packetVariants } from '../packets.ts';
 import { DnsDecoder } from './decoder.ts';
 import { dnsflow } from './dnsflow.ts';
 
@@ -27,14 +28,7 @@ export const dns: Probe = {
       name: 'packets',
       help: 'every packet from or to a DNS port',
       required: true,
-      variants: [
-        {
-          name: 'cgroup packets',
-          programs: ['skb_in', 'skb_out'],
-          needs: [],
-          misses: 'DNS over TLS, HTTPS and QUIC',
-        },
-      ],
+      variants: packetVariants('DNS over TLS, HTTPS and QUIC'),
     },
   ],
   sweeps: [],

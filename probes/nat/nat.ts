@@ -2,6 +2,7 @@
 
 import type { Probe } from '../../src/table/probe.ts';
 import { netflow } from '../netflow.ts';
+import { packetVariants } from '../packets.ts';
 
 export const nat: Probe = {
   name: 'nat',
@@ -14,14 +15,9 @@ export const nat: Probe = {
       name: 'packets',
       help: 'destinations in the headers that are not those of the sockets',
       required: true,
-      variants: [
-        {
-          name: 'cgroup packets',
-          programs: ['skb_out'],
-          needs: [],
-          misses: 'NAT in another network namespace than the socket, as of a container by its host',
-        },
-      ],
+      variants: packetVariants(
+        'NAT in another network namespace than the socket, as of a container by its host',
+      ),
     },
   ],
   sweeps: [],
