@@ -8,6 +8,7 @@ import { type Batch, isStringColumn } from '../../src/table/columns.ts';
 import { DomainCache } from '../../src/table/domains.ts';
 import { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext, Owner } from '../../src/table/probe.ts';
+import { probeOptions } from '../../src/table/testing.ts';
 import { dns_flag, dns_record } from '../layout.gen.ts';
 import { DnsDecoder } from './decoder.ts';
 import { dnsflow } from './dnsflow.ts';
@@ -84,8 +85,8 @@ class Bench {
       fold: () => this.#fold,
       owner: (tgid) => (tgid === 0 ? NOBODY : OWNER),
       options: {
+        ...probeOptions,
         ephemeral_port: 10_001,
-        maps: { sockets_max: 1, processes_max: 1 },
         dns: { ports: [53, 5353], timeout: TIMEOUT_MS, domains_max },
       },
       domains: this.domains,

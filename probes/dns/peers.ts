@@ -4,9 +4,13 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { Cleanup } from '../../test/traffic/traffic.ts';
 
 export const PEER = join(import.meta.dirname, 'peer.ts');
+
+/** A test's context. */
+interface Cleanup {
+  after(undo: () => unknown): void;
+}
 
 export type Counts = Readonly<Record<string, number>>;
 export interface Line {
