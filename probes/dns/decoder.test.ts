@@ -297,6 +297,14 @@ test('records were lost: what waited then did not time out for certain, and the 
   assert.deepEqual(bench.notes, ['dns_queries answer_may_be_lost 1']);
 });
 
+test('the collector ends: queries that are open then are no time-outs, and accounted for', () => {
+  const bench = new Bench();
+  for (const id of [7, 8]) bench.ask(id);
+  bench.decoder.tick(NOW_MS, true);
+  assert.deepEqual(bench.rows('count'), []);
+  assert.deepEqual(bench.notes, ['dns_queries open_at_end 2']);
+});
+
 test('names beyond the limit of an interval are one; the next interval has its own', () => {
   const bench = new Bench(2);
   for (let id = 0; id < 5; id += 1) {

@@ -98,7 +98,7 @@ export class DnsDecoder implements RecordDecoder {
   }
 
   /** Queries that waited too long; the kernel's count of lost records was read just before. */
-  tick(now_ms: number): void {
+  tick(now_ms: number, last = false): void {
     this.#now_ms = now_ms;
     this.#interned.renew();
     const { dns } = this.#context.options;
@@ -106,6 +106,7 @@ export class DnsDecoder implements RecordDecoder {
       if (query.uncertain) this.#context.dropped('dns_queries', 'answer_may_be_lost', 1);
       else this.#timedOut(query, 0);
     }
+    if (last) this.#context.dropped('dns_queries', 'open_at_end', this.#pending.giveUp());
     const { lost } = this.#streams;
     if (lost > this.#lost_streams)
       this.#context.note('dns_tcp_place_lost', lost - this.#lost_streams);
