@@ -32,7 +32,7 @@ type Fields = Partial<Record<keyof typeof flow_record, number | bigint | Uint8Ar
 const WIDTHS: Readonly<Record<string, 1 | 2 | 4>> = {
   ...{ head_kind: 4, head_flags: 4, owner_tgid: 4, owner_uid: 4, srtt_us: 4, rttvar_us: 4 },
   ...{ netns: 4, connections_established: 4, connections_closed: 4, connections_failed: 4 },
-  ...{ local_port: 2, peer_port: 2, error: 2, family: 1, transport: 1, role: 1 },
+  ...{ local_port: 2, peer_port: 2, nat_port: 2, error: 2, family: 1, transport: 1, role: 1 },
 };
 
 /** The record's bytes; what is not named is zero. */
@@ -137,9 +137,6 @@ test('golden bytes become this row', () => {
       src_port: 8080,
       src_ip_type: 'other',
       dst_ip: 'fefd:fcfb:faf9:f8f7:f6f5:f4f3:f2f1:f0ef',
-      dst_domain: '',
-      dst_nat_ip: '',
-      dst_nat_port: 0,
       dst_port: 0,
       dst_ip_type: 'other',
       pid: 3_228_243,
@@ -151,6 +148,9 @@ test('golden bytes become this row', () => {
       container_id: 'c0ffee',
       netns: 4_026_597_891,
       error_type: '',
+      dst_domain: '',
+      dst_nat_ip: '',
+      dst_nat_port: 0,
       bytes_read: 866_574_987_122_793,
       bytes_written: 1_149_153_787_271_530,
       packets_read: 1_431_732_587_420_267,
@@ -298,4 +298,43 @@ test(`any bytes become a row, seed ${SEED}`, () => {
     }),
     { seed: SEED, numRuns: 2000 },
   );
+});
+
+test('outgoing flows have the name that their peer was looked up by when they began', () => {
+  const domains = new DomainCache();
+  const decoder = made(() => OWNER, domains);
+  const peer_addr = Uint8Array.of(192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+  const ends = { peer_addr, netns: 5, peer_port: 443, family: AF_INET };
+  const of = (role: number, head_flags: number, local_port: number, transport = TCP) =>
+    decode([record({ ...ends, role, head_flags, local_port, transport })], decoder).map(
+      (row) => row.dst_domain,
+    )[0];
+  const { FLOW_ESTABLISHED, FLOW_CLOSED, FLOW_FAILED } = flow_flag;
+  const { ROLE_OUTGOING, ROLE_INCOMING } = flow_role;
+  assert.equal(of(ROLE_OUTGOING, FLOW_ESTABLISHED, 999), '', 'before the look-up');
+  domains.note(5, '192.0.2.7', 'a.example', 60, NOW_MS);
+  assert.equal(of(ROLE_OUTGOING, FLOW_ESTABLISHED, 1000), 'a.example');
+  assert.equal(of(ROLE_OUTGOING, 0, 2000, UDP), 'a.example');
+  assert.equal(of(ROLE_INCOMING, FLOW_ESTABLISHED, 1001), '');
+  domains.note(5, '192.0.2.7', 'b.example', 60, NOW_MS);
+  assert.equal(of(ROLE_OUTGOING, 0, 1000), 'a.example', 'it keeps its name');
+  assert.equal(of(ROLE_OUTGOING, 0, 2000, UDP), 'a.example');
+  assert.equal(of(ROLE_OUTGOING, 0, 999), '', 'older than the look-up');
+  assert.equal(of(ROLE_OUTGOING, FLOW_ESTABLISHED | FLOW_CLOSED, 1002), 'b.example');
+  assert.equal(of(ROLE_OUTGOING, FLOW_FAILED, 1003), 'b.example');
+  assert.equal(of(ROLE_OUTGOING, FLOW_CLOSED, 1000), 'a.example');
+  assert.equal(of(ROLE_OUTGOING, 0, 1000), '', 'another connection has its ports now');
+});
+
+test('the address after destination NAT, of outgoing flows that have one', () => {
+  const nat_addr = Uint8Array.of(10, 21, 32, 43, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+  const nat = { nat_addr, nat_port: 0x1f91, family: AF_INET };
+  const seen = (role: number, head_flags: number) =>
+    decode([record({ ...nat, role, head_flags, transport: TCP })]).map((row) => [
+      row.dst_nat_ip,
+      row.dst_nat_port,
+    ])[0];
+  assert.deepEqual(seen(flow_role.ROLE_OUTGOING, flow_flag.FLOW_NAT), ['10.21.32.43', 8081]);
+  assert.deepEqual(seen(flow_role.ROLE_OUTGOING, 0), ['', 0]);
+  assert.deepEqual(seen(flow_role.ROLE_INCOMING, flow_flag.FLOW_NAT), ['', 0]);
 });

@@ -76,7 +76,7 @@ export class DnsDecoder implements RecordDecoder {
     if (view.captured > length - dns_record.SIZE || view.captured > view.payload_length)
       return false;
     this.#now_ms = now_ms;
-    this.#renew();
+    this.#interned.renew();
     const head = this.#bytes.subarray(at, at + dns_record.SIZE);
     const payload = at + dns_record.SIZE;
     if (view.transport !== IPPROTO_TCP) {
@@ -98,28 +98,26 @@ export class DnsDecoder implements RecordDecoder {
   }
 
   /** Queries that waited too long; the kernel's count of lost records was read just before. */
-  tick(now_ms: number): void {
+  tick(now_ms: number, last = false): void {
     this.#now_ms = now_ms;
-    this.#renew();
+    this.#interned.renew();
     const { dns } = this.#context.options;
     for (const query of this.#pending.expired(this.#clock_ns(), dns.timeout * 1e6)) {
       if (query.uncertain) this.#context.dropped('dns_queries', 'answer_may_be_lost', 1);
       else this.#timedOut(query, 0);
     }
+    if (last) this.#context.dropped('dns_queries', 'open_at_end', this.#pending.giveUp());
     const { lost } = this.#streams;
     if (lost > this.#lost_streams)
       this.#context.note('dns_tcp_place_lost', lost - this.#lost_streams);
     this.#lost_streams = lost;
+    this.#domains.clear(); // the next interval's are its own
   }
 
   /** The kernel side has lost so many records in all, since it was loaded. */
   lostRecords(count: number): void {
     if (count > this.#lost_records) this.#pending.doubt();
     this.#lost_records = count;
-  }
-
-  #renew(): void {
-    if (this.#interned.renew()) this.#domains.clear();
   }
 
   #heard(

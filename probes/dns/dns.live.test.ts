@@ -2,51 +2,22 @@
 // query once, with its response code.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type FlowRow, type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
-import { type Cleanup, haveIp, makeNamespaces } from '../../test/traffic/traffic.ts';
+import { haveIp, makeNamespaces } from '../../test/traffic/traffic.ts';
+import { type Counts, type Line, PEER, Peer } from './peers.ts';
 
-const PEER = join(import.meta.dirname, 'peer.ts');
+const NO_IP = !haveIp() && 'needs ip';
 const TIMEOUT_MS = 300;
 const A = 1;
 const AAAA = 28;
 
 type Spec = readonly (readonly [name: string, type: number, times: number])[];
-type Counts = Readonly<Record<string, number>>;
-interface Line {
-  readonly port?: number;
-  readonly pid: number;
-  readonly counts?: Counts;
-}
-
-class Peer {
-  readonly #child: ChildProcess;
-  readonly #lines: AsyncIterator<string>;
-
-  constructor(t: Cleanup, words: readonly string[], netns?: string) {
-    const inside = netns === undefined ? [] : ['ip', 'netns', 'exec', netns];
-    const [file, ...args] = [...inside, process.execPath, PEER, ...words];
-    this.#child = spawn(file!, args, { stdio: ['pipe', 'pipe', 'inherit'] });
-    t.after(() => this.#child.kill('SIGKILL'));
-    this.#lines = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
-  }
-
-  async line(): Promise<Line> {
-    const { value, done } = await this.#lines.next();
-    assert.ok(done !== true, 'the peer ended without a word');
-    return JSON.parse(value);
-  }
-
-  end(): Promise<Line> {
-    this.#child.stdin!.end();
-    return this.line();
-  }
-}
-
 const config = (port: number) => ({
   dns: { ports: [port, 53], timeout: TIMEOUT_MS, domains_max: 1000 },
 });
@@ -125,11 +96,7 @@ for (const host of ['127.0.0.1', '::1']) {
   });
 }
 
-test(
-  'between network namespaces, at the port 53 of its own',
-  { skip: NO_LIVE || !haveIp() },
-  between,
-);
+test('between network namespaces, at the port 53', { skip: NO_LIVE || NO_IP }, between);
 
 async function between(t: TestContext): Promise<void> {
   const wire = makeNamespaces(`dns-${process.pid}`);
@@ -150,6 +117,45 @@ async function between(t: TestContext): Promise<void> {
   const inodes = wire.names.map((name) => Number(inNamespace(name, 'stat', '-Lc', '%i', NS)));
   for (const row of rows) assert.equal(row.netns, inodes[row.direction === 'outgoing' ? 0 : 1]);
 }
+
+/**
+ * A name looked up by the C library of a program, which then connects: its flow has that name. In a network namespace of its
+ * own, where the resolver is at the address that resolv.conf of that namespace gives.
+ */
+test('a flow has the name that its program looked up', { skip: NO_LIVE || NO_IP }, async (t) => {
+  const wire = makeNamespaces(`name-${process.pid}`);
+  t.after(() => wire.remove());
+  const [client, there] = wire.names;
+  const [, host] = wire.addresses;
+  const folder = join('/etc/netns', client);
+  mkdirSync(folder, { recursive: true });
+  t.after(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, 'resolv.conf'), `nameserver ${host}\noptions timeout:1 attempts:1\n`);
+  const server = new Peer(t, ['server', host, '53'], there);
+  await server.line();
+  const live = await startLive(t, { collector: config(53) });
+  for (const words of [
+    ['alias.example', '1'],
+    ['ok.example', '3'],
+  ] as const) {
+    const run = spawn('ip', ['netns', 'exec', client, process.execPath, PEER, 'fetch', ...words]);
+    await once(run, 'close');
+  }
+  const domains = (): Counts => {
+    const rows = live.sink.rows({ direction: 'outgoing', dst_ip: '127.0.0.77', transport: 'tcp' });
+    const sums: Record<string, number> = {};
+    for (const row of rows) {
+      const key = `${row.dst_domain} ${row.error_type}`;
+      sums[key] = (sums[key] ?? 0) + Number(row.connect_failures);
+    }
+    return sums;
+  };
+  // Nobody listens there: each connect fails, and says to where it was.
+  await settles(() => live.collector.flush(), domains, {
+    'alias.example ECONNREFUSED': 1,
+    'ok.example ECONNREFUSED': 3,
+  });
+});
 
 const NS = '/proc/self/ns/net';
 

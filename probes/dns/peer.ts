@@ -1,8 +1,10 @@
 // A DNS server and a client for live tests, each a process of its own that counts what it did: the truth.
-// `peer.ts server HOST PORT`, `peer.ts client HOST PORT SPEC`; SPEC: a list of [name, type, how many] as JSON.
-// What the server does with a name is its first label: ok, nx, fail, drop, big (truncated over UDP), alias.
+// `peer.ts server HOST PORT`, `peer.ts client HOST PORT SPEC`, `peer.ts fetch NAME TIMES`; SPEC: a list of [name, type, how many] as JSON.
+// What the server does with a name is its first label: ok, nx, fail, drop, big (truncated over UDP), alias, held (answered
+// when a line comes on standard input).
 
 import { createSocket, type Socket } from 'node:dgram';
+import { lookup } from 'node:dns/promises';
 import { connect, createServer, isIPv6, type Socket as TcpSocket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { joined, message, name, pointer, RESPONSE, record, TRUNCATED, u16 } from './testing.ts';
@@ -17,6 +19,8 @@ const TXT = 16;
 const AT_QUESTION = 12;
 const WINDOW = 16;
 const TTL = 300;
+/** Nobody listens there. */
+const CLOSED_PORT = 9;
 
 const counts: Record<string, number> = {};
 const bump = (what: string): void => {
@@ -73,6 +77,7 @@ function splitter(take: (one: Buffer) => void): (bytes: Buffer) => void {
 }
 
 async function serve(host: string, port: number): Promise<void> {
+  const held: (() => void)[] = [];
   const tcp = createServer((socket) => {
     socket.setNoDelay(true);
     const take = splitter((query) => {
@@ -92,33 +97,32 @@ async function serve(host: string, port: number): Promise<void> {
   const udp = createSocket({ type: isIPv6(host) ? 'udp6' : 'udp4', recvBufferSize: 1 << 20 });
   udp.on('message', (query, from) => {
     const reply = answer(query, 'udp');
-    if (reply !== undefined) udp.send(reply, from.port, from.address);
+    const send = () => void (reply && udp.send(reply, from.port, from.address));
+    if (asked(query).text.startsWith('held')) held.push(send);
+    else send();
   });
   await new Promise<void>((done) => udp.bind(own, host, done));
   say({ port: own, pid: process.pid });
+  process.stdin.on('data', () => {
+    for (const send of held.splice(0)) send();
+  });
   process.stdin.resume().on('end', () => {
     say({ pid: process.pid, counts });
     process.exit(0);
   });
 }
 
-interface Waiting {
-  readonly done: () => void;
-}
-
-/** One at a time for what gets no answer, else WINDOW at once, all from one socket; what is truncated again over TCP. */
+/** At most WINDOW at once, all from one socket; what is truncated again over TCP. */
 async function ask(host: string, port: number, spec: [string, number, number][]): Promise<void> {
   const udp = createSocket(isIPv6(host) ? 'udp6' : 'udp4');
-  const waiting = new Map<number, Waiting>();
+  const waiting = new Set<number>();
   const again: [string, number][] = [];
   udp.on('message', (reply) => {
     const flags = reply.readUInt16BE(2);
     bump(`udp ${flags & 15}`);
     const { text, type } = asked(reply);
     if ((flags & TRUNCATED) !== 0) again.push([text, type]);
-    const one = waiting.get(reply.readUInt16BE(0));
     waiting.delete(reply.readUInt16BE(0));
-    one?.done();
   });
   await new Promise<void>((done) => udp.bind(0, done));
   let id = 0;
@@ -126,13 +130,9 @@ async function ask(host: string, port: number, spec: [string, number, number][])
     for (let i = 0; i < times; i += 1) {
       id += 1;
       const query = message({ id, questions: [[text.replace('#', String(i)), type]] });
+      if (!text.startsWith('drop')) waiting.add(id); // its answer may come at once
       await send(udp, query, port, host);
-      if (text.startsWith('drop')) continue;
-      await new Promise<void>((done) => {
-        const one = { done: () => done() };
-        waiting.set(id, one);
-        if (waiting.size < WINDOW) done();
-      });
+      while (waiting.size >= WINDOW) await delay(1);
     }
   }
   while (waiting.size > 0) await delay(5);
@@ -170,6 +170,17 @@ function say(line: object): void {
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
 
+/** Looks a name up as programs do (getaddrinfo), and connects to what it finds, so many times. */
+async function fetchFrom(text: string, times: number): Promise<void> {
+  const { address } = await lookup(text, { family: 4 });
+  for (let i = 0; i < times; i += 1) {
+    const socket = connect(CLOSED_PORT, address);
+    await new Promise<void>((done) => socket.on('error', () => done()).on('connect', () => done()));
+    socket.destroy();
+  }
+}
+
 const [mode, host, port, spec] = process.argv.slice(2);
 if (mode === 'server') await serve(host!, Number(port));
 else if (mode === 'client') await ask(host!, Number(port), JSON.parse(spec!));
+else if (mode === 'fetch') await fetchFrom(host!, Number(port));

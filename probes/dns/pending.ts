@@ -88,6 +88,14 @@ export class Pending {
     for (const query of this.#waiting) query.uncertain = true;
   }
 
+  /** Nobody will wait any more: forgets all, and says how many that were. */
+  giveUp(): number {
+    const { size } = this.#waiting;
+    this.#waiting.clear();
+    this.#by_key.clear();
+    return size;
+  }
+
   #oldest(): Query | undefined {
     for (const query of this.#waiting) return query;
     return undefined;

@@ -151,6 +151,7 @@ export class Collector {
     this.#sweep(); // also what has no owner to this day
     this.#parts.uprobes.close();
     kernel.detach();
+    pipeline.ending = true;
     pipeline.flushAll(Date.now());
     const limit = new Promise((done) => setTimeout(done, wait_ms).unref());
     await Promise.race([delivery.flush(), limit]);

@@ -121,10 +121,10 @@ export class Decode implements RecordSink {
   }
 
   /** Before the folds close at the end of an interval: what the kernel keeps in maps, and what decoders remember. */
-  tick(now_ms: number): void {
+  tick(now_ms: number, last = false): void {
     const idle = this.#takesTurns ? this.#options.kernel.takeTurn() : 0;
     for (const reader of this.#readers) this.#read(reader, idle, now_ms);
-    for (const decoder of this.#opened) decoder.tick?.(now_ms);
+    for (const decoder of this.#opened) decoder.tick?.(now_ms, last);
     for (const poller of this.#pollers) poller.poll(now_ms);
   }
 

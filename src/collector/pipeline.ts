@@ -33,6 +33,8 @@ export class Pipeline {
   readonly #decode: Decode;
   readonly #counts: KernelCounts;
   readonly #ring_bytes: number;
+  /** The collector ends: what decoders still wait for will not come to this one. */
+  ending = false;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
@@ -106,7 +108,7 @@ export class Pipeline {
 
   /** The batches of this moment: flows, what the caller adds, and the ledger as the last. */
   #close(now_ms: number, whole: boolean): Batch[] {
-    if (whole) this.#decode.tick(now_ms);
+    if (whole) this.#decode.tick(now_ms, this.ending);
     const batches = [...this.#options.filter.apply(this.#decode.close(now_ms))];
     this.#book();
     if (!whole) return batches;

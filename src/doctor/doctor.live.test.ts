@@ -5,6 +5,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
+import { probes } from '../../probes/index.ts';
 import { makePlace, type Place } from '../../test/e2e/sonde.ts';
 import { NO_LIVE } from '../../test/live.ts';
 import { findMount } from '../bpf/features.ts';
@@ -45,7 +46,7 @@ test('a trial loads every source and leaves nothing behind', { skip }, async (t)
   const sources = found(report, 'source');
   assert.deepEqual(
     sources.map(([subject]) => subject),
-    ['tcp', 'udp'],
+    probes.map(({ name }) => name),
   );
   for (const [name, state, words] of sources)
     assert.ok(['ok', 'warn'].includes(state), `${name}: ${words}`);

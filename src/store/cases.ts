@@ -150,6 +150,32 @@ const cases: Readonly<Record<string, () => Promise<void>>> = {
     ]);
   },
 
+  'both ends of a translated connection meet': async () => {
+    const common = { transport: 'tcp', family: 'IPv4', netns: 7, tcp_established: 1 };
+    const asked = { ...common, direction: 'outgoing', dst_ip: '10.96.0.10', dst_port: 81 };
+    const served = { ...common, direction: 'incoming' };
+    const rows = [
+      { ...asked, src_ip: '192.0.2.1', dst_nat_ip: '192.0.2.2', dst_nat_port: 8081 },
+      { ...served, src_ip: '192.0.2.2', src_port: 8081, dst_ip: '192.0.2.1' },
+      // Redirected to the host itself.
+      { ...asked, src_ip: '192.0.2.1', dst_nat_ip: '127.0.0.1', dst_nat_port: 8081 },
+      { ...served, src_ip: '127.0.0.1', src_port: 8081, dst_ip: '192.0.2.1' },
+    ];
+    const arrow = flowArrow(rows, START);
+    const batch = { table: 'netflow', collector_id: 'nat', seq: 1, host: 'h', arrow };
+    assert.equal((await store.insert(batch)).ok, true);
+    const found = await rowsOf(
+      store,
+      `SELECT server_ip, scope_host, scope_netns, sum(client_connections) AS c,
+       sum(server_connections) AS s FROM connections WHERE server_port = 8081
+     GROUP BY ALL ORDER BY ALL`,
+    );
+    assert.deepEqual(found, [
+      { server_ip: '127.0.0.1', scope_host: 'h', scope_netns: 7, c: 1, s: 1 },
+      { server_ip: '192.0.2.2', scope_host: '', scope_netns: 0, c: 1, s: 1 },
+    ]);
+  },
+
   'a batch that is none is a value, and leaves nothing behind': async () => {
     const good = flowBatch(9, 3, START);
     const bad = [

@@ -82,7 +82,9 @@ function keyExpressions(names: ReadonlySet<string>): readonly string[] {
   const dst_port = names.has('dst_nat_port')
     ? 'if(s.dst_nat_port != 0, s.dst_nat_port, s.dst_port)'
     : 's.dst_port';
-  const loopback = "(startsWith(s.src_ip, '127.') OR s.src_ip = '::1')";
+  // By either end: a redirection to this host leads from an address of the wire to the loopback one.
+  const local = (ip: string) => `startsWith(${ip}, '127.') OR ${ip} = '::1'`;
+  const loopback = `(${local('s.src_ip')} OR ${local(dst_ip)})`;
   const netns = names.has('netns') ? `if(${loopback}, toUInt64(s.netns), 0)` : 'toUInt64(0)';
   return [
     `if(${CLIENT}, s.src_ip, s.dst_ip) AS client_ip`,

@@ -170,8 +170,11 @@ export interface RecordDecoder {
   over(bytes: Uint8Array): void;
   /** Takes the record of `length` bytes at this offset; false: it is malformed, and the caller counts it. */
   decode(at: number, length: number, now_ms: number): boolean;
-  /** Before an interval closes: rows that come from what the decoder remembers, such as time-outs. */
-  tick?(now_ms: number): void;
+  /**
+   * Before an interval closes: rows that come from what the decoder remembers, such as time-outs. `last`: the collector ends,
+   * and what is still waited for is to be accounted for now.
+   */
+  tick?(now_ms: number, last?: boolean): void;
 }
 
 /** A kind of record in the ring (`record_kind` in bpf/ring.bpf.h) and its decoder. Probes may share one. */

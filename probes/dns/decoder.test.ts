@@ -1,0 +1,405 @@
+// Golden bytes → columns, and what becomes of queries: each counted once, whatever is lost, late, repeated or older.
+
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import fc from 'fast-check';
+import { PrometheusOutlet } from '../../src/outlet/prometheus.ts';
+import { type Batch, isStringColumn } from '../../src/table/columns.ts';
+import { DomainCache } from '../../src/table/domains.ts';
+import { Fold } from '../../src/table/fold.ts';
+import type { DecodeContext, Owner } from '../../src/table/probe.ts';
+import { probeOptions } from '../../src/table/testing.ts';
+import { dns_flag, dns_record } from '../layout.gen.ts';
+import { DnsDecoder } from './decoder.ts';
+import { dnsflow } from './dnsflow.ts';
+import { joined, message, pointer, RESPONSE, record, TRUNCATED, u16 } from './testing.ts';
+
+const SEED = 20_260_128;
+const NOW_MS = 1_700_000_000_000;
+const TIMEOUT_MS = 5000;
+const SECOND = 1e9;
+const UDP = 17;
+const TCP = 6;
+const QUESTION = 12;
+const SENT = dns_flag.DNS_SENT;
+
+const OWNER: Owner = {
+  process_name: 'curl',
+  process_executable_path: '/usr/bin/curl',
+  cgroup_path: '/user.slice',
+  container_id: 'c0ffee',
+};
+const NOBODY: Owner = {
+  ...{ process_name: '', process_executable_path: '', cgroup_path: '', container_id: '' },
+};
+
+interface Packet {
+  readonly flags?: number;
+  readonly time_ns?: number;
+  readonly cookie?: number;
+  readonly tgid?: number;
+  readonly local_port?: number;
+  readonly peer_port?: number;
+  readonly peer?: number;
+  readonly transport?: number;
+  readonly seq?: number;
+  readonly length?: number;
+}
+
+/** A record of a client's packet unless told otherwise; each byte of the addresses differs from its neighbours. */
+function packet(payload: Uint8Array, of: Packet = {}): Uint8Array {
+  const bytes = new Uint8Array(dns_record.SIZE + payload.length + 5); // some room is left
+  const view = new DataView(bytes.buffer);
+  const big = (at: number, value: number): void => view.setBigUint64(at, BigInt(value), true);
+  view.setUint32(dns_record.head_flags, of.flags ?? SENT, true);
+  big(dns_record.owner_start_ns, 0x0001_1223_3445);
+  big(dns_record.owner_cgroup_id, 0x0002_1324_3546);
+  view.setUint32(dns_record.owner_tgid, of.tgid ?? ((of.flags ?? SENT) === SENT ? 4242 : 0), true);
+  big(dns_record.time_ns, of.time_ns ?? 100 * SECOND);
+  big(dns_record.cookie, of.cookie ?? 0x0003_1425);
+  bytes.set([10, 21, 32, 43], dns_record.local_addr);
+  bytes.set([192, 0, 2, of.peer ?? 53], dns_record.peer_addr);
+  view.setUint32(dns_record.netns, 0xf001_0203, true);
+  view.setUint32(dns_record.seq, of.seq ?? 0, true);
+  view.setUint32(dns_record.payload_length, of.length ?? payload.length, true);
+  view.setUint16(dns_record.captured, payload.length, true);
+  view.setUint16(dns_record.local_port, of.local_port ?? 54_321, true);
+  view.setUint16(dns_record.peer_port, of.peer_port ?? 53, true);
+  view.setUint8(dns_record.family, 2);
+  view.setUint8(dns_record.transport, of.transport ?? UDP);
+  bytes.set(payload, dns_record.SIZE);
+  return bytes;
+}
+
+type Row = Record<string, string | number>;
+
+class Bench {
+  readonly domains = new DomainCache();
+  readonly notes: string[] = [];
+  readonly decoder: DnsDecoder;
+  readonly #fold = new Fold(dnsflow);
+  now_ns = 100 * SECOND;
+
+  constructor(domains_max = 100) {
+    const context: DecodeContext = {
+      fold: () => this.#fold,
+      owner: (tgid) => (tgid === 0 ? NOBODY : OWNER),
+      options: {
+        ...probeOptions,
+        ephemeral_port: 10_001,
+        dns: { ports: [53, 5353], timeout: TIMEOUT_MS, domains_max },
+      },
+      domains: this.domains,
+      note: (what, count) => this.notes.push(`${what} ${count}`),
+      dropped: (what, reason, count) => this.notes.push(`${what} ${reason} ${count}`),
+    };
+    this.decoder = new DnsDecoder(context, () => this.now_ns);
+  }
+
+  take(bytes: Uint8Array): boolean {
+    const moved = joined([new Uint8Array(24), bytes]);
+    this.decoder.over(moved);
+    return this.decoder.decode(24, bytes.length, NOW_MS);
+  }
+
+  ask(id: number, name = 'a.example', of: Packet = {}): void {
+    assert.ok(this.take(packet(message({ id, questions: [[name, 1]] }), of)));
+  }
+
+  reply(id: number, name = 'a.example', of: Packet = {}, flags = RESPONSE): void {
+    const after = { flags: 0, time_ns: 100 * SECOND + 2000, ...of };
+    assert.ok(this.take(packet(message({ id, flags, questions: [[name, 1]] }), after)));
+  }
+
+  batch(): Batch | undefined {
+    return this.#fold.close(NOW_MS);
+  }
+
+  /** The rows so far, with the columns named. */
+  rows(...names: string[]): readonly Row[] {
+    return rowsOf(this.batch()).map((row) =>
+      Object.fromEntries(names.map((name) => [name, row[name]!])),
+    );
+  }
+}
+
+function rowsOf(batch: Batch | undefined): readonly Row[] {
+  return Array.from({ length: batch?.rows ?? 0 }, (_, r) => {
+    const row: Row = {};
+    batch!.dimensions.forEach((column, i) => {
+      const value = isStringColumn(column) ? column.dictionary[column.ids[r]!] : column.values[r];
+      row[dnsflow.dimensions[i]!.name] = value!;
+    });
+    batch!.measures.forEach((column, i) => {
+      const { name } = dnsflow.measures[i]!;
+      row[name] = 'values' in column ? column.values[r]! : column.sums[r]!;
+    });
+    return row;
+  });
+}
+
+test('golden bytes become this row, and these lines of exposition', async () => {
+  const bench = new Bench();
+  bench.ask(7, 'WWW.Example');
+  bench.reply(7, 'www.example', {}, RESPONSE | TRUNCATED | 3);
+  const batch = bench.batch();
+  assert.deepEqual(rowsOf(batch), [
+    {
+      direction: 'outgoing',
+      transport: 'udp',
+      family: 'IPv4',
+      src_ip: '10.21.32.43',
+      src_port: 0,
+      src_ip_type: 'private',
+      dst_ip: '192.0.2.53',
+      dst_port: 53,
+      dst_ip_type: 'other',
+      rcode: 3,
+      domain: 'www.example',
+      query_type: 'A',
+      pid: 4242,
+      process_name: 'curl',
+      cgroup_id: 0x0002_1324_3546,
+      cgroup_path: '/user.slice',
+      container_id: 'c0ffee',
+      netns: 0xf001_0203,
+      dst_domain: '',
+      count: 1,
+      latency: 2000,
+      latency_max: 2000,
+      latency_samples: 1,
+      latency_distribution: 2000,
+      truncated: 1,
+      retransmits: 0,
+      late_answers: 0,
+      unmatched: 0,
+      bytes_query: 29,
+      bytes_answer: 29,
+    },
+  ]);
+  const outlet = new PrometheusOutlet([dnsflow]);
+  outlet.add(batch!, 'here', NOW_MS);
+  const lines = (await outlet.text()).split('\n').filter((line) => /^\w*dns\w*_count/.test(line));
+  assert.ok(
+    lines.some((line) => line.includes('rcode="3"')),
+    lines.join('\n'),
+  );
+});
+
+const COUNTS = ['direction', 'rcode', 'count', 'pid'];
+
+test('at a server: who asked is the peer, and who answers the owner', () => {
+  const bench = new Bench();
+  const server = { local_port: 53, peer_port: 40_000 };
+  bench.ask(7, 'a.example', { ...server, flags: 0 });
+  bench.reply(7, 'a.example', { ...server, flags: SENT });
+  assert.deepEqual(bench.rows(...COUNTS, 'src_port', 'dst_port', 'process_name'), [
+    {
+      ...{ direction: 'incoming', rcode: 0, count: 1, pid: 4242 },
+      ...{ src_port: 53, dst_port: 0, process_name: 'curl' },
+    },
+  ]);
+});
+
+test('clients of one server with one identifier are told apart', () => {
+  const bench = new Bench();
+  for (const peer of [1, 2]) {
+    bench.ask(7, `p${peer}.x`, { local_port: 53, peer_port: 40_000, flags: 0, peer });
+  }
+  bench.reply(7, 'p2.x', { local_port: 53, peer_port: 40_000, flags: SENT, peer: 2 });
+  assert.deepEqual(bench.rows('domain', 'dst_ip'), [{ domain: 'p2.x', dst_ip: '192.0.2.2' }]);
+  assert.equal(bench.decoder.waiting, 1);
+});
+
+test('no answer: timed out once the time is over, never before', () => {
+  const bench = new Bench();
+  bench.ask(7);
+  bench.now_ns += TIMEOUT_MS * 1e6 - 1;
+  bench.decoder.tick(NOW_MS);
+  assert.deepEqual(bench.rows(...COUNTS), []);
+  bench.now_ns += 1;
+  bench.decoder.tick(NOW_MS);
+  bench.decoder.tick(NOW_MS);
+  assert.deepEqual(bench.rows(...COUNTS, 'latency_samples'), [
+    { direction: 'outgoing', rcode: -1, count: 1, pid: 4242, latency_samples: 0 },
+  ]);
+  bench.reply(7, 'a.example', { time_ns: bench.now_ns + SECOND });
+  assert.deepEqual(bench.rows('rcode', 'count', 'late_answers'), [
+    { rcode: -1, count: 0, late_answers: 1 },
+  ]);
+});
+
+test('an answer after the time is over is no answer, though nobody had looked', () => {
+  const bench = new Bench();
+  bench.ask(7);
+  bench.reply(7, 'a.example', { time_ns: 100 * SECOND + TIMEOUT_MS * 1e6 });
+  assert.deepEqual(bench.rows('rcode', 'count', 'late_answers', 'latency_samples'), [
+    { rcode: -1, count: 1, late_answers: 1, latency_samples: 0 },
+  ]);
+});
+
+test('each transmission counts: the last one is answered, the first one timed out', () => {
+  const bench = new Bench();
+  bench.ask(7);
+  bench.ask(7, 'a.example', { time_ns: 103 * SECOND });
+  bench.reply(7, 'a.example', { time_ns: 103 * SECOND + 500 });
+  bench.now_ns = 110 * SECOND;
+  bench.decoder.tick(NOW_MS);
+  assert.deepEqual(bench.rows('rcode', 'count', 'retransmits', 'latency_max'), [
+    { rcode: 0, count: 1, retransmits: 1, latency_max: 500 },
+    { rcode: -1, count: 1, retransmits: 0, latency_max: Number.NaN },
+  ]);
+});
+
+test('one question to two servers, from one socket with one identifier', () => {
+  const bench = new Bench();
+  for (const peer of [1, 2]) bench.ask(7, 'a.example', { peer });
+  bench.reply(7, 'a.example', { peer: 1, time_ns: 100 * SECOND + 900 });
+  assert.deepEqual(bench.rows('dst_ip', 'latency_max'), [
+    { dst_ip: '192.0.2.1', latency_max: 900 },
+  ]);
+  bench.reply(7, 'a.example', { peer: 2 });
+  assert.deepEqual(bench.rows('dst_ip', 'latency_max'), [
+    { dst_ip: '192.0.2.2', latency_max: 2000 },
+  ]);
+});
+
+test('a second answer to a query is noted, not counted', () => {
+  const bench = new Bench();
+  bench.ask(7);
+  bench.reply(7);
+  bench.reply(7);
+  assert.deepEqual(bench.rows('count'), [{ count: 1 }]);
+  assert.deepEqual(bench.notes, ['dns_answers_repeated 1']);
+});
+
+test('after a restart: an answer to what nobody saw counts, and no time-out is made up', () => {
+  const before = new Bench();
+  before.ask(7);
+  const after = new Bench(); // it knows nothing of that query
+  after.reply(7);
+  after.now_ns += 60 * SECOND;
+  after.decoder.tick(NOW_MS);
+  assert.deepEqual(after.rows('rcode', 'count', 'unmatched', 'latency_samples'), [
+    { rcode: 0, count: 1, unmatched: 1, latency_samples: 0 },
+  ]);
+});
+
+test('records were lost: what waited then did not time out for certain, and the ledger says so', () => {
+  const bench = new Bench();
+  bench.ask(7);
+  bench.decoder.lostRecords(3);
+  bench.ask(8, 'a.example', { time_ns: 101 * SECOND });
+  bench.decoder.lostRecords(3);
+  bench.now_ns += 60 * SECOND;
+  bench.decoder.tick(NOW_MS);
+  assert.deepEqual(bench.rows('rcode', 'count'), [{ rcode: -1, count: 1 }]);
+  assert.deepEqual(bench.notes, ['dns_queries answer_may_be_lost 1']);
+});
+
+test('the collector ends: queries that are open then are no time-outs, and accounted for', () => {
+  const bench = new Bench();
+  for (const id of [7, 8]) bench.ask(id);
+  bench.decoder.tick(NOW_MS, true);
+  assert.deepEqual(bench.rows('count'), []);
+  assert.deepEqual(bench.notes, ['dns_queries open_at_end 2']);
+});
+
+test('names beyond the limit of an interval are one; the next interval has its own', () => {
+  const bench = new Bench(2);
+  for (let id = 0; id < 5; id += 1) {
+    bench.ask(id, `n${id}.x`);
+    bench.reply(id, `n${id}.x`);
+  }
+  bench.decoder.tick(NOW_MS);
+  const names = bench.rows('domain', 'count');
+  assert.deepEqual(names, [
+    { domain: 'n0.x', count: 1 },
+    { domain: 'n1.x', count: 1 },
+    { domain: '<other>', count: 3 },
+  ]);
+  assert.equal(bench.notes.filter((note) => note === 'dns_domain_other 1').length, 3);
+  bench.ask(9, 'n9.x');
+  bench.reply(9, 'n9.x');
+  assert.deepEqual(bench.rows('domain'), [{ domain: 'n9.x' }]);
+});
+
+test('what a client learned: the name asked for, over aliases, as long as the shortest says', () => {
+  const bench = new Bench();
+  bench.ask(7, 'www.x');
+  const alias = joined([Uint8Array.of(3), Buffer.from('cdn'), pointer(QUESTION + 4)]);
+  const answers = [
+    record(alias, 1, 3600, Uint8Array.of(203, 0, 113, 1)), // before its alias
+    record(pointer(QUESTION), 5, 60, alias),
+    record(pointer(QUESTION + 4), 1, 3600, Uint8Array.of(203, 0, 113, 2)), // of another name
+  ];
+  const bytes = message({ id: 7, flags: RESPONSE, questions: [['www.x', 1]], answers });
+  assert.ok(bench.take(packet(bytes, { flags: 0, time_ns: 100 * SECOND + 1 })));
+  const find = (ip: string, ms: number, netns = 0xf001_0203) =>
+    bench.domains.find(netns, ip, NOW_MS + ms);
+  assert.equal(find('203.0.113.1', 59_000), 'www.x');
+  assert.equal(find('203.0.113.1', 59_000, 1), '', 'another namespace');
+  assert.equal(find('203.0.113.2', 0), '');
+  assert.equal(find('203.0.113.1', 3_000_000), '', 'its time is over');
+});
+
+test('an answer that nobody asked for teaches nothing', () => {
+  const bench = new Bench();
+  const answers = [record(pointer(QUESTION), 1, 60, Uint8Array.of(203, 0, 113, 9))];
+  const bytes = message({ id: 1, flags: RESPONSE, questions: [['evil.x', 1]], answers });
+  assert.ok(bench.take(packet(bytes, { flags: 0 })));
+  assert.equal(bench.domains.size, 0);
+});
+
+test('over TCP: two queries in a segment, answers in pieces', () => {
+  const bench = new Bench();
+  const framed = (bytes: Uint8Array) => joined([u16(bytes.length), bytes]);
+  const queries = [1, 2].map((id) => framed(message({ id, questions: [[`t${id}.x`, 1]] })));
+  assert.ok(bench.take(packet(joined(queries), { transport: TCP, seq: 1000 })));
+  const replies = joined(
+    [2, 1].map((id) => framed(message({ id, flags: RESPONSE, questions: [[`t${id}.x`, 1]] }))),
+  );
+  for (const [from, to] of [
+    [0, 1],
+    [1, 30],
+    [30, replies.length],
+  ] as const) {
+    const of = { transport: TCP, flags: 0, seq: 77 + from, time_ns: 100 * SECOND + to };
+    assert.ok(bench.take(packet(replies.subarray(from, to), of)));
+  }
+  assert.deepEqual(bench.rows('transport', 'domain', 'count', 'unmatched'), [
+    { transport: 'tcp', domain: 't2.x', count: 1, unmatched: 0 },
+    { transport: 'tcp', domain: 't1.x', count: 1, unmatched: 0 },
+  ]);
+});
+
+test('what is no DNS, or goes the wrong way, is counted and makes no row', () => {
+  const bench = new Bench();
+  assert.ok(bench.take(packet(Uint8Array.of(1, 2, 3))));
+  bench.ask(7, 'a.x', { peer_port: 40_000, local_port: 53 }); // sent from port 53
+  assert.deepEqual(bench.rows('count'), []);
+  assert.deepEqual(bench.notes, ['dns_messages no_header 1', 'dns_messages wrong_way 1']);
+  assert.equal(bench.take(new Uint8Array(dns_record.SIZE - 1)), false);
+  const lies = packet(new Uint8Array(12));
+  new DataView(lies.buffer).setUint16(dns_record.captured, 600, true);
+  assert.equal(bench.take(lies), false);
+});
+
+test(`no payload makes it throw, seed ${SEED}`, () => {
+  const bench = new Bench();
+  const cases = fc.record({
+    payload: fc.uint8Array({ maxLength: 300 }),
+    transport: fc.constantFrom(UDP, TCP, 0),
+    flags: fc.constantFrom(0, SENT),
+    port: fc.constantFrom(53, 4000),
+  });
+  fc.assert(
+    fc.property(cases, ({ payload, transport, flags, port }) => {
+      assert.ok(bench.take(packet(payload, { transport, flags, peer_port: port, local_port: 53 })));
+    }),
+    { seed: SEED, numRuns: 10_000 },
+  );
+  bench.now_ns += 60 * SECOND;
+  bench.decoder.tick(NOW_MS);
+  assert.equal(bench.decoder.waiting, 0);
+});
