@@ -40,7 +40,8 @@ enum kernel_count {
 	COUNT_TOTALS_FULL = 11, /* totals of a process kept without it (map full) */
 	COUNT_TASK_FULL = 12, /* tasks without room for what was reported of them: not counted */
 	COUNT_OOM_FULL = 13, /* processes killed for want of memory beyond what one interval holds */
-	COUNT_MAX = 14,
+	COUNT_BLOCK_FULL = 14, /* requests of more block devices than the map holds */
+	COUNT_MAX = 15,
 };
 
 struct {

@@ -4,13 +4,15 @@ import type { TableDefinition } from '../src/table/definition.ts';
 import { ledgerTable } from '../src/table/ledger.ts';
 import type { Probe } from '../src/table/probe.ts';
 import { selfTables } from '../src/table/self.ts';
+import { blockIo } from './block_io/block_io.ts';
+import { fileio } from './fileio/fileio.ts';
 import { memory } from './memory/memory.ts';
 import { scheduler } from './scheduler/scheduler.ts';
 import { syscalls } from './syscalls/syscalls.ts';
 import { tcp } from './tcp/tcp.ts';
 import { udp } from './udp/udp.ts';
 
-export const probes: readonly Probe[] = [tcp, udp, syscalls, scheduler, memory];
+export const probes: readonly Probe[] = [tcp, udp, syscalls, fileio, blockIo, scheduler, memory];
 
 /** All tables that a collector sends, each once: the probes', and those about sonde itself. */
 export const tables: readonly TableDefinition[] = [
