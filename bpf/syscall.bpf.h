@@ -81,10 +81,15 @@ static __always_inline u32 syscall_nr(struct pt_regs___syscall *regs)
 static __always_inline u32 syscall_compat(void)
 {
 #if defined(__TARGET_ARCH_x86)
-	struct task_struct___syscall *task = (void *)bpf_get_current_task();
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)) {
+		struct task_struct___syscall *task = (void *)bpf_get_current_task_btf();
 
-	if (BPF_CORE_READ(task, thread_info.status) & TS_COMPAT)
-		return SYSCALL_COMPAT;
+		return task->thread_info.status & TS_COMPAT ? SYSCALL_COMPAT : 0;
+	} else {
+		struct task_struct___syscall *task = (void *)bpf_get_current_task();
+
+		return BPF_CORE_READ(task, thread_info.status) & TS_COMPAT ? SYSCALL_COMPAT : 0;
+	}
 #endif
 	return 0;
 }
