@@ -80,7 +80,7 @@ int BPF_PROG(floor_switch)
 }
 
 SEC("tp_btf/mm_page_alloc")
-int BPF_PROG(floor_page_alloc)
+int BPF_PROG(floor_alloc)
 {
 	return 0;
 }
