@@ -33,9 +33,14 @@ static __always_inline bool turn_now(void)
  * one call for both maps is one that the kernel cannot inline, and costs twice as much.
  */
 #define DEFINE_TURNS(name, key_type, value_type, entries) \
+	DEFINE_TURNS_FLAGS(name, key_type, value_type, entries, 0)
+
+/* The same with flags of the maps: BPF_F_NO_PREALLOC takes memory only for what is there. */
+#define DEFINE_TURNS_FLAGS(name, key_type, value_type, entries, flags) \
 struct { \
 	__uint(type, BPF_MAP_TYPE_HASH); \
 	__uint(max_entries, entries); \
+	__uint(map_flags, flags); \
 	__type(key, key_type); \
 	__type(value, value_type); \
 } name##_0 SEC(".maps"), name##_1 SEC(".maps"); \

@@ -2,15 +2,19 @@
 // probe names. The folds are here, one a table.
 
 import { record_kind } from '../../probes/layout.gen.ts';
+import { KernelBtf } from '../bpf/kernel-btf.ts';
 import { MapBuffer } from '../bpf/map.ts';
 import type { Batch } from '../table/columns.ts';
 import type { TableDefinition } from '../table/definition.ts';
+import { DomainCache } from '../table/domains.ts';
 import { Fold, type FoldCounts } from '../table/fold.ts';
 import { bookFold, type Ledger } from '../table/ledger.ts';
 import type {
   DecodeContext,
+  LineOutlet,
   MapDecoder,
   MapSource,
+  Poller,
   Probe,
   ProbeOptions,
   RecordDecoder,
@@ -18,6 +22,7 @@ import type {
 import type { RecordSink } from './drain.ts';
 import type { Identity } from './identity.ts';
 import type { Kernel } from './kernel.ts';
+import { readNetns } from './netns.ts';
 
 export interface DecodeOptions {
   /** Those that are on. */
@@ -26,6 +31,11 @@ export interface DecodeOptions {
   readonly identity: Identity;
   readonly ledger: Ledger;
   readonly options: Readonly<ProbeOptions>;
+  readonly outlet?: LineOutlet | undefined;
+  readonly statistics?: (line: string) => void;
+  /** procfs of the host. */
+  readonly proc: string;
+  readonly btf_path?: string | undefined;
 }
 
 interface MapReader {
@@ -54,6 +64,7 @@ export class Decode implements RecordSink {
   readonly #decoders: (RecordDecoder | undefined)[] = [];
   readonly #opened: RecordDecoder[] = [];
   readonly #readers: MapReader[] = [];
+  readonly #pollers: Poller[] = [];
   #bytes: Uint8Array = new Uint8Array(0);
   #decoded = 0;
   #processes = 0;
@@ -71,6 +82,7 @@ export class Decode implements RecordSink {
         this.#opened.push(decoder);
       }
       for (const source of probe.map_sources ?? []) this.#openMap(source, context);
+      for (const { open } of probe.polls ?? []) this.#pollers.push(open(context));
     }
   }
 
@@ -105,6 +117,7 @@ export class Decode implements RecordSink {
     const idle = this.#takesTurns ? this.#options.kernel.takeTurn() : 0;
     for (const reader of this.#readers) this.#read(reader, idle, now_ms);
     for (const decoder of this.#opened) decoder.tick?.(now_ms);
+    for (const poller of this.#pollers) poller.poll(now_ms);
   }
 
   /** The rows so far, one batch a table that has any. */
@@ -125,11 +138,17 @@ export class Decode implements RecordSink {
   }
 
   #context(): DecodeContext {
-    const { identity, options, ledger } = this.#options;
+    const { identity, options, ledger, outlet, statistics, proc, btf_path } = this.#options;
     return {
+      ...(outlet !== undefined && { outlet }),
+      ...(statistics !== undefined && { statistics }),
       fold: (table) => this.#fold(table),
       owner: identity.lookup,
+      cgroup: identity.cgroup,
+      kernelEnum: (name) => kernelEnum(name, btf_path),
+      netns: () => readNetns(proc),
       options,
+      domains: new DomainCache(options.dns.domains_max),
       note: (what, count) => {
         ledger.seen('decode', what, count);
         ledger.kept('decode', what, count);
@@ -177,8 +196,14 @@ export class Decode implements RecordSink {
   ): void {
     const buffer = buffers[source.read === 'turns' ? idle : 0]!;
     const count = source.read === 'copy' ? buffer.read() : buffer.drain();
-    if (count === 0) return;
+    if (count === 0 && source.read !== 'copy') return; // of what stays, its end is news as well
     const { keys, values } = buffer;
     decoder.rows({ count, keys, values, key_size, value_stride }, now_ms);
   }
+}
+
+/** Read when it is first asked for: the file is large, and most never ask. */
+function kernelEnum(name: string, btf_path: string | undefined): ReadonlyMap<number, string> {
+  using btf = KernelBtf.open(btf_path);
+  return btf.enumNames(name);
 }
