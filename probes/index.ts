@@ -5,9 +5,11 @@ import { ledgerTable } from '../src/table/ledger.ts';
 import type { Probe } from '../src/table/probe.ts';
 import { selfTables } from '../src/table/self.ts';
 import { bash } from './bash/bash.ts';
+import { blockIo } from './block_io/block_io.ts';
 import { capture } from './capture/capture.ts';
 import { cgroup } from './cgroup/cgroup.ts';
 import { dns } from './dns/dns.ts';
+import { fileio } from './fileio/fileio.ts';
 import { http } from './http/http.ts';
 import { http2 } from './http2/http2.ts';
 import { memory } from './memory/memory.ts';
@@ -20,23 +22,7 @@ import { tcpstate } from './tcpstate/tcpstate.ts';
 import { tls } from './tls/tls.ts';
 import { udp } from './udp/udp.ts';
 
-export const probes: readonly Probe[] = [
-  tcp,
-  udp,
-  http,
-  http2,
-  dns,
-  nat,
-  capture,
-  cgroup,
-  network,
-  tcpstate,
-  syscalls,
-  scheduler,
-  memory,
-  bash,
-  tls,
-];
+export const probes: readonly Probe[] = [tcp, udp, http, http2, tls, dns, nat, bash, capture, cgroup, network, tcpstate, syscalls, fileio, scheduler, memory, blockIo];
 
 /** All tables that a collector sends, each once: the probes', and those about sonde itself. */
 export const tables: readonly TableDefinition[] = [
