@@ -13,6 +13,7 @@ enum record_kind {
 	RECORD_PROCESS = 1,
 	RECORD_FLOW = 2,
 	RECORD_HTTP = 3,
+	RECORD_PROCESS_EVENT = 9,
 };
 
 struct record_head {
@@ -47,7 +48,8 @@ enum kernel_count {
 	COUNT_TOTALS_FULL = 17, /* totals of a process kept without it (map full) */
 	COUNT_TASK_FULL = 18, /* tasks without room for what was reported of them: not counted */
 	COUNT_OOM_FULL = 19, /* processes killed for want of memory beyond what one interval holds */
-	COUNT_MAX = 20,
+	COUNT_PROCESS_EVENTS = 20, /* begins, execs and ends of processes that found the ring full: lost */
+	COUNT_MAX = 21,
 };
 
 struct {

@@ -8,6 +8,7 @@ import { cgroup } from './cgroup/cgroup.ts';
 import { http } from './http/http.ts';
 import { memory } from './memory/memory.ts';
 import { network } from './network/network.ts';
+import { process } from './process/process.ts';
 import { scheduler } from './scheduler/scheduler.ts';
 import { syscalls } from './syscalls/syscalls.ts';
 import { tcp } from './tcp/tcp.ts';
@@ -21,6 +22,7 @@ export const probes: readonly Probe[] = [
   cgroup,
   tcpstate,
   network,
+  process,
   syscalls,
   scheduler,
   memory,

@@ -71,6 +71,12 @@ const memory = z.strictObject({
   allocations: key(bool, false, { help: 'Count the pages that each process allocates' }),
 });
 
+const process = z.strictObject({
+  arguments: key(bool, false, {
+    help: 'Report the arguments of each exec in process_event; they may hold secrets',
+  }),
+});
+
 const http = z.strictObject({
   raw_path: key(bool, false, {
     help: 'Keep the path of requests as it was in httpflow.path, without its query; default: its route template',
@@ -150,6 +156,7 @@ const collector = z.strictObject({
   fileio: latency('how long each read and write takes'),
   scheduler: latency('how long each wait for a processor is, at every switch'),
   memory: memory.prefault({}),
+  process: process.prefault({}),
   tls: clientTls.prefault({}),
   token,
   allow_plaintext,

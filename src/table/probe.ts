@@ -88,6 +88,7 @@ export interface ProbeOptions {
   fileio: { readonly latency: boolean };
   scheduler: { readonly latency: boolean };
   memory: { readonly allocations: boolean };
+  process: { readonly arguments: boolean };
   http?: { readonly raw_path: boolean };
 }
 

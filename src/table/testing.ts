@@ -15,6 +15,7 @@ export const probeOptions: ProbeOptions = {
   fileio: { latency: true },
   scheduler: { latency: true },
   memory: { allocations: true },
+  process: { arguments: true },
 };
 
 export const SEED = 20_260_101;
