@@ -4,9 +4,13 @@ import type { TableDefinition } from '../src/table/definition.ts';
 import { ledgerTable } from '../src/table/ledger.ts';
 import type { Probe } from '../src/table/probe.ts';
 import { selfTables } from '../src/table/self.ts';
+import { capture } from './capture/capture.ts';
 import { cgroup } from './cgroup/cgroup.ts';
+import { dns } from './dns/dns.ts';
 import { http } from './http/http.ts';
+import { http2 } from './http2/http2.ts';
 import { memory } from './memory/memory.ts';
+import { nat } from './nat/nat.ts';
 import { network } from './network/network.ts';
 import { process } from './process/process.ts';
 import { scheduler } from './scheduler/scheduler.ts';
@@ -19,10 +23,14 @@ export const probes: readonly Probe[] = [
   tcp,
   udp,
   http,
+  http2,
+  dns,
+  nat,
+  capture,
   cgroup,
-  tcpstate,
   network,
   process,
+  tcpstate,
   syscalls,
   scheduler,
   memory,

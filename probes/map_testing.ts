@@ -2,6 +2,7 @@
 
 import { type Batch, isHistogramColumn, isStringColumn } from '../src/table/columns.ts';
 import type { TableDefinition } from '../src/table/definition.ts';
+import { DomainCache } from '../src/table/domains.ts';
 import { Fold } from '../src/table/fold.ts';
 import type { CgroupPlace, DecodeContext, MapEntries, Netns, Owner } from '../src/table/probe.ts';
 import { probeOptions } from '../src/table/testing.ts';
@@ -42,6 +43,7 @@ export function testContext({ owner, ...kernel }: TestKernel = {}): TestContext 
     owner: owner ?? (() => NOBODY),
     ...kernel,
     options: probeOptions,
+    domains: new DomainCache(),
     note: (what, count) => said.push(`${what} ${count}`),
     dropped: (what, reason, count) => said.push(`${what} ${reason} ${count}`),
     said,

@@ -10,7 +10,7 @@ import { buildNative } from '../src/bpf/build-native.ts';
 import { compileBpf } from '../src/bpf/compile.ts';
 import { BpfError } from '../src/bpf/error.ts';
 import { generateLayout } from '../src/bpf/layout.ts';
-import { buildBundle, bundleIsFresh } from './bundle.ts';
+import { buildBundles, bundlesAreFresh } from './bundle.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const SOURCE = 'bpf/sonde.bpf.c';
@@ -84,9 +84,9 @@ function namedWithin(btf: Btf, id: number): readonly string[] {
 }
 
 async function bundleCollector(): Promise<void> {
-  if (bundleIsFresh(ROOT)) return;
-  say('build: build/js/kernel-collector.mjs');
-  if (!(await buildBundle(ROOT))) {
+  if (bundlesAreFresh(ROOT)) return;
+  say('build: build/js/kernel-collector.mjs, build/js/start.mjs');
+  if (!(await buildBundles(ROOT))) {
     say('no esbuild here: the collector runs from its sources, which takes more memory');
   }
 }

@@ -256,7 +256,7 @@ export async function startLive(
 export function startCollector(config: Config, sink: Sink): Promise<Collector> {
   const log = pino({ level: process.env.SONDE_TEST_LOG ?? 'silent' }, pino.destination(2));
   const intake = { host: '127.0.0.1', port: sink.port };
-  return Collector.start({ config, log, version: 'test', intake });
+  return Collector.start({ config, log, version: 'test', to: { intake } });
 }
 
 /**

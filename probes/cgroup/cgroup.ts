@@ -1,6 +1,7 @@
 // The cgroup probe as data; its kernel part is cgroup.bpf.h, its decoders are in decode.ts.
 
 import type { Probe } from '../../src/table/probe.ts';
+import { packetVariants } from '../packets.ts';
 import { cgroupGone, cgroupMade, cgroupRest, cgroupTraffic } from './decode.ts';
 import { cgroup_packets } from './table.ts';
 
@@ -16,14 +17,9 @@ export const cgroup: Probe = {
       name: 'packets',
       help: 'every packet that a socket sends or is to get',
       required: true,
-      variants: [
-        {
-          name: 'root cgroup',
-          programs: ['skb_in', 'skb_out'],
-          needs: [],
-          misses: 'packets without a socket: forwarded, refused, of connections in TIME_WAIT',
-        },
-      ],
+      variants: packetVariants(
+        'packets without a socket: forwarded, refused, of connections in TIME_WAIT',
+      ),
     },
     {
       name: 'names',

@@ -7,6 +7,7 @@
 #define SONDE_CONN_H
 
 #include "sock.bpf.h"
+#include "../nat/nat.bpf.h"
 
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
@@ -52,7 +53,7 @@ struct conn {
 	u32 state; /* enum conn_state */
 	u8 role;
 	u8 owner_changes;
-	u8 reset_flags; /* FLOW_RESET_IN, FLOW_RESET_OUT */
+	u8 reset_flags; /* FLOW_RESET_IN, FLOW_RESET_OUT, and FLOW_NAT */
 	u8 owner_sought; /* passes of sweeps that met it without an owner */
 	u32 tcp_state; /* of the socket at the last sweep, where tcpstate is on; 0: not met yet */
 	u32 unused;

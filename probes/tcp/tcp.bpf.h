@@ -12,6 +12,7 @@
 #ifndef SONDE_TCP_H
 #define SONDE_TCP_H
 
+#include "../capture/capture.bpf.h"
 #include "../tcpstate/tcpstate.bpf.h"
 #include "conn.bpf.h"
 
@@ -89,6 +90,7 @@ static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, str
 	failed = state == CONN_CONNECTING && (oldstate == TCP_SYN_SENT || oldstate == TCP_SYN_RECV);
 	if (!failed && aborts(sk, conn, oldstate))
 		flow.head.flags |= FLOW_RESET_OUT;
+	nat_of_tcp((u64)sk, conn->reset_flags, &flow);
 	flow_ended(&flow, conn, state, failed);
 	emit_flow(&flow);
 }
@@ -106,6 +108,7 @@ static __always_inline void tcp_on_close(struct sock *sk, int oldstate, bool ato
 		if (!conn->owner.tgid && aborts(sk, conn, oldstate))
 			owner_of_current(&conn->owner); /* within close(), of the listener perhaps */
 		end_record(sk, tp, conn, oldstate, atomics);
+		nat_forget_tcp(key, conn->reset_flags);
 		bpf_map_delete_elem(&tcp_conns, &key);
 		return;
 	}
@@ -140,6 +143,8 @@ static __always_inline int tcp_on_state(struct sock *sk, int oldstate, int newst
 		tcp_on_established(sk, oldstate);
 	else if (newstate == TCP_FIN_WAIT1 || newstate == TCP_LAST_ACK)
 		tcp_on_closing(sk);
+	else if (capture_enabled && newstate == TCP_LISTEN)
+		capture_on_listen(sk);
 	return 0;
 }
 
@@ -217,6 +222,7 @@ static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool ato
 	else if (!(flow.bytes_read | flow.bytes_written | flow.packets_read |
 		   flow.packets_written | flow.retransmits))
 		return; /* the entry is dead: nothing was got, and the addresses may be another's */
+	nat_of_tcp(key, conn->reset_flags, &flow);
 	emit_flow(&flow);
 }
 
@@ -261,6 +267,11 @@ static __always_inline bool tcp_on_io(struct sock *sk, bool atomics)
 	return true;
 }
 
+static __noinline int tcp_new_caller(struct sock *sk)
+{
+	return tcp_on_io(sk, true);
+}
+
 /*
  * Each read and write of a TCP socket passes here: some ten instructions unless the caller is another than last.
  */
@@ -277,7 +288,7 @@ static __always_inline void tcp_on_call(struct sock *sk)
 	last = bpf_map_lookup_elem(&tcp_last_owner, &slot);
 	if (!last || *last == caller)
 		return;
-	if (tcp_on_io(sk, true))
+	if (tcp_new_caller(sk))
 		*last = caller;
 }
 
@@ -346,6 +357,7 @@ static __always_inline bool tcp_end_unseen(u64 key, struct conn *conn, bool atom
 		count(COUNT_MENDED);
 		CLAIM_ALL(claim_last, conn, &now, &flow, atomics);
 		flow_ended(&flow, conn, state, state == CONN_CONNECTING);
+		nat_of_tcp(key, conn->reset_flags, &flow);
 		emit_flow(&flow);
 	}
 	bpf_map_delete_elem(&tcp_conns, &key);

@@ -2,6 +2,7 @@
 // `--help` comes at once.
 
 import type { Command } from 'commander';
+import { addAgent } from './agent.ts';
 import { addConfigOptions, addQueryOptions } from './options.ts';
 import { addCollector, command, parse, program } from './program.ts';
 
@@ -15,6 +16,7 @@ function addRoles(top: Command): void {
   run.option('--for <seconds>', 'stop after so many seconds, with a last table');
   addConfigOptions(run);
   addCollector(top);
+  addAgent(top);
   const reducer = command(
     top,
     'reducer',
@@ -53,7 +55,9 @@ function addQuestions(top: Command): void {
     'what this machine lacks for sonde, with the cure',
     async () => (await import('./doctor.ts')).run,
   );
+  doctor.argument('[sources...]', 'with --grant: the sources that are to have rights');
   doctor.option('--json', 'as JSON');
+  doctor.option('--grant', 'print the setcap, systemd and Kubernetes lines for sources');
   addConfigOptions(doctor);
   const ledger = command(
     top,
@@ -63,6 +67,15 @@ function addQuestions(top: Command): void {
   );
   ledger.option('--json', 'as JSON');
   addQueryOptions(ledger);
+  const catalog = command(
+    top,
+    'catalog',
+    'operations of HTTP services that were seen, with their parameters',
+    async () => (await import('./catalog.ts')).run,
+  );
+  catalog.option('--format <format>', 'table, json or openapi', 'table');
+  catalog.option('--service <name>', 'only this service');
+  addQueryOptions(catalog);
   const detach = command(
     top,
     'detach',

@@ -6,10 +6,12 @@ import { KernelBtf } from '../bpf/kernel-btf.ts';
 import { MapBuffer } from '../bpf/map.ts';
 import type { Batch } from '../table/columns.ts';
 import type { TableDefinition } from '../table/definition.ts';
+import { DomainCache } from '../table/domains.ts';
 import { Fold, type FoldCounts } from '../table/fold.ts';
 import { bookFold, type Ledger } from '../table/ledger.ts';
 import type {
   DecodeContext,
+  LineOutlet,
   MapDecoder,
   MapSource,
   Poller,
@@ -29,6 +31,8 @@ export interface DecodeOptions {
   readonly identity: Identity;
   readonly ledger: Ledger;
   readonly options: Readonly<ProbeOptions>;
+  readonly outlet?: LineOutlet | undefined;
+  readonly statistics?: (line: string) => void;
   /** procfs of the host. */
   readonly proc: string;
   readonly btf_path?: string | undefined;
@@ -134,14 +138,17 @@ export class Decode implements RecordSink {
   }
 
   #context(): DecodeContext {
-    const { identity, options, ledger, proc, btf_path } = this.#options;
+    const { identity, options, ledger, outlet, statistics, proc, btf_path } = this.#options;
     return {
+      ...(outlet !== undefined && { outlet }),
+      ...(statistics !== undefined && { statistics }),
       fold: (table) => this.#fold(table),
       owner: identity.lookup,
       cgroup: identity.cgroup,
       kernelEnum: (name) => kernelEnum(name, btf_path),
       netns: () => readNetns(proc),
       options,
+      domains: new DomainCache(options.dns.domains_max),
       note: (what, count) => {
         ledger.seen('decode', what, count);
         ledger.kept('decode', what, count);

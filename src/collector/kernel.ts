@@ -9,11 +9,11 @@ import { BpfError } from '../bpf/error.ts';
 import { BpfIter } from '../bpf/iter.ts';
 import { BpfLink } from '../bpf/link.ts';
 import { BpfMap } from '../bpf/map.ts';
-import { BpfObject } from '../bpf/object.ts';
+import { BpfObject, type OpenOptions } from '../bpf/object.ts';
 import { BpfProgram } from '../bpf/program.ts';
 import { Ring } from '../bpf/ring.ts';
 import { waitForPrograms } from '../bpf/wait.ts';
-import type { Need, Probe, ProbeOptions, Sweep } from '../table/probe.ts';
+import type { Need, Probe, ProbeOptions, Right, Sweep } from '../table/probe.ts';
 import { Pins } from './pins.ts';
 import { makePlan, type Plan } from './plan.ts';
 
@@ -30,11 +30,15 @@ export interface KernelOptions {
   /** For the constants of the object that follow from the configuration. */
   readonly options: Readonly<ProbeOptions>;
   readonly unmet: (need: Need) => string | undefined;
+  /** Rights that this process lacks for a source. */
+  readonly lacking: (probe: Probe) => readonly Right[];
   readonly pin_path: string;
   readonly btf_path?: string;
   readonly cgroup_root: string;
   /** Entries of maps by name, and bytes of the ring. */
   readonly sizes: Readonly<Record<string, number>>;
+  /** Before the names of maps and programs in the kernel; '' leaves them as they are in the object. */
+  readonly kernel_prefix: string;
   /** Sources that are made to fail, for tests. */
   readonly fail_sources: readonly string[];
 }
@@ -164,7 +168,6 @@ export class Kernel {
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const bytes = readFileSync(OBJECT);
   const refused = new Map<string, string>();
-  for (const source of options.fail_sources) refuseSource(source, options.probes, refused);
   for (let round = 0; round < REFUSALS_MAX; round += 1) {
     const plan = makePlan({ ...options, refused });
     const pins = new Pins(options.pin_path, buildName(bytes, plan, options));
@@ -177,33 +180,13 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   throw new Error(`the kernel refused ${REFUSALS_MAX} programs, which are more than there are`);
 }
 
-function refuseSource(
-  source: string,
-  probes: readonly Probe[],
-  refused: Map<string, string>,
-): void {
-  const probe = probes.find(({ name }) => name === source);
-  for (const part of probe?.parts.filter(({ required }) => required) ?? []) {
-    const shared = otherPrograms(source, probes);
-    for (const program of part.variants.flatMap(({ programs }) => programs)) {
-      if (!shared.has(program)) refused.set(program, 'made to fail by fail_sources');
-    }
-  }
-}
-
-function otherPrograms(source: string, probes: readonly Probe[]): ReadonlySet<string> {
-  const others = probes.filter(({ name }) => name !== source);
-  return new Set(
-    others.flatMap(({ parts }) => parts.flatMap((p) => p.variants.flatMap((v) => v.programs))),
-  );
-}
-
 function buildName(bytes: Uint8Array, plan: Plan, options: KernelOptions): string {
   const constants = Object.fromEntries(constantsOf(plan, options));
   const what = JSON.stringify([
     [...plan.programs].sort(),
     options.sizes,
     options.cgroup_root,
+    options.kernel_prefix,
     constants,
   ]);
   return createHash('sha256').update(bytes).update(what).digest('hex').slice(0, 16);
@@ -335,7 +318,7 @@ function openObject(
   refused: ReadonlyMap<string, string>,
 ): BpfObject {
   const object = BpfObject.open(bytes, {
-    name: 'sonde',
+    ...kernelNames(options.kernel_prefix),
     ...(options.btf_path !== undefined && { btfPath: options.btf_path }),
   });
   const wanted = new Set(wantedPrograms(plan, refused));
@@ -345,6 +328,12 @@ function openObject(
   for (const name of idleMaps(plan, options.probes)) object.map(name).autocreate = false;
   for (const [name, value] of constantsOf(plan, options)) object.rodata({ [name]: value });
   return object;
+}
+
+/** `sonde_ring` is called `tfo_ring` under the prefix `tfo`, and `tcp_conns` is `tfo_tcp_conns`. */
+function kernelNames(prefix: string): Pick<OpenOptions, 'name' | 'rename'> {
+  if (prefix === '') return { name: 'sonde' };
+  return { name: prefix, rename: (name) => `${prefix}_${name.replace(/^sonde_/, '')}` };
 }
 
 /** Constants of the object: which sources are on, and what their configuration says. */

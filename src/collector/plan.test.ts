@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { probes } from '../../probes/index.ts';
-import type { Need, Probe, Variant } from '../table/probe.ts';
+import type { Need, Probe, Right, Variant } from '../table/probe.ts';
 import { probeOptions } from '../table/testing.ts';
 import { makePlan, type Plan, type SourceReport } from './plan.ts';
 
@@ -33,12 +33,14 @@ function plan(options: {
   off?: string;
   lacks?: readonly Need[];
   refused?: Readonly<Record<string, string>>;
+  lacking?: readonly Right[];
 }): Plan {
   return makePlan({
     probes: options.probes ?? [sample],
     isEnabled: ({ name }) => name !== options.off,
     options: probeOptions,
     unmet: (need) => (options.lacks?.includes(need) ? `no ${need}` : undefined),
+    lacking: ({ rights }) => rights.filter((right) => options.lacking?.includes(right)),
     refused: new Map(Object.entries(options.refused ?? {})),
   });
 }
@@ -121,7 +123,7 @@ const KERNELS: Readonly<Record<string, readonly Need[]>> = {
 };
 
 /** Parts that have no way there. */
-const MISSING_510 = ['syscalls: latency', 'scheduler', 'memory: totals'];
+const MISSING_510 = ['http', 'syscalls: latency', 'scheduler', 'memory: totals'];
 
 for (const [kernel, lacks] of Object.entries(KERNELS)) {
   test(`on a kernel like ${kernel} every part of every probe has a variant`, () => {
@@ -138,3 +140,16 @@ for (const [kernel, lacks] of Object.entries(KERNELS)) {
     assert.deepEqual(both, [], 'two variants of one program would count twice');
   });
 }
+
+test('a source that lacks a right is off, says which, and the others go on', () => {
+  const other: Probe = { ...sample, name: 'other', rights: ['CAP_BPF', 'CAP_NET_ADMIN'] };
+  const made = plan({ probes: [sample, other], lacking: ['CAP_NET_ADMIN'] });
+  assert.deepEqual(
+    made.sources.map(({ source, state, lacking }) => [source, state, lacking]),
+    [
+      ['sample', 'on', []],
+      ['other', 'off', ['CAP_NET_ADMIN']],
+    ],
+  );
+  assert.match(made.sources[1]!.reason, /lacks CAP_NET_ADMIN \(sonde doctor --grant\)/);
+});

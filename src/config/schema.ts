@@ -9,12 +9,15 @@ import {
   duration,
   host,
   hostPort,
+  kernelPrefix,
   key,
   list,
+  numbers,
   optionalKey,
   path,
   pinPath,
   port,
+  ports,
   size,
   text,
   url,
@@ -77,6 +80,69 @@ const process = z.strictObject({
   }),
 });
 
+const dns = z.strictObject({
+  ports: key(ports(4), [53], {
+    help: 'Ports at which DNS is spoken, over UDP and TCP; 5353 for multicast DNS',
+  }),
+  timeout: key(duration('100ms', '10m'), '5s', {
+    help: 'A query without an answer by then has timed out: rcode -1',
+  }),
+  domains_max: key(count(1, 32_768), 1000, {
+    help: 'Different names of one interval that are told apart; the others are <other>',
+  }),
+});
+
+/** The keys of the first group have the names that operators of such tracers know. */
+const capture = z.strictObject({
+  log_level: key(choice(['trace', 'debug', 'info', 'warn', 'error', 'fatal']), 'info', {
+    help: 'Severity of the statistics lines of capture',
+  }),
+  proc_fs_path: optionalKey(path, {
+    help: 'procfs in which selected processes are looked up; default: that of host_dir',
+  }),
+  unix_domain_socket_addr: optionalKey(path, {
+    help: 'Unix socket of the program that reads what is captured; without it only the catalogue is filled',
+  }),
+  perfmap_queue_size: key(count(16, 262_144), 1024, {
+    help: 'Pages of 4 KiB that may wait in the ring before captured bytes find no room, counted as EventLost',
+  }),
+  uds_event_queue_size: key(count(1, 10_000_000), 10_000, {
+    help: 'Captured exchanges that wait for the reader; what comes then is dropped, counted',
+  }),
+  probe_event_queue_size: key(count(1, 10_000_000), 50_000, {
+    help: 'Pieces that wait for missing ones before them; what comes then is dropped, counted',
+  }),
+  capture_all_namespaces: key(bool, false, { help: 'Capture of all processes' }),
+  k8s_enabled: key(bool, false, {
+    help: 'Select by labels and annotations of Kubernetes namespaces and pods',
+  }),
+  mode: key(choice(['ingress', 'egress', 'all']), 'ingress', {
+    help: 'ingress: requests to what is selected, and its responses; egress: its own requests',
+  }),
+  max_active_ret_probe: key(count(1, 1_000_000), 1, {
+    help: 'Accepted and without effect: sonde uses no return probes, so none can be missed',
+  }),
+  pids: key(list('list of process ids'), [], { help: 'Processes that are captured' }),
+  cgroups: key(list('list of cgroup paths'), [], {
+    help: 'cgroups that are captured, with those below: paths from the root of cgroup v2',
+  }),
+  message_bytes_max: key(size('1KiB', '16MiB'), '1MiB', {
+    help: 'Bytes of a request, and of a response, that are captured; the rest is counted',
+  }),
+  uds_queue_bytes_max: key(size('1MiB', '4GB'), '64MiB', {
+    help: 'Memory of the exchanges that wait for the reader',
+  }),
+  redact_headers: key(list(), [], {
+    help: 'Headers whose values are taken out, beside authorization, cookies, keys and tokens',
+  }),
+  redact_keys: key(list(), [], {
+    help: 'Keys in queries and bodies whose values are taken out, beside passwords, secrets and tokens',
+  }),
+  redact_patterns: key(list('list of regular expressions'), [], {
+    help: 'What they match is taken out of headers, targets and bodies; without look-around and back-references',
+  }),
+});
+
 const http = z.strictObject({
   raw_path: key(bool, false, {
     help: 'Keep the path of requests as it was in httpflow.path, without its query; default: its route template',
@@ -92,6 +158,29 @@ const clientTls = z.strictObject({
   key_path: optionalKey(path, { help: 'The key to cert_path' }),
   server_name: optionalKey(host, {
     help: 'Name expected in the certificate; default: intake_host',
+  }),
+});
+
+const names = (what: string) => `${what}, by the name of their executable; * stands for any text`;
+
+const filter = z.strictObject({
+  include_names: key(list(), [], { help: names('Only processes of these'), live: true }),
+  exclude_names: key(list(), [], { help: names('Not the processes of these'), live: true }),
+  include_pids: key(numbers(1, 2 ** 22), [], {
+    help: 'Only these processes, by number',
+    live: true,
+  }),
+  exclude_pids: key(numbers(1, 2 ** 22), [], {
+    help: 'Not these processes, by number',
+    live: true,
+  }),
+  include_cgroups: key(list(), [], {
+    help: 'Only processes in these cgroups and below, by path; * stands for any text',
+    live: true,
+  }),
+  exclude_cgroups: key(list(), [], {
+    help: 'Not the processes in these cgroups and below, by path',
+    live: true,
   }),
 });
 
@@ -140,6 +229,9 @@ const collector = z.strictObject({
   pin_path: key(pinPath, '/sys/fs/bpf/sonde', {
     help: 'Folder of bpffs for pinned maps and programs, which a restarted collector takes over',
   }),
+  kernel_prefix: key(kernelPrefix, '', {
+    help: 'Before the names of maps and programs in the kernel, as bpftool shows them',
+  }),
   btf_path: optionalKey(path, {
     help: "Type information of the kernel; default: the kernel's own",
   }),
@@ -151,6 +243,9 @@ const collector = z.strictObject({
   }),
   maps: maps.prefault({}),
   http: http.prefault({}),
+  dns: dns.prefault({}),
+  capture: capture.prefault({}),
+  filter: filter.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
   syscalls: latency('how long each system call takes: twice the cost of counting them'),
   fileio: latency('how long each read and write takes'),
@@ -163,6 +258,13 @@ const collector = z.strictObject({
   fail_sources: key(list(), [], {
     help: 'Test aid: sources that are made to fail at loading, to see that the others go on',
     env: 'SONDE_FAIL_SOURCE',
+  }),
+});
+
+const agent = z.strictObject({
+  metrics: key(hostPort, ':8888', {
+    help: 'Where `sonde start` shows /metrics to Prometheus',
+    flag: '--metrics',
   }),
 });
 
@@ -223,18 +325,8 @@ export const config_schema = z.strictObject({
   log: log.prefault({}),
   collector: collector.prefault({}),
   reducer: reducer.prefault({}),
+  agent: agent.prefault({}),
 });
 
 /** The whole configuration in force: durations in milliseconds, sizes in bytes, every default filled in. */
 export type Config = z.output<typeof config_schema>;
-
-/** `collectors.ebpf` of the agents' documents, as aliases: the old place → the key that it stands for. */
-export const SECTION_ALIASES: ReadonlyMap<string, string> = new Map([
-  ['enabled', 'collector.enabled'],
-  ['interval', 'collector.interval'],
-  ['btf_path', 'collector.btf_path'],
-  ['pin_path', 'collector.pin_path'],
-  ['ring_bytes', 'collector.ring_bytes'],
-  ['maps', 'collector.maps'],
-  ['ephemeral_port', 'collector.ephemeral_port'],
-]);

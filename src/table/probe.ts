@@ -2,6 +2,7 @@
 // needs, and how its records become rows. Probes know neither the loader nor the collector.
 
 import type { TableDefinition } from './definition.ts';
+import type { DomainCache } from './domains.ts';
 import type { Fold } from './fold.ts';
 
 /** A capability as Linux spells it. */
@@ -89,7 +90,44 @@ export interface ProbeOptions {
   scheduler: { readonly latency: boolean };
   memory: { readonly allocations: boolean };
   process: { readonly arguments: boolean };
+  dns: {
+    readonly ports: readonly number[];
+    /** Milliseconds. */
+    readonly timeout: number;
+    readonly domains_max: number;
+  };
   http?: { readonly raw_path: boolean };
+  readonly capture?: CaptureOptions;
+}
+
+/** Which traffic is captured whole, how much of it, and what is taken out of it: the section `collector.capture`. */
+export interface CaptureOptions {
+  readonly mode: 'ingress' | 'egress' | 'all';
+  readonly capture_all_namespaces: boolean;
+  /** Pages of 4 KiB of the ring that may wait before capture leaves it to the others. */
+  readonly perfmap_queue_size: number;
+  /** Chunks that may wait for missing ones before them. */
+  readonly probe_event_queue_size: number;
+  readonly message_bytes_max: number;
+  readonly redact_headers: readonly string[];
+  readonly redact_keys: readonly string[];
+  readonly redact_patterns: readonly string[];
+}
+
+/** Where whole messages leave by, a line each. */
+export interface LineOutlet {
+  /** False: it is dropped, and counted, since too much waits for the reader. Never waits itself. */
+  send(line: string): boolean;
+  readonly counts: OutletCounts;
+}
+
+export interface OutletCounts {
+  /** `seen = sent + dropped + waiting` at any time. */
+  readonly seen: number;
+  /** Handed to the reader's socket. */
+  readonly sent: number;
+  readonly dropped: Readonly<Record<string, number>>;
+  readonly waiting: number;
 }
 
 /** What the collector gives to a decoder. */
@@ -105,10 +143,16 @@ export interface DecodeContext {
   readonly netns?: () => readonly Netns[];
   /** The object stays, its live values change. */
   readonly options: Readonly<ProbeOptions>;
+  /** Names that addresses were looked up by: filled from DNS answers, asked for the peers of flows. */
+  readonly domains: DomainCache;
   /** Books something that was seen and kept whole but for a detail that `what` names, in the ledger's stage `decode`. */
   note(what: string, count: number): void;
   /** Books what was seen and could not be kept. */
   dropped(what: string, reason: string, count: number): void;
+  /** Absent where the configuration names no reader. */
+  readonly outlet?: LineOutlet;
+  /** A line of statistics for the log, not more often than once an interval. */
+  statistics?(line: string): void;
 }
 
 /** Turns records of one kind into rows. One per collector; keeps nothing that grows without a limit. */

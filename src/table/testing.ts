@@ -6,7 +6,6 @@ import { defineTable, type TableDefinition } from './definition.ts';
 import { Fold, type FoldOptions } from './fold.ts';
 import type { ProbeOptions } from './probe.ts';
 
-/** Runs of all property tests; printed in their names, so that a failure can be had again. */
 /** What decoders go by, for tests: all that a probe can do is asked for. */
 export const probeOptions: ProbeOptions = {
   ephemeral_port: 10_001,
@@ -16,8 +15,10 @@ export const probeOptions: ProbeOptions = {
   scheduler: { latency: true },
   memory: { allocations: true },
   process: { arguments: true },
+  dns: { ports: [53], timeout: 5000, domains_max: 1000 },
 };
 
+/** Of all property tests; printed in their names, so that a failure can be had again. */
 export const SEED = 20_260_101;
 
 /** One column of each kind. */
