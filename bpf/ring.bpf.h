@@ -18,6 +18,7 @@ enum record_kind {
 	RECORD_HTTP2 = 6,
 	RECORD_DNS = 4,
 	RECORD_CAPTURE = 8,
+	RECORD_PROCESS_EVENT = 9,
 };
 
 struct record_head {
@@ -62,6 +63,7 @@ enum kernel_count {
 	COUNT_EXEC_FULL, /* announced execs that found the ring full: found by the next look at all processes */
 	COUNT_BASH_UNREAD, /* lines of bash whose memory could not be read */
 	COUNT_TLS_CONN_FULL, /* calls of TLS libraries on sessions that found the map full: not looked at */
+	COUNT_PROCESS_EVENTS, /* begins, execs and ends of processes that found the ring full: lost */
 	COUNT_MAX,
 };
 

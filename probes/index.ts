@@ -15,6 +15,7 @@ import { http2 } from './http2/http2.ts';
 import { memory } from './memory/memory.ts';
 import { nat } from './nat/nat.ts';
 import { network } from './network/network.ts';
+import { process } from './process/process.ts';
 import { scheduler } from './scheduler/scheduler.ts';
 import { syscalls } from './syscalls/syscalls.ts';
 import { tcp } from './tcp/tcp.ts';
@@ -22,7 +23,7 @@ import { tcpstate } from './tcpstate/tcpstate.ts';
 import { tls } from './tls/tls.ts';
 import { udp } from './udp/udp.ts';
 
-export const probes: readonly Probe[] = [tcp, udp, http, http2, tls, dns, nat, bash, capture, cgroup, network, tcpstate, syscalls, fileio, scheduler, memory, blockIo];
+export const probes: readonly Probe[] = [tcp, udp, http, http2, tls, dns, nat, bash, capture, cgroup, network, tcpstate, syscalls, fileio, scheduler, memory, process, blockIo];
 
 /** All tables that a collector sends, each once: the probes', and those about sonde itself. */
 export const tables: readonly TableDefinition[] = [
