@@ -36,7 +36,8 @@ enum kernel_count {
 	COUNT_NO_PEER = 7,      /* datagrams whose peer the socket does not name */
 	COUNT_OWNER_SOUGHT = 8, /* a sweep met a connection without an owner: look through the open files */
 	COUNT_MENDED = 9,       /* connections whose begin or end the kernel skipped, found by other hooks */
-	COUNT_MAX = 10,
+	COUNT_UDP_COARSE = 10,  /* datagrams counted without their flow: the source is over its budget */
+	COUNT_MAX = 11,
 };
 
 struct {

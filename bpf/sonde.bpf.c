@@ -24,6 +24,7 @@ const volatile struct {
 	enum flow_role flow_role;
 	enum record_kind record_kind;
 	enum kernel_count kernel_count;
+	enum level_source level_source;
 } layouts = {};
 
 char _license[] SEC("license") = "Dual BSD/GPL";

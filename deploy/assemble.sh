@@ -19,8 +19,8 @@ put() {
   done
 }
 
-put sonde package.json scripts/env.sh LICENSE NOTICE LICENSES build/sonde.bpf.o build/sonde_bpf.node build/js
-put src/config/rights.txt
+put sonde package.json scripts/env.sh src/config/rights.txt LICENSE NOTICE LICENSES
+put build/sonde.bpf.o build/sonde_bpf.node build/js
 case $role in
   collector)
     for node in node_modules/node-linux-*; do put "$node/bin/node" "$node/package.json"; done

@@ -13,6 +13,7 @@ import type { ProbeOptions } from '../table/probe.ts';
 import { FlightSender } from '../wire/client.ts';
 import { bootId } from '../wire/lock.ts';
 import { Spool } from '../wire/spool.ts';
+import { BudgetKeeper } from './budget_keeper.ts';
 import { Decode } from './decode.ts';
 import { type Delivery, DirectDelivery, SpoolDelivery } from './delivery.ts';
 import { ProcessFilter } from './filter.ts';
@@ -56,6 +57,7 @@ interface Parts {
   readonly ledger: Ledger;
   readonly self: SelfReport;
   readonly filter: ProcessFilter;
+  readonly keeper: BudgetKeeper;
   readonly pipeline: Pipeline;
   /** What decoders go by: `reload` writes here. */
   readonly options: ProbeOptions;
@@ -113,6 +115,7 @@ export class Collector {
   reload(config: Config): void {
     this.#interval_ms = config.collector.interval;
     this.#parts.filter.update(config.collector.filter);
+    this.#parts.keeper.limits = config.collector.budget;
     this.#parts.options.ephemeral_port = config.collector.ephemeral_port;
   }
 
@@ -237,9 +240,11 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     cgroups: new CgroupIndex(cgroup_root),
     announced: kernel.processes,
   });
-  const self = new SelfReport({ kernel, identity, delivery });
   const probe_options: ProbeOptions = { ...collector };
   const on = probes.filter(({ name }) => kernel.isOn(name));
+  const limits = collector.budget;
+  const keeper = new BudgetKeeper({ kernel, probes: on, limits, log: options.log });
+  const self = new SelfReport({ kernel, identity, delivery, keeper });
   const decode = new Decode({ probes: on, kernel, identity, ledger, options: probe_options });
   const filter = new ProcessFilter(collector.filter, ledger);
   const pipeline = new Pipeline({
@@ -252,7 +257,7 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     extra: (now_ms) => self.batches(now_ms),
   });
   if (!kernel.taken_over) sweepFiles(kernel, pipeline);
-  const own = { lock, kernel, id, delivery, identity, ledger, self, filter, pipeline };
+  const own = { lock, kernel, id, delivery, identity, ledger, self, keeper, filter, pipeline };
   return { ...own, options: probe_options };
 }
 

@@ -42,6 +42,9 @@ export class KernelCounts {
     const datagrams = delta(kernel_count.COUNT_UDP_FULL);
     ledger.seen('kernel', 'udp_map_full', datagrams);
     ledger.folded('kernel', 'udp_map_full', datagrams);
+    const coarse = delta(kernel_count.COUNT_UDP_COARSE);
+    ledger.seen('kernel', 'udp_over_budget', coarse);
+    ledger.folded('kernel', 'udp_over_budget', coarse);
     this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));
     this.#note('tcp_map_full', delta(kernel_count.COUNT_CONN_FULL));
     this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));

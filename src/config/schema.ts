@@ -15,6 +15,7 @@ import {
   numbers,
   optionalKey,
   path,
+  percent,
   pinPath,
   port,
   size,
@@ -68,6 +69,19 @@ const clientTls = z.strictObject({
   key_path: optionalKey(path, { help: 'The key to cert_path' }),
   server_name: optionalKey(host, {
     help: 'Name expected in the certificate; default: intake_host',
+  }),
+});
+
+const budget = z.strictObject({
+  ns: optionalKey(count(1, 1_000_000_000), {
+    help: 'Most nanoseconds that one run of the programs of a source may take, as a mean; beyond, it falls back',
+    flag: '--budget-ns',
+    live: true,
+  }),
+  cpu: optionalKey(percent, {
+    help: 'Most of one processor that the programs of a source may take; beyond, it falls back',
+    flag: '--budget-cpu',
+    live: true,
   }),
 });
 
@@ -153,6 +167,7 @@ const collector = z.strictObject({
   }),
   maps: maps.prefault({}),
   filter: filter.prefault({}),
+  budget: budget.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
   tls: clientTls.prefault({}),
   token,

@@ -119,6 +119,23 @@ export interface MapSource {
   open(context: DecodeContext): MapDecoder;
 }
 
+/** What a source falls back to when it costs more than its budget: cheaper, and less told. */
+export interface Step {
+  readonly name: string;
+  /** What is still counted, and what is not. */
+  readonly help: string;
+}
+
+/**
+ * Steps that the source's programs know by themselves: they read the level, 1 for the first of these steps, from the
+ * kernel map `sonde_levels` at this place (`level_source` in bpf/level.bpf.h). The level beyond the last step means
+ * nothing at all: it is for what shared hooks do for the source, while its own programs are detached.
+ */
+export interface Reducible {
+  readonly slot: number;
+  readonly steps: readonly Step[];
+}
+
 export interface Probe {
   /** The name in the configuration, the capability report and the metrics. */
   readonly name: string;
@@ -131,6 +148,8 @@ export interface Probe {
   readonly rights: readonly Right[];
   /** The constant in the object that switches the probe's code on. */
   readonly enabled_variable: string;
+  /** Without it a source that costs more than its budget is switched off at once. */
+  readonly reducible?: Reducible;
   readonly records?: readonly RecordSource[];
   readonly map_sources?: readonly MapSource[];
   /** Maps that no other probe's programs use: not made while the probe is off. */
