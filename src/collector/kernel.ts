@@ -201,7 +201,6 @@ export class Kernel {
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const bytes = readFileSync(OBJECT);
   const refused = new Map<string, string>();
-  for (const source of options.fail_sources) refuseSource(source, options.probes, refused);
   for (let round = 0; round < REFUSALS_MAX; round += 1) {
     const plan = makePlan({ ...options, refused });
     const pins = new Pins(options.pin_path, buildName(bytes, plan, options));
@@ -212,27 +211,6 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     await delay(0);
   }
   throw new Error(`the kernel refused ${REFUSALS_MAX} programs, which are more than there are`);
-}
-
-function refuseSource(
-  source: string,
-  probes: readonly Probe[],
-  refused: Map<string, string>,
-): void {
-  const probe = probes.find(({ name }) => name === source);
-  for (const part of probe?.parts.filter(({ required }) => required) ?? []) {
-    const shared = otherPrograms(source, probes);
-    for (const program of part.variants.flatMap(({ programs }) => programs)) {
-      if (!shared.has(program)) refused.set(program, 'made to fail by fail_sources');
-    }
-  }
-}
-
-function otherPrograms(source: string, probes: readonly Probe[]): ReadonlySet<string> {
-  const others = probes.filter(({ name }) => name !== source);
-  return new Set(
-    others.flatMap(({ parts }) => parts.flatMap((p) => p.variants.flatMap((v) => v.programs))),
-  );
 }
 
 function buildName(bytes: Uint8Array, plan: Plan, options: KernelOptions): string {

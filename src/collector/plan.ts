@@ -43,6 +43,8 @@ export interface PlanInput {
   readonly lacking: (probe: Probe) => readonly Right[];
   /** Programs that the kernel refused, or that could not be attached, and why. */
   readonly refused: ReadonlyMap<string, string>;
+  /** Sources that are made to fail, for tests. */
+  readonly fail_sources: readonly string[];
 }
 
 export function makePlan(input: PlanInput): Plan {
@@ -62,6 +64,9 @@ function planSource(probe: Probe, input: PlanInput): SourceReport {
   if (lacking.length > 0) {
     const names = lacking.join(', ');
     return { ...off, reason: `this user lacks ${names} (sonde doctor --grant)`, lacking };
+  }
+  if (input.fail_sources.includes(source)) {
+    return { ...off, state: 'failed', reason: 'made to fail by fail_sources', lacking: [] };
   }
   const parts = probe.parts.map((part) => planPart(part, input));
   const missing = probe.parts.findIndex((part, i) => part.required && parts[i]?.state !== 'on');

@@ -19,6 +19,8 @@ export interface TfoRows {
   /** Measures whose values are taken off: what began before sonde did. */
   readonly minus?: readonly string[];
   readonly observations?: boolean;
+  /** Of a gauge: the measure that its sum is divided by, where it is no mean or histogram by itself. */
+  readonly per?: string;
 }
 
 export interface TfoMetric {
@@ -36,7 +38,7 @@ const PROCESS = { pid: 'pid', comm: 'process_name' } as const;
 const SYSCALL = { ...PROCESS, syscall: 'syscall' } as const;
 const TCP = { table: 'netflow', labels: PROCESS, where: { transport: 'tcp' } } as const;
 const UDP = { table: 'netflow', labels: PROCESS, where: { transport: 'udp' } } as const;
-const SCHED = { table: 'sched', labels: PROCESS } as const;
+const SCHED = { table: 'scheduler', labels: PROCESS } as const;
 const MEMORY = { table: 'memory', labels: PROCESS } as const;
 const FILES = { table: 'file_io', labels: { ...PROCESS, operation: 'operation' } } as const;
 
@@ -148,16 +150,16 @@ const METRICS: Readonly<Record<string, readonly Row[]>> = {
       'counter',
       '1',
       'Times that a thread of the process left a processor',
-      { ...SCHED, add: ['switches'] },
+      { ...SCHED, add: ['switches_voluntary', 'switches_involuntary'] },
     ],
     [
       'sched_runq_latency_ns',
       'gauge',
       'ns',
-      'Wait from wake-up or preemption until running, mean of the last interval',
-      { ...SCHED, add: ['wait'] },
+      'Wait from runnable to running, mean of the last interval',
+      { ...SCHED, add: ['runqueue_wait'], per: 'runs' },
     ],
-    ['sched_oncpu_ns', 'counter', 'ns', 'Time on processors', { ...SCHED, add: ['on_cpu'] }],
+    ['sched_oncpu_ns', 'counter', 'ns', 'Time on processors', { ...SCHED, add: ['cpu_time'] }],
     [
       'sched_migrations',
       'counter',
@@ -172,21 +174,21 @@ const METRICS: Readonly<Record<string, readonly Row[]>> = {
       'counter',
       '1',
       'Page faults, minor and major',
-      { ...MEMORY, add: ['minor_faults', 'major_faults'] },
+      { ...MEMORY, add: ['faults_minor', 'faults_major'] },
     ],
     [
       'memory_major_faults',
       'counter',
       '1',
       'Page faults that had to read from disk',
-      { ...MEMORY, add: ['major_faults'] },
+      { ...MEMORY, add: ['faults_major'] },
     ],
     [
       'memory_minor_faults',
       'counter',
       '1',
       'Page faults that were served from memory',
-      { ...MEMORY, add: ['minor_faults'] },
+      { ...MEMORY, add: ['faults_minor'] },
     ],
   ],
   tcp_state: [
@@ -197,10 +199,10 @@ const METRICS: Readonly<Record<string, readonly Row[]>> = {
       'Changes of the state of TCP sockets',
       {
         table: 'tcp_state',
-        // Without pid: most changes come with a packet, whoever runs then.
         labels: {
-          old_state: { column: 'from_state', values: STATES },
-          new_state: { column: 'to_state', values: STATES },
+          pid: 'pid',
+          old_state: { column: 'old_state', values: STATES },
+          new_state: { column: 'new_state', values: STATES },
         },
         add: ['transitions'],
       },

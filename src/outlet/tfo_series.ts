@@ -220,12 +220,14 @@ function readerOf(
     values: (batch) => {
       const add = rows.add.map((name) => measureOf(batch, def, name, metric, rows));
       const minus = (rows.minus ?? []).map((name) => measureOf(batch, def, name, metric, rows));
+      const per =
+        rows.per === undefined ? undefined : measureOf(batch, def, rows.per, metric, rows);
       return (row) => {
         const parts = add.map((read) => read(row));
         const less = minus.reduce((sum, read) => sum + read(row).value, 0);
         return {
           value: parts.reduce((sum, { value }) => sum + value, 0) - less,
-          weight: parts.reduce((sum, { weight }) => sum + weight, 0),
+          weight: per?.(row).value ?? parts.reduce((sum, { weight }) => sum + weight, 0),
         };
       };
     },
