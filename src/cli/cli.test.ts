@@ -81,6 +81,7 @@ const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
   ['doctor', ['--json', '--grant', ...CONFIG_FLAGS, ...COLLECTOR_FLAGS, ...REDUCER_FLAGS]],
   ['ledger', ['--json', ...QUERY_FLAGS]],
   ['detach', [...CONFIG_FLAGS]],
+  ['cgroup-demo', ['--every', '--rate', '--for']],
 ]);
 
 test('--help, and no words at all, list the commands', () => {

@@ -67,6 +67,15 @@ function addQuestions(top: Command): void {
   );
   ledger.option('--json', 'as JSON');
   addQueryOptions(ledger);
+  const catalog = command(
+    top,
+    'catalog',
+    'operations of HTTP services that were seen, with their parameters',
+    async () => (await import('./catalog.ts')).run,
+  );
+  catalog.option('--format <format>', 'table, json or openapi', 'table');
+  catalog.option('--service <name>', 'only this service');
+  addQueryOptions(catalog);
   const detach = command(
     top,
     'detach',
@@ -76,7 +85,20 @@ function addQuestions(top: Command): void {
   addConfigOptions(detach);
 }
 
+function addDemo(top: Command): void {
+  const demo = command(
+    top,
+    'cgroup-demo',
+    'count the packets of one cgroup by a program on it, step by step',
+    async () => (await import('./cgroup_demo.ts')).run,
+  );
+  demo.option('--every <seconds>', 'print the count this often', '1');
+  demo.option('--rate <packets>', 'packets sent a second', '10');
+  demo.option('--for <seconds>', 'stop after so many seconds; else on TERM or INT');
+}
+
 const top = program();
 addRoles(top);
 addQuestions(top);
+addDemo(top);
 await parse(top);

@@ -7,6 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { probes } from '../../probes/index.ts';
 import type { Config } from '../config/schema.ts';
+import { UnixSocketOutlet } from '../outlet/unix_socket.ts';
 import type { Batch } from '../table/columns.ts';
 import { Ledger } from '../table/ledger.ts';
 import type { ProbeOptions } from '../table/probe.ts';
@@ -14,6 +15,7 @@ import { FlightSender } from '../wire/client.ts';
 import { bootId } from '../wire/lock.ts';
 import { Spool } from '../wire/spool.ts';
 import { BudgetKeeper } from './budget_keeper.ts';
+import { CaptureSelection } from './capture_select.ts';
 import { Decode } from './decode.ts';
 import { type Delivery, DirectDelivery, SpoolDelivery } from './delivery.ts';
 import { ProcessFilter } from './filter.ts';
@@ -29,6 +31,8 @@ import { SelfReport } from './self.ts';
 
 /** The ring holds many times what comes in this time on a busy machine; a full turn is followed at once by another. */
 const TURN_MS = 200;
+/** Captured bodies fill it faster. */
+const CAPTURE_TURN_MS = 20;
 /** Even the smallest ring takes some 200 records a pass. */
 const PASSES_MAX = 10_000;
 const IDENTITY_TICK_MS = 10_000;
@@ -59,6 +63,9 @@ interface Parts {
   readonly filter: ProcessFilter;
   readonly keeper: BudgetKeeper;
   readonly pipeline: Pipeline;
+  /** While capture is on. */
+  readonly selection: CaptureSelection | undefined;
+  readonly outlet: UnixSocketOutlet | undefined;
   /** What decoders go by: `reload` writes here. */
   readonly options: ProbeOptions;
 }
@@ -103,6 +110,15 @@ export class Collector {
     return this.#parts.ledger;
   }
 
+  /** Whose traffic is captured; undefined while capture is off. */
+  get selection(): CaptureSelection | undefined {
+    return this.#parts.selection;
+  }
+
+  get outlet(): UnixSocketOutlet | undefined {
+    return this.#parts.outlet;
+  }
+
   /** Everything that the kernel saw before the call has arrived when this resolves. */
   async flush(): Promise<void> {
     const { pipeline, delivery } = this.#parts;
@@ -131,6 +147,7 @@ export class Collector {
     pipeline.flushAll(Date.now());
     const limit = new Promise((done) => setTimeout(done, wait_ms).unref());
     await Promise.race([delivery.flush(), limit]);
+    await this.#parts.outlet?.close(wait_ms);
     this.#close();
   }
 
@@ -193,6 +210,7 @@ export class Collector {
     const more = pipeline.turn(now);
     if (now >= this.#interval_end_ms || now < this.#interval_end_ms - this.#interval_ms) {
       this.#sweep(); // also after the clock was set back
+      this.#parts.selection?.refresh();
       await setImmediate();
       if (this.#stopped) return;
       pipeline.flushAll(now);
@@ -203,7 +221,7 @@ export class Collector {
       identity.tick(now);
     }
     this.#noteDisk(this.#parts.delivery.error);
-    this.#schedule(more ? 0 : TURN_MS);
+    this.#schedule(more ? 0 : this.#parts.selection === undefined ? TURN_MS : CAPTURE_TURN_MS);
   }
 
   #startInterval(now: number): void {
@@ -245,7 +263,14 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   const limits = collector.budget;
   const keeper = new BudgetKeeper({ kernel, probes: on, limits, log: options.log });
   const self = new SelfReport({ kernel, identity, delivery, keeper });
-  const decode = new Decode({ probes: on, kernel, identity, ledger, options: probe_options });
+  const { selection, outlet } = kernel.isOn('capture') ? openCapture(kernel, options) : {};
+  const decode = new Decode({
+    ...{ probes: on, kernel, identity, ledger, proc },
+    options: probe_options,
+    btf_path: collector.btf_path,
+    outlet,
+    statistics: (line) => options.log[collector.capture.log_level](line),
+  });
   const filter = new ProcessFilter(collector.filter, ledger);
   const pipeline = new Pipeline({
     kernel,
@@ -258,7 +283,7 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   });
   if (!kernel.taken_over) sweepFiles(kernel, pipeline);
   const own = { lock, kernel, id, delivery, identity, ledger, self, keeper, filter, pipeline };
-  return { ...own, options: probe_options };
+  return { ...own, selection, outlet, options: probe_options };
 }
 
 function openDelivery(
@@ -273,6 +298,28 @@ function openDelivery(
   });
   const sender = openSender(spool, ledger, options, to.intake);
   return { id: spool.spool_id, delivery: new SpoolDelivery(spool, sender, ledger) };
+}
+
+/** What capture needs beside its decoder: whom to capture, and the reader's socket. */
+function openCapture(
+  kernel: Kernel,
+  { config, log }: CollectorOptions,
+): { selection: CaptureSelection; outlet: UnixSocketOutlet | undefined } {
+  const { capture, host_dir } = config.collector;
+  log.info({ capture }, 'capture: the configuration in force');
+  const { proc, cgroup_root } = hostPaths(host_dir);
+  const selection = new CaptureSelection(kernel, capture.proc_fs_path ?? proc, cgroup_root);
+  for (const pid of capture.pids) selection.select({ tgid: Number(pid) }, capture.mode);
+  for (const path of capture.cgroups) selection.select({ cgroup: path }, capture.mode);
+  const { unix_domain_socket_addr: path } = capture;
+  if (path === undefined) return { selection, outlet: undefined };
+  const outlet = new UnixSocketOutlet({
+    path,
+    lines_max: capture.uds_event_queue_size,
+    bytes_max: capture.uds_queue_bytes_max,
+    on_state: (state, reason) => log.info({ path, reason }, `reader of captured: ${state}`),
+  });
+  return { selection, outlet };
 }
 
 /** Twice: which connections were opened by the peer shows only when all listening sockets are known. */

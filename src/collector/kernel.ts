@@ -12,6 +12,7 @@ import { BpfMap } from '../bpf/map.ts';
 import { BpfObject, type OpenOptions } from '../bpf/object.ts';
 import { BpfProgram } from '../bpf/program.ts';
 import { Ring } from '../bpf/ring.ts';
+import { waitForPrograms } from '../bpf/wait.ts';
 import type { Need, Probe, ProbeOptions, Right, Sweep } from '../table/probe.ts';
 import { Pins } from './pins.ts';
 import { makePlan, type Plan } from './plan.ts';
@@ -99,6 +100,11 @@ export class Kernel {
     return map;
   }
 
+  /** False: its probe, or its part of one, is off. */
+  hasMap(name: string): boolean {
+    return this.#maps.has(name);
+  }
+
   isOn(source: string): boolean {
     return this.plan.sources.some((one) => one.source === source && one.state === 'on');
   }
@@ -110,9 +116,8 @@ export class Kernel {
   /** Runs the sweeps of this kind once; each sends its records through the ring. */
   sweep(when: Sweep['when']): void {
     const sweeps = this.#probes.flatMap((probe) => probe.sweeps);
-    for (const sweep of sweeps.filter((one) => one.when === when)) {
-      for (const program of sweep.programs) this.#run(program);
-    }
+    const due = sweeps.filter((one) => one.when === when).flatMap(({ programs }) => programs);
+    for (const program of new Set(due)) this.#run(program); // probes may share one
     if (when === 'interval') this.#run('overflow_sweep');
   }
 
@@ -120,6 +125,23 @@ export class Kernel {
   markSwept(): void {
     const one = new Uint8Array(Uint32Array.of(1).buffer);
     this.map('sonde_swept').update(new Uint8Array(4), one);
+  }
+
+  /**
+   * Programs fill the other map of each pair from here on (bpf/turns.bpf.h). Says which of the two, 0 or 1, is idle: when
+   * this returns no program uses it any more.
+   */
+  takeTurn(): number {
+    const turn = this.map('sonde_turn');
+    const key = new Uint8Array(4);
+    const value = new Uint32Array(1);
+    const bytes = new Uint8Array(value.buffer);
+    turn.lookup(key, bytes);
+    const idle = value[0]! & 1;
+    value[0] = 1 - idle;
+    turn.update(key, bytes);
+    waitForPrograms();
+    return idle;
   }
 
   #run(program: string): void {
@@ -270,9 +292,20 @@ function mapNames(plan: Plan, { probes }: KernelOptions): readonly string[] {
   return allMaps().filter((name) => !idle.has(name));
 }
 
+/** Maps of probes and parts that are not on, unless one that is names them too. */
 function idleMaps(plan: Plan, probes: readonly Probe[]): ReadonlySet<string> {
-  const on = new Set(plan.sources.filter(({ state }) => state === 'on').map((one) => one.source));
-  return new Set(probes.filter(({ name }) => !on.has(name)).flatMap((one) => one.own_maps ?? []));
+  const idle = new Set<string>();
+  const used = new Set<string>();
+  for (const { name, parts, own_maps = [] } of probes) {
+    const report = plan.sources.find(({ source }) => source === name);
+    const on = report?.state === 'on';
+    for (const map of own_maps) (on ? used : idle).add(map);
+    for (const part of parts) {
+      const state = report?.parts.find((one) => one.part === part.name)?.state;
+      for (const map of part.own_maps ?? []) (on && state === 'on' ? used : idle).add(map);
+    }
+  }
+  return new Set([...idle].filter((map) => !used.has(map)));
 }
 
 function allMaps(): readonly string[] {

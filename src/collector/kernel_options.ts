@@ -46,6 +46,7 @@ function askKernel(
 function whyUnmet(need: Need, btf: KernelBtf): string | undefined {
   const [kind, name = ''] = need.split(':');
   if (kind === 'tp' && !btf.has('tracepoint', name)) return `no tracepoint ${name}`;
+  if (kind === 'enum' && !btf.has('enum', name)) return `no enum ${name}`;
   if (kind === 'btf' && !btf.has('struct', name)) return `no ${name}`;
   return undefined; // instructions are found out by trying
 }

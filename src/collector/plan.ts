@@ -1,7 +1,7 @@
 // Which kernel programs to load: for each part of each probe the first variant that the kernel may accept and that has
 // not been refused yet. Pure: asked again after each refusal, until all that is planned loads.
 
-import type { Need, Part, Probe, Right, Variant } from '../table/probe.ts';
+import type { Need, Part, Probe, ProbeOptions, Right, Variant } from '../table/probe.ts';
 
 export type SourceState = 'on' | 'off' | 'unsupported' | 'failed';
 
@@ -37,6 +37,7 @@ export interface Plan {
 export interface PlanInput {
   readonly probes: readonly Probe[];
   readonly isEnabled: (probe: Probe) => boolean;
+  readonly options: Readonly<ProbeOptions>;
   /** Undefined: the need is met; else why it is not. */
   readonly unmet: (need: Need) => string | undefined;
   /** Rights that this process lacks for a source. */
@@ -44,7 +45,7 @@ export interface PlanInput {
   /** Programs that the kernel refused, or that could not be attached, and why. */
   readonly refused: ReadonlyMap<string, string>;
   /** Sources that are made to fail, for tests. */
-  readonly fail_sources: readonly string[];
+  readonly fail_sources?: readonly string[];
 }
 
 export function makePlan(input: PlanInput): Plan {
@@ -65,8 +66,8 @@ function planSource(probe: Probe, input: PlanInput): SourceReport {
     const names = lacking.join(', ');
     return { ...off, reason: `this user lacks ${names} (sonde doctor --grant)`, lacking };
   }
-  if (input.fail_sources.includes(source)) {
-    return { ...off, state: 'failed', reason: 'made to fail by fail_sources', lacking: [] };
+  if (input.fail_sources?.includes(source) === true) {
+    return { ...off, state: 'failed', reason: 'made to fail by fail_sources', lacking };
   }
   const parts = probe.parts.map((part) => planPart(part, input));
   const missing = probe.parts.findIndex((part, i) => part.required && parts[i]?.state !== 'on');
@@ -80,7 +81,11 @@ function planSource(probe: Probe, input: PlanInput): SourceReport {
   return { source, help, rights, state, reason, lacking, parts: idle };
 }
 
-function planPart({ name: part, help, variants }: Part, input: PlanInput): PartReport {
+function planPart({ name: part, help, variants, wanted }: Part, input: PlanInput): PartReport {
+  if (wanted?.(input.options) === false) {
+    const reason = 'not asked for by configuration';
+    return { part, help, state: 'off', variant: '', reason, programs: [] };
+  }
   const reasons: string[] = [];
   let failed = false;
   for (const variant of variants) {

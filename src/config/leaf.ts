@@ -243,6 +243,20 @@ export function list(name = 'list'): Kind<readonly string[]> {
   };
 }
 
+/** At most `most` ports; in a variable or flag separated by commas. */
+export function ports(most: number): Kind<readonly number[]> {
+  return {
+    name: 'list of ports',
+    parse(value) {
+      const parts = typeof value === 'string' ? splitList(value) : [value].flat();
+      const found = parts.map((part) => port.parse(part));
+      const numbers = found.filter((one): one is number => !(one instanceof Fault));
+      if (numbers.length === found.length && numbers.length <= most) return numbers;
+      return new Fault('is no list of ports', `give at most ${most} ports from 1 to 65535: [53]`);
+    },
+  };
+}
+
 /** A list of whole numbers; in a variable or flag separated by commas. */
 export function numbers(min: number, max: number): Kind<readonly number[]> {
   const item = count(min, max);

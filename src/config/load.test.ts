@@ -148,7 +148,7 @@ collector:
     'F:9:13: collector.pin_path: "/sys/fs/bpf/" is no folder of its own; give a folder below bpffs: /sys/fs/bpf/sonde',
     'F:7:15: collector.ring_bytes: "3MiB" is no power of two; give 1MiB, 2MiB, 4MiB, 8MiB …',
     'F:8:20: collector.spool_bytes_max: "1XB" is no size; write a number and a unit, from 1MiB to 1000GB: 64MiB',
-    'F:13:3: collector.maps: [1] is no section; give the keys of this section: sockets_max, processes_max',
+    'F:13:3: collector.maps: [1] is no section; give the keys of this section: sockets_max, processes_max, syscalls_max, process_totals_max',
     'F:12:20: collector.probes.udp.enabled: "maybe" is neither true nor false; write true or false',
   ]);
   assert.deepEqual(faults('collector: {probes: {tpc: {}}, fail_sources: [tpc]}'), [

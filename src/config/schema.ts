@@ -18,6 +18,7 @@ import {
   percent,
   pinPath,
   port,
+  ports,
   size,
   text,
   url,
@@ -57,6 +58,89 @@ const maps = z.strictObject({
   }),
   processes_max: key(count(64, 1_000_000), 16_384, {
     help: 'Processes whose names are held at once',
+  }),
+  syscalls_max: key(count(64, 1_000_000), 8192, {
+    help: 'Combinations of process, system call and result in one interval; what is beyond is counted without its process',
+  }),
+  process_totals_max: key(count(64, 1_000_000), 4096, {
+    help: 'Processes whose scheduler, memory and file totals one interval holds; what is beyond is counted without its process',
+  }),
+});
+
+/** Parts of sources that cost more, each by itself. */
+const latency = (what: string) =>
+  z.strictObject({ latency: key(bool, false, { help: `Measure ${what}` }) }).prefault({});
+
+const memory = z.strictObject({
+  allocations: key(bool, false, { help: 'Count the pages that each process allocates' }),
+});
+
+const dns = z.strictObject({
+  ports: key(ports(4), [53], {
+    help: 'Ports at which DNS is spoken, over UDP and TCP; 5353 for multicast DNS',
+  }),
+  timeout: key(duration('100ms', '10m'), '5s', {
+    help: 'A query without an answer by then has timed out: rcode -1',
+  }),
+  domains_max: key(count(1, 32_768), 1000, {
+    help: 'Different names of one interval that are told apart; the others are <other>',
+  }),
+});
+
+/** The keys of the first group have the names that operators of such tracers know. */
+const capture = z.strictObject({
+  log_level: key(choice(['trace', 'debug', 'info', 'warn', 'error', 'fatal']), 'info', {
+    help: 'Severity of the statistics lines of capture',
+  }),
+  proc_fs_path: optionalKey(path, {
+    help: 'procfs in which selected processes are looked up; default: that of host_dir',
+  }),
+  unix_domain_socket_addr: optionalKey(path, {
+    help: 'Unix socket of the program that reads what is captured; without it only the catalogue is filled',
+  }),
+  perfmap_queue_size: key(count(16, 262_144), 1024, {
+    help: 'Pages of 4 KiB that may wait in the ring before captured bytes find no room, counted as EventLost',
+  }),
+  uds_event_queue_size: key(count(1, 10_000_000), 10_000, {
+    help: 'Captured exchanges that wait for the reader; what comes then is dropped, counted',
+  }),
+  probe_event_queue_size: key(count(1, 10_000_000), 50_000, {
+    help: 'Pieces that wait for missing ones before them; what comes then is dropped, counted',
+  }),
+  capture_all_namespaces: key(bool, false, { help: 'Capture of all processes' }),
+  k8s_enabled: key(bool, false, {
+    help: 'Select by labels and annotations of Kubernetes namespaces and pods',
+  }),
+  mode: key(choice(['ingress', 'egress', 'all']), 'ingress', {
+    help: 'ingress: requests to what is selected, and its responses; egress: its own requests',
+  }),
+  max_active_ret_probe: key(count(1, 1_000_000), 1, {
+    help: 'Accepted and without effect: sonde uses no return probes, so none can be missed',
+  }),
+  pids: key(list('list of process ids'), [], { help: 'Processes that are captured' }),
+  cgroups: key(list('list of cgroup paths'), [], {
+    help: 'cgroups that are captured, with those below: paths from the root of cgroup v2',
+  }),
+  message_bytes_max: key(size('1KiB', '16MiB'), '1MiB', {
+    help: 'Bytes of a request, and of a response, that are captured; the rest is counted',
+  }),
+  uds_queue_bytes_max: key(size('1MiB', '4GB'), '64MiB', {
+    help: 'Memory of the exchanges that wait for the reader',
+  }),
+  redact_headers: key(list(), [], {
+    help: 'Headers whose values are taken out, beside authorization, cookies, keys and tokens',
+  }),
+  redact_keys: key(list(), [], {
+    help: 'Keys in queries and bodies whose values are taken out, beside passwords, secrets and tokens',
+  }),
+  redact_patterns: key(list('list of regular expressions'), [], {
+    help: 'What they match is taken out of headers, targets and bodies; without look-around and back-references',
+  }),
+});
+
+const http = z.strictObject({
+  raw_path: key(bool, false, {
+    help: 'Keep the path of requests as it was in httpflow.path, without its query; default: its route template',
   }),
 });
 
@@ -166,9 +250,16 @@ const collector = z.strictObject({
     help: 'Disk space for batches that the reducer has not acknowledged; the oldest go first, counted',
   }),
   maps: maps.prefault({}),
+  http: http.prefault({}),
+  dns: dns.prefault({}),
+  capture: capture.prefault({}),
   filter: filter.prefault({}),
   budget: budget.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
+  syscalls: latency('how long each system call takes: twice the cost of counting them'),
+  fileio: latency('how long each read and write takes'),
+  scheduler: latency('how long each wait for a processor is, at every switch'),
+  memory: memory.prefault({}),
   tls: clientTls.prefault({}),
   token,
   allow_plaintext,

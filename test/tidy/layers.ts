@@ -12,7 +12,7 @@ const LAYERS: ReadonlyMap<string, readonly string[]> = new Map([
   ['src/wire', ['src/table']],
   ['src/store', ['src/table']],
   ['src/outlet', ['src/table']],
-  ['src/collector', ['src/bpf', 'src/config', 'src/table', 'src/wire', 'probes']],
+  ['src/collector', ['src/bpf', 'src/config', 'src/outlet', 'src/table', 'src/wire', 'probes']],
   ['src/reducer', ['src/config', 'src/outlet', 'src/store', 'src/table', 'src/wire', 'probes']],
   ['src/web', ['src/config', 'src/store', 'src/table']],
   ['src/doctor', ['src/bpf', 'src/collector', 'src/config', 'src/table', 'src/wire', 'probes']],
