@@ -71,6 +71,7 @@ test('what a metric asks of a table is there', () => {
       const measures = def.measures.map((one) => one.name);
       const asked = [...Object.values(labels), ...Object.keys(where ?? {})];
       for (const one of asked) {
+        if (typeof one !== 'string' && 'text' in one) continue;
         const column = typeof one === 'string' ? one : one.column;
         assert.ok(dimensions.includes(column), `${name}: ${table}.${column}`);
       }

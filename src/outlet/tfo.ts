@@ -3,17 +3,18 @@
 
 export type TfoUnit = '1' | 'By' | 'ns';
 
-/** A label is a column of the table; with `values`, other words for what stands there. */
+/** A label is a column of the table; with `values`, other words for what stands there; or a text that always does. */
 export type TfoLabel =
   | string
-  | { readonly column: string; readonly values: Readonly<Record<string, string>> };
+  | { readonly column: string; readonly values: Readonly<Record<string, string>> }
+  | { readonly text: string };
 
 /** Rows of a table that count towards a metric. */
 export interface TfoRows {
   readonly table: string;
   readonly labels: Readonly<Record<string, TfoLabel>>;
-  /** Only rows whose columns have these values. */
-  readonly where?: Readonly<Record<string, string>>;
+  /** Only rows whose columns have one of these values. */
+  readonly where?: Readonly<Record<string, readonly string[]>>;
   /** Measures whose values are added; of a histogram its sum, or with `observations` how many there were. */
   readonly add: readonly string[];
   /** Measures whose values are taken off: what began before sonde did. */
@@ -36,11 +37,17 @@ export interface TfoMetric {
 
 const PROCESS = { pid: 'pid', comm: 'process_name' } as const;
 const SYSCALL = { ...PROCESS, syscall: 'syscall' } as const;
-const TCP = { table: 'netflow', labels: PROCESS, where: { transport: 'tcp' } } as const;
-const UDP = { table: 'netflow', labels: PROCESS, where: { transport: 'udp' } } as const;
+const TCP = { table: 'netflow', labels: PROCESS, where: { transport: ['tcp'] } } as const;
+const UDP = { table: 'netflow', labels: PROCESS, where: { transport: ['udp'] } } as const;
 const SCHED = { table: 'scheduler', labels: PROCESS } as const;
 const MEMORY = { table: 'memory', labels: PROCESS } as const;
 const FILES = { table: 'file_io', labels: { ...PROCESS, operation: 'operation' } } as const;
+/** Files are opened by calls of their own, which the source of system calls counts. */
+const OPENS = {
+  table: 'syscall',
+  labels: { ...PROCESS, operation: { text: 'open' } },
+  where: { syscall: ['open', 'openat', 'openat2', 'creat'] },
+} as const;
 
 /** The document's spelling, which is the kernel's, of the names in RFC 9293. */
 const STATES: Readonly<Record<string, string>> = {
@@ -60,7 +67,7 @@ type Row = readonly [
   type: TfoMetric['type'],
   unit: TfoUnit,
   help: string,
-  rows: TfoRows,
+  ...rows: TfoRows[],
 ];
 
 /** Sub-collector → its metrics, without `tfo_ebpf_`. */
@@ -134,14 +141,22 @@ const METRICS: Readonly<Record<string, readonly Row[]>> = {
     ],
   ],
   fileio: [
-    ['fileio_operations', 'counter', '1', 'Operations on files', { ...FILES, add: ['operations'] }],
+    [
+      'fileio_operations',
+      'counter',
+      '1',
+      'Reads and writes, and files opened',
+      { ...FILES, add: ['calls'] },
+      { ...OPENS, add: ['calls'] },
+    ],
     ['fileio_bytes', 'counter', 'By', 'Bytes read and written', { ...FILES, add: ['bytes'] }],
     [
       'fileio_latency_ns',
       'counter',
       'ns',
-      'Time spent in operations on files',
+      'Time spent in reading, writing and opening',
       { ...FILES, add: ['latency'] },
+      { ...OPENS, add: ['latency'] },
     ],
   ],
   scheduler: [
@@ -212,8 +227,8 @@ const METRICS: Readonly<Record<string, readonly Row[]>> = {
 
 export const tfo_metrics: readonly TfoMetric[] = Object.entries(METRICS).flatMap(
   ([collector, rows]) =>
-    rows.map(([name, type, unit, help, from]): TfoMetric => {
-      return { name: `tfo_ebpf_${name}`, collector, type, unit, help, rows: [from] };
+    rows.map(([name, type, unit, help, ...from]): TfoMetric => {
+      return { name: `tfo_ebpf_${name}`, collector, type, unit, help, rows: from };
     }),
 );
 

@@ -207,10 +207,11 @@ function readerOf(
     labels: (batch) => {
       const passes = Object.entries(rows.where ?? {}).map(([name, wanted]) => {
         const text = textsOf(batch, name, counts);
-        return (row: number) => text(row) === wanted;
+        return (row: number) => wanted.includes(text(row));
       });
       const texts = columns.map((one) => {
         if (typeof one === 'string') return textsOf(batch, one, counts);
+        if ('text' in one) return () => one.text;
         const text = textsOf(batch, one.column, counts);
         return (row: number) => one.values[text(row)] ?? text(row);
       });
