@@ -8,11 +8,16 @@
 
 #include "kernel.bpf.h"
 
-/* One slot for each source that has steps of its own in the kernel. */
+/* One slot for each source that has steps of its own in the kernel, or a part in a hook that others use as well. */
 enum level_source {
 	LEVEL_UDP = 0,
+	LEVEL_SYSCALLS = 1,
+	LEVEL_FILEIO = 2,
 	LEVEL_MAX = 16,
 };
+
+/* Nothing at all. */
+#define LEVEL_OFF 255
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -57,6 +57,7 @@ enum kernel_count {
 	COUNT_NAT_LOST, /* connections whose address after NAT was pushed out of its map */
 	COUNT_DROP_FULL, /* packets that the kernel dropped, not counted (map full) */
 	COUNT_UDP_COARSE, /* datagrams counted without their flow: the source is over its budget */
+	COUNT_SYSCALL_COARSE, /* system calls counted without their process: the source is over its budget */
 	COUNT_MAX,
 };
 

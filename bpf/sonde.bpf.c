@@ -302,7 +302,7 @@ int BPF_PROG(sys_exit, struct pt_regs___syscall *regs, long result)
 		syscalls_on_exit_timed(nr, result, took_ns);
 	else if (syscalls_enabled)
 		syscalls_on_exit_plain(nr, result);
-	if (fileio_enabled)
+	if (fileio_enabled && !level_of(LEVEL_FILEIO))
 		fileio_on_exit(nr, regs, result, fileio_timed ? took_ns : 0);
 	return 0;
 }
@@ -315,7 +315,7 @@ int BPF_PROG(sys_exit_510, struct pt_regs___syscall *regs, long result)
 
 	if (syscalls_enabled)
 		syscalls_on_exit_plain(nr, result);
-	if (fileio_enabled)
+	if (fileio_enabled && !level_of(LEVEL_FILEIO))
 		fileio_on_exit(nr, regs, result, 0);
 	return 0;
 }
@@ -325,7 +325,8 @@ int BPF_PROG(sys_enter, struct pt_regs___syscall *regs, long nr)
 {
 	struct file_call call;
 
-	if ((syscalls_enabled && syscalls_timed) || file_call_of(nr, &call))
+	if ((syscalls_enabled && syscalls_timed && !level_of(LEVEL_SYSCALLS)) ||
+	    (!level_of(LEVEL_FILEIO) && file_call_of(nr, &call)))
 		syscall_begin();
 	return 0;
 }

@@ -86,11 +86,10 @@ struct datagram {
 	bool in_process; /* the current process is the one that sent or received it */
 };
 
-/* Steps of the source over its budget: totals by direction, nothing. */
+/* Steps of the source over its budget. */
 enum udp_level {
 	UDP_WHOLE = 0,
 	UDP_TOTALS = 1,
-	UDP_OFF = 2,
 };
 
 /* Adds to the totals of all datagrams that no flow has. `why`: what counts them for the ledger. */

@@ -3,10 +3,12 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { level_source } from '../../probes/layout.gen.ts';
-import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
+import { type Live, type Match, NO_LIVE, settles, startLive } from '../../test/live.ts';
+import { Spend } from '../../test/spend/spend.ts';
 import { type Cleanup, talk } from '../../test/traffic/traffic.ts';
 import type { Collector } from './collector.ts';
 
+const CALLS = 100_000;
 const WORDS = { datagrams: 500, reply: 1, call: 'recvfrom' };
 
 const OTHER = { direction: ['incoming', 'outgoing'], transport: 'udp', src_ip: '<other>' };
@@ -33,10 +35,8 @@ function atPort({ sink }: Live, port: number) {
   return Object.fromEntries(COUNTS.map((name) => [name, incoming[name]! + outgoing[name]!]));
 }
 
-function booked({ ledger }: Collector): number {
-  const found = ledger
-    .rows()
-    .find((row) => row.table === 'udp_over_budget' && row.outcome === 'folded');
+function booked({ ledger }: Collector, table = 'udp_over_budget'): number {
+  const found = ledger.rows().find((row) => row.table === table && row.outcome === 'folded');
   return found?.count ?? 0;
 }
 
@@ -45,6 +45,7 @@ test('totals instead of flows: every datagram is in them', { skip: NO_LIVE }, as
   const { collector, sink } = live;
   collector.kernel.writeLevel(level_source.LEVEL_UDP, 1);
   const { port, expected } = await send(t);
+  collector.kernel.writeLevel(level_source.LEVEL_UDP, 0);
   await collector.flush();
   await collector.flush();
   const totals = sink.total(OTHER, COUNTS);
@@ -52,13 +53,32 @@ test('totals instead of flows: every datagram is in them', { skip: NO_LIVE }, as
   for (const name of COUNTS) assert.ok(totals[name]! >= expected[name], `${name} ${totals[name]}`);
   assert.equal(totals.packets_read! + totals.packets_written!, booked(collector));
   assert.deepEqual(sink.views('udp', port), []);
-  collector.kernel.writeLevel(level_source.LEVEL_UDP, 0);
   const whole = await send(t);
   await settles(
     () => collector.flush(),
     () => atPort(live, whole.port),
     whole.expected,
   );
+});
+
+test('one system call in 16 by process, all by name', { skip: NO_LIVE }, async (t) => {
+  const live = await startLive(t, { collector: { probes: { syscalls: { enabled: true } } } });
+  const { collector, sink } = live;
+  collector.kernel.writeLevel(level_source.LEVEL_SYSCALLS, 1);
+  const spend = Spend.start(t, 'calls', CALLS);
+  const { pid, getppid } = await spend.spent;
+  await spend.end();
+  // From here on none is folded: what was is in the rows and in the ledger, whoever reads which first.
+  collector.kernel.writeLevel(level_source.LEVEL_SYSCALLS, 0);
+  await collector.flush();
+  await collector.flush();
+  const calls = (match: Match) => sink.total(match, ['calls'], 'syscall').calls!;
+  const own = calls({ pid, syscall: 'getppid' });
+  // A mean of one in 16, and more than ten standard deviations on either side.
+  assert.ok(own > CALLS / 20 && own < CALLS / 13, `${own} of ${getppid}`);
+  const others = calls({ process_name: '<other>', syscall: 'getppid' });
+  assert.ok(own + others >= getppid!, `${own} + ${others} of ${getppid}`);
+  assert.equal(calls({ process_name: '<other>' }), booked(collector, 'syscalls_over_budget'));
 });
 
 test('a tiny budget: down to off, and back when it is lifted', { skip: NO_LIVE }, async (t) => {

@@ -6,6 +6,8 @@ import type { Probe } from '../table/probe.ts';
 import { Budget, type BudgetLimits, type Change, type Cost } from './budget.ts';
 import type { Kernel } from './kernel.ts';
 
+/** bpf/level.bpf.h */
+const LEVEL_OFF = 255;
 /** What the kernel's own measuring adds to each run. */
 const MEASURING_NS = 35;
 
@@ -117,7 +119,7 @@ export class BudgetKeeper {
     const { kernel, log } = this.#parts;
     const steps = probe.reducible?.steps ?? [];
     const off = steps.length + 1;
-    if (probe.reducible) kernel.writeLevel(probe.reducible.slot, to);
+    if (probe.reducible) kernel.writeLevel(probe.reducible.slot, to === off ? LEVEL_OFF : to);
     if (to === off) kernel.suspend(source);
     if (from === off) kernel.resume(source);
     const count = this.#steps.get(source) ?? { falls: 0, rises: 0 };

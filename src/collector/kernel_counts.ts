@@ -47,6 +47,7 @@ export class KernelCounts {
     this.#folded('totals_map_full', delta(kernel_count.COUNT_TOTALS_FULL));
     this.#drop('tasks', 'no_memory', delta(kernel_count.COUNT_TASK_FULL));
     this.#drop('oom_kills', 'map_full', delta(kernel_count.COUNT_OOM_FULL));
+    this.#folded('syscalls_over_budget', delta(kernel_count.COUNT_SYSCALL_COARSE));
     this.#folded('udp_over_budget', delta(kernel_count.COUNT_UDP_COARSE));
     this.#drop('block_requests', 'map_full', delta(kernel_count.COUNT_BLOCK_FULL));
     this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));

@@ -208,8 +208,8 @@ export interface Step {
 
 /**
  * Steps that the source's programs know by themselves: they read the level, 1 for the first of these steps, from the
- * kernel map `sonde_levels` at this place (`level_source` in bpf/level.bpf.h). The level beyond the last step means
- * nothing at all: it is for what shared hooks do for the source, while its own programs are detached.
+ * kernel map `sonde_levels` at this place (`level_source` in bpf/level.bpf.h). LEVEL_OFF means nothing at all: it is for
+ * what shared hooks do for the source, while the programs that it alone uses are detached.
  */
 export interface Reducible {
   readonly slot: number;
