@@ -240,7 +240,6 @@ struct task_struct {
 	struct nsproxy *nsproxy;
 	struct fs_struct *fs;
 	struct files_struct *files;
-	struct signal_struct *signal;
 	struct css_set *cgroups;
 	const struct cred *cred;
 	char comm[16];

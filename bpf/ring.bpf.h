@@ -64,6 +64,8 @@ enum kernel_count {
 	COUNT_BASH_UNREAD, /* lines of bash whose memory could not be read */
 	COUNT_TLS_CONN_FULL, /* calls of TLS libraries on sessions that found the map full: not looked at */
 	COUNT_PROCESS_EVENTS, /* begins, execs and ends of processes that found the ring full: lost */
+	COUNT_UDP_COARSE, /* datagrams counted without their flow: the source is over its budget */
+	COUNT_SYSCALL_COARSE, /* system calls counted without their process: the source is over its budget */
 	COUNT_MAX,
 };
 

@@ -91,6 +91,7 @@ const volatile struct {
 	enum dns_flag dns_flag;
 	enum record_kind record_kind;
 	enum kernel_count kernel_count;
+	enum level_source level_source;
 	struct capture_record capture_record;
 	struct capture_chunk capture_chunk;
 	enum capture_mode capture_mode;
@@ -324,7 +325,7 @@ int BPF_PROG(sys_exit, struct pt_regs___syscall *regs, long result)
 		syscalls_on_exit_timed(nr, result, took_ns);
 	else if (syscalls_enabled)
 		syscalls_on_exit_plain(nr, result);
-	if (fileio_enabled)
+	if (fileio_enabled && !level_of(LEVEL_FILEIO))
 		fileio_on_exit(nr, regs, result, fileio_timed ? took_ns : 0);
 	return 0;
 }
@@ -337,7 +338,7 @@ int BPF_PROG(sys_exit_510, struct pt_regs___syscall *regs, long result)
 
 	if (syscalls_enabled)
 		syscalls_on_exit_plain(nr, result);
-	if (fileio_enabled)
+	if (fileio_enabled && !level_of(LEVEL_FILEIO))
 		fileio_on_exit(nr, regs, result, 0);
 	return 0;
 }
@@ -347,7 +348,8 @@ int BPF_PROG(sys_enter, struct pt_regs___syscall *regs, long nr)
 {
 	struct file_call call;
 
-	if ((syscalls_enabled && syscalls_timed) || file_call_of(nr, &call))
+	if ((syscalls_enabled && syscalls_timed && !level_of(LEVEL_SYSCALLS)) ||
+	    (!level_of(LEVEL_FILEIO) && file_call_of(nr, &call)))
 		syscall_begin();
 	return 0;
 }

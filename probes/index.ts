@@ -23,7 +23,26 @@ import { tcpstate } from './tcpstate/tcpstate.ts';
 import { tls } from './tls/tls.ts';
 import { udp } from './udp/udp.ts';
 
-export const probes: readonly Probe[] = [tcp, udp, http, http2, tls, dns, nat, bash, capture, cgroup, network, tcpstate, syscalls, fileio, scheduler, memory, process, blockIo];
+export const probes: readonly Probe[] = [
+  tcp,
+  udp,
+  http,
+  http2,
+  tls,
+  dns,
+  nat,
+  bash,
+  capture,
+  cgroup,
+  network,
+  tcpstate,
+  syscalls,
+  fileio,
+  scheduler,
+  memory,
+  process,
+  blockIo,
+];
 
 /** All tables that a collector sends, each once: the probes', and those about sonde itself. */
 export const tables: readonly TableDefinition[] = [

@@ -10,7 +10,14 @@ import type {
   Probe,
 } from '../../src/table/probe.ts';
 import { pair, sizes, TASK_STORAGE } from '../kernel_maps.ts';
-import { file_key, file_kind, file_operation, file_sums, owner } from '../layout.gen.ts';
+import {
+  file_key,
+  file_kind,
+  file_operation,
+  file_sums,
+  level_source,
+  owner,
+} from '../layout.gen.ts';
 import { ProcessColumns, processDimensions, u64, viewOf } from '../process_columns.ts';
 import { addSlots } from '../slots.ts';
 
@@ -142,6 +149,7 @@ export const fileio: Probe = {
     },
   ],
   sweeps: [],
+  reducible: { slot: level_source.LEVEL_FILEIO, steps: [] },
   map_sources: mapSources,
   map_entries: ({ maps: { process_totals_max } }) =>
     sizes('file_io', Math.ceil(process_totals_max / 2)),

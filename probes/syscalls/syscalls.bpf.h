@@ -9,6 +9,7 @@
 
 #include "histogram.bpf.h"
 #include "identity.bpf.h"
+#include "level.bpf.h"
 #include "syscall.bpf.h"
 #include "turns.bpf.h"
 
@@ -48,14 +49,15 @@ DEFINE_TURNS(syscall_rest, u32, struct syscall_rest, 640)
 /* Fewer than the map holds: one for each number, or for all that there are not. */
 #define SYSCALL_REST_MAX 600
 
-static __noinline int syscall_count_rest(u32 nr, u32 error)
+/* `why`: what counts the call for the ledger. */
+static __noinline int syscall_count_rest(u32 nr, u32 error, u32 why)
 {
 	u32 key = (nr & ~SYSCALL_COMPAT) < SYSCALL_REST_MAX ? nr & ~SYSCALL_COMPAT :
 							      SYSCALL_REST_MAX;
 	struct syscall_rest fresh = {};
 	struct syscall_rest *rest = syscall_rest_find(&key);
 
-	count(COUNT_SYSCALL_FULL);
+	count(why);
 	if (!rest)
 		rest = syscall_rest_make(&key, &fresh);
 	if (!rest)
@@ -79,7 +81,7 @@ static __always_inline void syscall_count_plain(struct syscall_key *key)
 	if (sums)
 		TURN_ADD(sums->calls, 1);
 	else
-		syscall_count_rest(key->nr, key->error);
+		syscall_count_rest(key->nr, key->error, COUNT_SYSCALL_FULL);
 }
 
 static __always_inline void syscall_count_timed(struct syscall_key *key, u64 took_ns)
@@ -93,7 +95,7 @@ static __always_inline void syscall_count_timed(struct syscall_key *key, u64 too
 		times = syscall_lat_make(key, &fresh);
 	}
 	if (!times) {
-		syscall_count_rest(key->nr, key->error);
+		syscall_count_rest(key->nr, key->error, COUNT_SYSCALL_FULL);
 		return;
 	}
 	TURN_ADD(times->calls, 1);
@@ -110,19 +112,43 @@ static __always_inline struct syscall_key syscall_key_of(u32 nr, long result)
 	return key;
 }
 
+/* Steps of the source over its budget. */
+enum syscalls_level {
+	SYSCALLS_SAMPLED = 1, /* one call in so many with its process, the others by call alone */
+	SYSCALLS_TOTALS = 2,  /* all by call alone */
+};
+
+#define SYSCALLS_SAMPLE 16
+
+/* True: the call is counted as the level says, and that is all. */
+static __always_inline bool syscalls_reduced(struct syscall_key *key)
+{
+	u32 level = level_of(LEVEL_SYSCALLS);
+
+	if (!level)
+		return false;
+	if (level == SYSCALLS_SAMPLED && bpf_get_prandom_u32() % SYSCALLS_SAMPLE == 0)
+		return false;
+	if (level != LEVEL_OFF)
+		syscall_count_rest(key->nr, key->error, COUNT_SYSCALL_COARSE);
+	return true;
+}
+
 /* `took_ns` 0: not known. */
 static __always_inline void syscalls_on_exit_timed(u32 nr, long result, u64 took_ns)
 {
 	struct syscall_key key = syscall_key_of(nr, result);
 
-	syscall_count_timed(&key, took_ns);
+	if (!syscalls_reduced(&key))
+		syscall_count_timed(&key, took_ns);
 }
 
 static __always_inline void syscalls_on_exit_plain(u32 nr, long result)
 {
 	struct syscall_key key = syscall_key_of(nr, result);
 
-	syscall_count_plain(&key);
+	if (!syscalls_reduced(&key))
+		syscall_count_plain(&key);
 }
 
 #endif

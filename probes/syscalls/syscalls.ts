@@ -12,7 +12,14 @@ import type {
 } from '../../src/table/probe.ts';
 import { errnoName } from '../errno.ts';
 import { pair, sizes, TASK_STORAGE } from '../kernel_maps.ts';
-import { owner, syscall_key, syscall_rest, syscall_sums, syscall_times } from '../layout.gen.ts';
+import {
+  level_source,
+  owner,
+  syscall_key,
+  syscall_rest,
+  syscall_sums,
+  syscall_times,
+} from '../layout.gen.ts';
 import { ProcessColumns, processDimensions, u64, viewOf } from '../process_columns.ts';
 import { addSlots } from '../slots.ts';
 import { syscallName } from './names.ts';
@@ -174,6 +181,16 @@ export const syscalls: Probe = {
     },
   ],
   sweeps: [],
+  reducible: {
+    slot: level_source.LEVEL_SYSCALLS,
+    steps: [
+      {
+        name: 'sampled',
+        help: 'one call in 16 with its process, the others by call alone in rows with <other>; no latency',
+      },
+      { name: 'totals', help: 'all calls and errors, by call alone; no processes, no latency' },
+    ],
+  },
   map_sources: mapSources,
   own_maps: [...pair('syscalls'), ...pair('syscall_rest')],
   map_entries: ({ maps: { syscalls_max } }) => ({

@@ -13,6 +13,7 @@
 #ifndef SONDE_UDP_H
 #define SONDE_UDP_H
 
+#include "level.bpf.h"
 #include "sock.bpf.h"
 #include "../nat/nat.bpf.h"
 
@@ -85,12 +86,19 @@ struct datagram {
 	bool in_process; /* the current process is the one that sent or received it */
 };
 
-static __always_inline void udp_overflow(struct datagram *gram)
+/* Steps of the source over its budget. */
+enum udp_level {
+	UDP_WHOLE = 0,
+	UDP_TOTALS = 1,
+};
+
+/* Adds to the totals of all datagrams that no flow has. `why`: what counts them for the ledger. */
+static __always_inline void udp_overflow(struct datagram *gram, u32 why)
 {
 	u32 slot = overflow_slot(IPPROTO_UDP, gram->role);
 	struct overflow *sum = bpf_map_lookup_elem(&sonde_overflow, &slot);
 
-	count(COUNT_UDP_FULL);
+	count(why);
 	if (!sum)
 		return; /* cannot be: the slot is within the array */
 	if (gram->role == ROLE_OUTGOING) {
@@ -140,7 +148,17 @@ static __always_inline void udp_count(struct datagram *gram)
 	if (flow)
 		udp_add(flow, gram);
 	else
-		udp_overflow(gram);
+		udp_overflow(gram, COUNT_UDP_FULL);
+}
+
+/* True: the source does less than all, and what it does is done. */
+static __always_inline bool udp_is_reduced(struct datagram *gram)
+{
+	u32 level = level_of(LEVEL_UDP);
+
+	if (level == UDP_TOTALS)
+		udp_overflow(gram, COUNT_UDP_COARSE);
+	return level != UDP_WHOLE;
 }
 
 /* ---- variant "calls" ---- */
@@ -151,6 +169,8 @@ static __always_inline int udp_remember_peer(struct bpf_sock_addr *ctx, u8 famil
 	struct udp_peer peer = {};
 	u32 *words = (u32 *)peer.key.peer_addr;
 
+	if (level_of(LEVEL_UDP) != UDP_WHOLE)
+		return 1;
 	peer.key.cookie = bpf_get_socket_cookie(ctx);
 	peer.key.peer_port = bpf_ntohs((u16)ctx->user_port);
 	peer.key.family = family;
@@ -233,6 +253,8 @@ static __always_inline int udp_on_call(struct sock *sk, int length, u8 role)
 		return 0; /* the call failed: nothing went */
 	gram.key.cookie = cookie;
 	gram.bytes = length;
+	if (udp_is_reduced(&gram))
+		return 0;
 	udp_socket_ends(sk, &gram);
 	udp_count(&gram);
 	return 0;
@@ -299,6 +321,8 @@ static __always_inline int udp_on_packet(struct __sk_buff *skb, u8 role)
 	gram.key.peer_port = bpf_ntohs(out ? udp.dest : udp.source);
 	gram.local_port = bpf_ntohs(out ? udp.source : udp.dest);
 	gram.bytes = skb->len - ((skb->protocol == bpf_htons(ETH_P_IP)) ? 28 : 48);
+	if (udp_is_reduced(&gram))
+		return 1;
 	if (out)
 		gram.netns = current_netns();
 	udp_count(&gram);
@@ -324,6 +348,8 @@ static __always_inline int udp_own(struct bpf_sock_addr *ctx, u8 family)
 	struct udp_peer *peer;
 	struct udp_flow *flow;
 
+	if (level_of(LEVEL_UDP) != UDP_WHOLE)
+		return 1;
 	udp_remember_peer(ctx, family);
 	peer = bpf_map_lookup_elem(&udp_peers, &thread);
 	if (!peer)

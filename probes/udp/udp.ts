@@ -2,6 +2,7 @@
 
 import type { Probe } from '../../src/table/probe.ts';
 import { flowRecords } from '../flow.ts';
+import { level_source } from '../layout.gen.ts';
 import { netflow } from '../netflow.ts';
 
 export const udp: Probe = {
@@ -45,6 +46,15 @@ export const udp: Probe = {
       variants: [{ name: 'map walk', programs: ['udp_sweep'], needs: [] }],
     },
   ],
+  reducible: {
+    slot: level_source.LEVEL_UDP,
+    steps: [
+      {
+        name: 'totals',
+        help: 'all datagrams and bytes, by direction alone, in rows with <other>; no flows',
+      },
+    ],
+  },
   sweeps: [{ programs: ['udp_sweep'], map: 'udp_flows', when: 'interval' }],
   records: [flowRecords],
   map_entries: ({ maps }) => ({ udp_flows: maps.sockets_max }),

@@ -6,6 +6,7 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after } from 'node:test';
+import { probes } from '../../probes/index.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const SONDE = join(ROOT, 'sonde');
@@ -80,6 +81,7 @@ const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
   ['top', ['--sort', '--once', ...QUERY_FLAGS]],
   ['doctor', ['--json', '--grant', ...CONFIG_FLAGS, ...COLLECTOR_FLAGS, ...REDUCER_FLAGS]],
   ['ledger', ['--json', ...QUERY_FLAGS]],
+  ['catalog', QUERY_FLAGS],
   ['detach', [...CONFIG_FLAGS]],
   ['cgroup-demo', ['--every', '--rate', '--for']],
   ['profile', ['--seconds', '--frequency', '--format', '--pid', '--output']],
@@ -203,7 +205,7 @@ test('without rights nothing is started, and each source names what it lacks', {
       /tcp is missing CAP_BPF, CAP_PERFMON\n.*udp is missing .*CAP_NET_ADMIN/s,
       setting,
     );
-    refuses(words, /CAP_PERFMON +tcp, udp: programs on tracepoints/, setting);
+    refuses(words, /CAP_PERFMON +every source: programs on tracepoints/, setting);
   }
   assert.throws(() => readFileSync(log), /ENOENT/, 'a refused start writes no log');
 });
@@ -217,14 +219,15 @@ test('doctor works without root: what it may not ask it skips', { skip: without_
     report.checks
       .filter((check: { id: string }) => check.id === id)
       .map(({ subject, state: found }: { subject: string; state: string }) => [subject, found]);
-  assert.deepEqual(state('capabilities'), [
-    ['tcp', 'fail'],
-    ['udp', 'fail'],
-  ]);
-  assert.deepEqual(state('source'), [
-    ['tcp', 'skip'],
-    ['udp', 'skip'],
-  ]);
+  const wanted = probes.map((probe) => [probe.name, probe.enabled_default !== false] as const);
+  assert.deepEqual(
+    state('capabilities'),
+    wanted.map(([name, on]) => [name, on ? 'fail' : 'skip']),
+  );
+  assert.deepEqual(
+    state('source'),
+    wanted.map(([name]) => [name, 'skip']),
+  );
 });
 
 test('doctor prints a line a check, the cure under what is ill, and a verdict', () => {

@@ -14,6 +14,7 @@ import type { ProbeOptions } from '../table/probe.ts';
 import { FlightSender } from '../wire/client.ts';
 import { bootId } from '../wire/lock.ts';
 import { Spool } from '../wire/spool.ts';
+import { BudgetKeeper } from './budget_keeper.ts';
 import { CaptureSelection } from './capture_select.ts';
 import { Decode } from './decode.ts';
 import { type Delivery, DirectDelivery, SpoolDelivery } from './delivery.ts';
@@ -64,6 +65,7 @@ interface Parts {
   readonly ledger: Ledger;
   readonly self: SelfReport;
   readonly filter: ProcessFilter;
+  readonly keeper: BudgetKeeper;
   readonly pipeline: Pipeline;
   readonly uprobes: Uprobes;
   /** While capture is on. */
@@ -138,6 +140,7 @@ export class Collector {
   reload(config: Config): void {
     this.#interval_ms = config.collector.interval;
     this.#parts.filter.update(config.collector.filter);
+    this.#parts.keeper.limits = config.collector.budget;
     this.#parts.options.ephemeral_port = config.collector.ephemeral_port;
   }
 
@@ -273,7 +276,9 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   const users = new Users(proc);
   const on_user = (pid: number) => users.learn(pid);
   const uprobes = new Uprobes({ probes: on, programs: kernel.programs, proc, ledger, on_user });
-  const self = new SelfReport({ kernel, identity, delivery, uprobes });
+  const limits = collector.budget;
+  const keeper = new BudgetKeeper({ kernel, probes: on, limits, log: options.log });
+  const self = new SelfReport({ kernel, identity, delivery, uprobes, keeper });
   const { selection, outlet } = kernel.isOn('capture') ? openCapture(kernel, options) : {};
   const decode = new Decode({
     ...{ probes: on, kernel, identity, ledger, proc, users },
@@ -295,7 +300,19 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   });
   if (!kernel.taken_over) sweepFiles(kernel, pipeline);
   uprobes.turn(Date.now(), UPROBES_START_MS);
-  const own = { lock, kernel, id, delivery, identity, ledger, self, filter, pipeline, uprobes };
+  const own = {
+    lock,
+    kernel,
+    id,
+    delivery,
+    identity,
+    ledger,
+    self,
+    keeper,
+    filter,
+    pipeline,
+    uprobes,
+  };
   return { ...own, selection, outlet, options: probe_options };
 }
 

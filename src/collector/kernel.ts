@@ -59,10 +59,11 @@ export class Kernel {
   readonly left_records: number;
   readonly programs: readonly RunningProgram[];
   readonly #maps: ReadonlyMap<string, BpfMap>;
-  readonly #links: ReadonlyMap<string, BpfLink>;
+  readonly #links: Map<string, BpfLink>;
   readonly #pins: Pins;
   readonly #probes: readonly Probe[];
   readonly #object: BpfObject | undefined;
+  readonly #attach: ((program: string) => BpfLink) | undefined;
   readonly #sweep_buffer = new Uint8Array(SWEEP_BUFFER_BYTES);
 
   constructor(parts: {
@@ -75,12 +76,15 @@ export class Kernel {
     probes: readonly Probe[];
     left_records: number;
     object?: BpfObject;
+    /** Attaches a program of the loaded object again. */
+    attach?: (program: string) => BpfLink;
   }) {
     this.left_records = parts.left_records;
     this.plan = parts.plan;
     this.taken_over = parts.taken_over;
     this.#maps = parts.maps;
-    this.#links = parts.links;
+    this.#links = new Map(parts.links);
+    this.#attach = parts.attach;
     this.programs = parts.programs;
     this.#pins = parts.pins;
     this.#probes = parts.probes;
@@ -143,6 +147,57 @@ export class Kernel {
   #run(program: string): void {
     const link = this.#links.get(program);
     if (link !== undefined) new BpfIter(link).run(this.#sweep_buffer); // its programs write no text
+  }
+
+  /** False for programs of a predecessor: their object is gone, and what is detached stays so. */
+  get can_reattach(): boolean {
+    return this.#attach !== undefined;
+  }
+
+  programsOf(source: string): readonly string[] {
+    const found = this.plan.sources.find((one) => one.source === source);
+    return found?.parts.flatMap(({ programs }) => programs) ?? [];
+  }
+
+  /** How many sources that are on have a use for a program. */
+  usersOf(program: string): number {
+    const on = this.plan.sources.filter(({ state }) => state === 'on');
+    return on.filter(({ source }) => this.programsOf(source).includes(program)).length;
+  }
+
+  /** Tells the programs of a source how much to do (bpf/level.bpf.h). */
+  writeLevel(slot: number, level: number): void {
+    const [key, value] = [slot, level].map((n) => new Uint8Array(Uint32Array.of(n).buffer));
+    this.map('sonde_levels').update(key!, value!);
+  }
+
+  /** Detaches what only this source uses. Its pins go: a successor has to know that they are not all there. */
+  suspend(source: string): void {
+    this.sweep('interval'); // what it has counted until now
+    for (const program of this.#ownOf(source)) {
+      const link = this.#links.get(program);
+      if (link === undefined) continue;
+      this.#pins.remove(program);
+      link.close();
+      this.#links.delete(program);
+    }
+  }
+
+  resume(source: string): void {
+    for (const program of this.#ownOf(source)) {
+      const running = this.programs.find(({ name }) => name === program);
+      if (this.#attach === undefined || running === undefined || this.#links.has(program)) continue;
+      const link = this.#attach(program);
+      this.#links.set(program, link);
+      link.pin(this.#pins.link(program));
+      running.program.pin(this.#pins.program(program));
+    }
+    this.sweep('start'); // what began meanwhile
+    this.sweep('start');
+  }
+
+  #ownOf(source: string): readonly string[] {
+    return this.programsOf(source).filter((program) => this.usersOf(program) === 1);
   }
 
   /** Detaches everything and removes the pins; what the ring and the maps hold can still be read. */
@@ -302,7 +357,8 @@ function load(
   const programs = loaded.map((name) => ({ name, program: object.program(name) }));
   for (const { name, program } of programs) program.pin(pins.program(name));
   const { probes } = options;
-  const parts = { plan, maps, links, programs, pins, probes, object };
+  const again = (name: string) => attach(object, name, options);
+  const parts = { plan, maps, links, programs, pins, probes, object, attach: again };
   return new Kernel({ ...parts, taken_over: false, left_records });
 }
 

@@ -48,6 +48,12 @@ export class Pins {
     return list(join(this.root, PROGRAMS + this.build));
   }
 
+  /** Of a program that is no longer attached. */
+  remove(program: string): void {
+    unlinkSync(this.link(program));
+    unlinkSync(this.program(program));
+  }
+
   /** Anything of whatever build. */
   get any(): boolean {
     return list(this.root).length > 0;

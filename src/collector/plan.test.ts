@@ -34,6 +34,7 @@ function plan(options: {
   lacks?: readonly Need[];
   refused?: Readonly<Record<string, string>>;
   lacking?: readonly Right[];
+  failing?: string;
 }): Plan {
   return makePlan({
     probes: options.probes ?? [sample],
@@ -42,6 +43,7 @@ function plan(options: {
     unmet: (need) => (options.lacks?.includes(need) ? `no ${need}` : undefined),
     lacking: ({ rights }) => rights.filter((right) => options.lacking?.includes(right)),
     refused: new Map(Object.entries(options.refused ?? {})),
+    fail_sources: options.failing === undefined ? [] : [options.failing],
   });
 }
 
@@ -152,4 +154,17 @@ test('a source that lacks a right is off, says which, and the others go on', () 
     ],
   );
   assert.match(made.sources[1]!.reason, /lacks CAP_NET_ADMIN \(sonde doctor --grant\)/);
+});
+
+test('a source that is made to fail takes no program with it that another needs', () => {
+  const other: Probe = { ...sample, name: 'other' };
+  const made = plan({ probes: [sample, other], failing: 'sample' });
+  assert.deepEqual(
+    made.sources.map(({ source, state }) => [source, state]),
+    [
+      ['sample', 'failed'],
+      ['other', 'on'],
+    ],
+  );
+  assert.deepEqual([...made.programs].sort(), ['a', 'b', 'd']);
 });

@@ -4,7 +4,8 @@ import { BpfError } from '../bpf/error.ts';
 import { enableStats, type StatsSwitch } from '../bpf/stats.ts';
 import type { Batch } from '../table/columns.ts';
 import { Fold } from '../table/fold.ts';
-import { processTable, programTable, sourceTable } from '../table/self.ts';
+import { costTable, processTable, programTable, sourceTable } from '../table/self.ts';
+import type { BudgetKeeper, ProgramCost } from './budget_keeper.ts';
 import type { Delivery } from './delivery.ts';
 import type { Identity } from './identity.ts';
 import type { Kernel } from './kernel.ts';
@@ -17,6 +18,7 @@ export interface SelfParts {
   readonly identity: Identity;
   readonly uprobes: Uprobes;
   readonly delivery: Delivery;
+  readonly keeper: BudgetKeeper;
 }
 
 interface Runs {
@@ -30,10 +32,14 @@ export class SelfReport {
   readonly #process = new Fold(processTable);
   readonly #programs = new Fold(programTable);
   readonly #sources = new Fold(sourceTable);
+  readonly #costs = new Fold(costTable);
   readonly #runs = new Map<string, Runs>();
   #cpu = process.cpuUsage();
   #stats: StatsSwitch | undefined;
   #timer: NodeJS.Timeout | undefined;
+  /** When the sample began, and what the programs had run until then. */
+  #sampled: ReadonlyMap<string, Runs> = new Map();
+  #sampled_ns = 0n;
   /** The most of the ring that was in use since the last report, bytes. */
   ring_used = 0;
 
@@ -46,7 +52,10 @@ export class SelfReport {
   sample(): void {
     if (this.#stats !== undefined) return;
     this.#stats = statsOrNone();
-    this.#timer = setTimeout(() => this.#endSample(), SAMPLE_MS);
+    if (this.#stats === undefined) this.#parts.keeper.unmeasured();
+    this.#sampled = this.#runsNow();
+    this.#sampled_ns = process.hrtime.bigint();
+    this.#timer = setTimeout(() => this.#takeSample(), SAMPLE_MS);
     this.#timer.unref();
   }
 
@@ -56,15 +65,21 @@ export class SelfReport {
       this.#addProgram(name, program.stats());
     }
     for (const { source, state, reason, parts } of this.#parts.kernel.plan.sources) {
-      if (parts.length === 0) this.#addSource([source, '', state, '', reason]);
-      for (const one of parts) {
-        this.#addSource([source, one.part, one.state, one.variant, one.reason]);
+      const reduced = this.#parts.keeper.reducedTo(source);
+      const why = reduced === undefined ? '' : `over budget: ${reduced.reason}`;
+      if (reduced?.step === 'off') this.#addSource([source, '', 'off', '', why]);
+      else if (parts.length === 0) this.#addSource([source, '', state, '', reason]);
+      else {
+        for (const one of parts)
+          this.#addSource([source, one.part, one.state, one.variant, one.reason]);
+        if (reduced) this.#addSource([source, 'budget', 'reduced', reduced.step, why]);
       }
     }
     for (const { source, part, state, variant, reason } of this.#parts.uprobes.report()) {
       this.#addSource([source, part, state, variant, reason]);
     }
-    return [this.#process, this.#programs, this.#sources]
+    this.#addCosts();
+    return [this.#process, this.#programs, this.#sources, this.#costs]
       .map((fold) => fold.close(now_ms))
       .filter((batch) => batch !== undefined);
   }
@@ -72,6 +87,24 @@ export class SelfReport {
   close(): void {
     clearTimeout(this.#timer);
     this.#endSample();
+  }
+
+  #takeSample(): void {
+    if (this.#stats === undefined) return;
+    const elapsed_ns = Number(process.hrtime.bigint() - this.#sampled_ns);
+    const costs = new Map<string, ProgramCost>();
+    for (const [name, now] of this.#runsNow()) {
+      const before = this.#sampled.get(name);
+      const runs = now.run_count - (before?.run_count ?? 0);
+      costs.set(name, { runs, time_ns: now.run_time_ns - (before?.run_time_ns ?? 0) });
+    }
+    this.#endSample();
+    this.#parts.keeper.sampled(costs, elapsed_ns);
+  }
+
+  #runsNow(): ReadonlyMap<string, Runs> {
+    const { programs } = this.#parts.kernel;
+    return new Map(programs.map(({ name, program }) => [name, program.stats()]));
   }
 
   #endSample(): void {
@@ -109,6 +142,14 @@ export class SelfReport {
       Float64Array.of(this.#programs.intern(name)),
       Float64Array.of(missed, runs, now.run_time_ns - before.run_time_ns),
     );
+  }
+
+  #addCosts(): void {
+    for (const [source, cost] of this.#parts.keeper.report()) {
+      const { kernel_time, run_time, level, falls, rises } = cost;
+      const values = Float64Array.of(kernel_time, run_time, level, falls, rises);
+      this.#costs.add(Float64Array.of(this.#costs.intern(source)), values);
+    }
   }
 
   #addSource(texts: readonly [string, string, string, string, string]): void {

@@ -86,7 +86,7 @@ change on HUP, the others at the next start. \`${SOURCE_PLACEHOLDER}\` stands fo
 \`collectors.ebpf\` of other agents' files is read as well: its \`enabled\`, \`interval\`, \`btf_path\`, \`pin_path\`, \`maps\`,
 \`filter\` and \`metrics\` mean the keys of the same name in \`collector\` and \`agent\`; \`syscalls\`, \`network\`, \`fileio\`, \`scheduler\`,
 \`memory\` and \`tcp_state\` (each \`true\`, \`false\` or \`{enabled: …}\`) switch the sources of that name. \`sonde start\` has other
-defaults: these six sources alone, interval 15s, log to standard error, pins in \`/sys/fs/bpf/tfo-agent\`, kernel_prefix \`tfo\`, a ring of 1MiB.
+defaults: these six sources alone, interval 15s, log to standard error, pins in \`/sys/fs/bpf/tfo-agent\`, kernel_prefix \`tfo\`, a ring of 2MiB.
 `;
 
 function sectionTable(section: string, rows: readonly ConfigRow[]): string {

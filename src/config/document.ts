@@ -104,11 +104,14 @@ const AGENT_DEFAULTS: ReadonlyMap<string, unknown> = new Map<string, unknown>([
   ['collector.interval', '15s'],
   ['collector.pin_path', '/sys/fs/bpf/tfo-agent'],
   ['collector.kernel_prefix', 'tfo'],
-  ['collector.ring_bytes', '1MiB'],
+  ['collector.ring_bytes', '2MiB'],
+  // All maps together take some 8 MB, as the document has it.
   ['collector.maps.sockets_max', 16_384],
+  ['collector.maps.processes_max', 8192],
+  ['collector.maps.syscalls_max', 4096],
+  ['collector.maps.process_totals_max', 2048],
   ['collector.syscalls.latency', true],
   ['collector.fileio.latency', true],
-  ['collector.scheduler.latency', true],
 ]);
 
 /** All six sub-collectors are on, no other source is. Keys that this sonde does not have are left out. */

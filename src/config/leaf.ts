@@ -124,6 +124,17 @@ export function size(min: string, max: string, power_of_two = false): Kind<Bytes
   };
 }
 
+/** A share of one, written in percent: `0.5%`. */
+export const percent: Kind<number> = {
+  name: 'percent',
+  parse(value) {
+    const match = typeof value === 'string' ? /^(\d+(?:\.\d+)?) ?%$/.exec(value.trim()) : null;
+    const found = match === null ? Number.NaN : Number(match[1]) / 100;
+    if (found > 0 && found <= 1) return found;
+    return new Fault('is no share', 'give more than 0% and at most 100%, such as 0.5%');
+  },
+};
+
 /** A whole number, in a file or as text. */
 function whole(value: unknown): number | undefined {
   if (typeof value === 'string' && /^\d{1,15}$/.test(value)) return Number(value);

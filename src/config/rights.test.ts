@@ -33,9 +33,13 @@ test('a start is refused only when no source could be loaded, and names each', (
   assert.match(text, /^ {2}tcp is missing CAP_BPF, CAP_PERFMON\n {2}udp is missing CAP_BPF$/m);
 });
 
-test('the words for the operator name every source and every right that it needs', () => {
-  for (const probe of probes) {
-    assert.match(rightsText(), new RegExp(`\\b${probe.name}\\b`), probe.name);
-    for (const right of probe.rights) assert.ok(rightsText().includes(right), right);
+test('the words for the operator name every right that a source needs', () => {
+  for (const right of probes.flatMap(({ rights }) => rights)) {
+    assert.ok(rightsText().includes(right), right);
+  }
+  // Said of every source.
+  for (const { name, rights } of probes) {
+    for (const right of ['CAP_BPF', 'CAP_PERFMON'] as const)
+      assert.ok(rights.includes(right), name);
   }
 });

@@ -16,6 +16,7 @@ import {
   optionalKey,
   path,
   patterns,
+  percent,
   pinPath,
   port,
   ports,
@@ -162,6 +163,19 @@ const clientTls = z.strictObject({
   }),
 });
 
+const budget = z.strictObject({
+  ns: optionalKey(count(1, 1_000_000_000), {
+    help: 'Most nanoseconds that one run of the programs of a source may take, as a mean; beyond, it falls back',
+    flag: '--budget-ns',
+    live: true,
+  }),
+  cpu: optionalKey(percent, {
+    help: 'Most of one processor that the programs of a source may take; beyond, it falls back',
+    flag: '--budget-cpu',
+    live: true,
+  }),
+});
+
 const names = (what: string) => `${what}, by the name of their executable; * stands for any text`;
 
 const filter = z.strictObject({
@@ -253,6 +267,7 @@ const collector = z.strictObject({
   dns: dns.prefault({}),
   capture: capture.prefault({}),
   filter: filter.prefault({}),
+  budget: budget.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
   bash: bash.prefault({}),
   syscalls: latency('how long each system call takes: twice the cost of counting them'),

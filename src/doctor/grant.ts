@@ -28,7 +28,8 @@ export interface GrantPlace {
 
 export function rightsOf(probes: readonly Probe[]): readonly Right[] {
   const asked = new Set(probes.flatMap(({ rights }) => rights));
-  return (Object.keys(REASONS) as Right[]).filter((right) => asked.has(right)); // its keys are Rights
+  const all = Object.keys(REASONS) as Right[]; // REASONS is a record of Rights
+  return all.filter((right) => asked.has(right));
 }
 
 export function grantText(probes: readonly Probe[], place: GrantPlace): string {

@@ -64,17 +64,18 @@ test('the names are those of the document', () => {
 
 test('what a metric asks of a table is there', () => {
   for (const { name, rows } of tfo_metrics) {
-    for (const { table, labels, where, add, minus = [] } of rows) {
+    for (const { table, labels, where, add, per, minus = [] } of rows) {
       const def = tables.find((one) => one.name === table);
       if (def === undefined) continue; // of a source that this sonde does not have
       const dimensions = def.dimensions.map((one) => one.name);
       const measures = def.measures.map((one) => one.name);
       const asked = [...Object.values(labels), ...Object.keys(where ?? {})];
       for (const one of asked) {
+        if (typeof one !== 'string' && 'text' in one) continue;
         const column = typeof one === 'string' ? one : one.column;
         assert.ok(dimensions.includes(column), `${name}: ${table}.${column}`);
       }
-      for (const one of [...add, ...minus]) {
+      for (const one of [...add, ...minus, ...(per === undefined ? [] : [per])]) {
         assert.ok(measures.includes(one), `${name}: ${table}.${one}`);
       }
     }
@@ -136,19 +137,20 @@ test('states have the names of the document', async () => {
     help: 'as the source of TCP states has it',
     kind: 'fold',
     rows_max: 8,
-    dimensions: ['from_state', 'to_state'].map((name) => ({ name, type: 'string', help: '' })),
+    dimensions: [
+      { name: 'pid', type: 'u32', help: '' },
+      { name: 'old_state', type: 'string', help: '' },
+      { name: 'new_state', type: 'string', help: '' },
+    ],
     measures: [{ name: 'transitions', type: 'u64', unit: '1', fold: 'sum', help: '' }],
   });
   const fold = new Fold(def);
-  fold.add(
-    Float64Array.of(fold.intern('SYN-SENT'), fold.intern('ESTABLISHED')),
-    Float64Array.of(3),
-  );
-  const { tfo, lines } = outlet({ idle_ms: 1, isAlive: () => false }, [def]);
+  const states = ['SYN-SENT', 'ESTABLISHED'].map((name) => fold.intern(name));
+  fold.add(Float64Array.of(7, ...states), Float64Array.of(3));
+  const { tfo, lines } = outlet({}, [def]);
   tfo.add(fold.close(NOW)!, NOW);
-  tfo.expire(NOW + 10); // of no process: stays
   assert.deepEqual(await lines(), [
-    'tfo_ebpf_tcp_state_transitions{old_state="SYN_SENT",new_state="ESTABLISHED"} 3',
+    'tfo_ebpf_tcp_state_transitions{pid="7",old_state="SYN_SENT",new_state="ESTABLISHED"} 3',
   ]);
 });
 

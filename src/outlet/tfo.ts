@@ -3,22 +3,25 @@
 
 export type TfoUnit = '1' | 'By' | 'ns';
 
-/** A label is a column of the table; with `values`, other words for what stands there. */
+/** A label is a column of the table; with `values`, other words for what stands there; or a text that always does. */
 export type TfoLabel =
   | string
-  | { readonly column: string; readonly values: Readonly<Record<string, string>> };
+  | { readonly column: string; readonly values: Readonly<Record<string, string>> }
+  | { readonly text: string };
 
 /** Rows of a table that count towards a metric. */
 export interface TfoRows {
   readonly table: string;
   readonly labels: Readonly<Record<string, TfoLabel>>;
-  /** Only rows whose columns have these values. */
-  readonly where?: Readonly<Record<string, string>>;
+  /** Only rows whose columns have one of these values. */
+  readonly where?: Readonly<Record<string, readonly string[]>>;
   /** Measures whose values are added; of a histogram its sum, or with `observations` how many there were. */
   readonly add: readonly string[];
   /** Measures whose values are taken off: what began before sonde did. */
   readonly minus?: readonly string[];
   readonly observations?: boolean;
+  /** Of a gauge: the measure that its sum is divided by, where it is no mean or histogram by itself. */
+  readonly per?: string;
 }
 
 export interface TfoMetric {
@@ -34,11 +37,17 @@ export interface TfoMetric {
 
 const PROCESS = { pid: 'pid', comm: 'process_name' } as const;
 const SYSCALL = { ...PROCESS, syscall: 'syscall' } as const;
-const TCP = { table: 'netflow', labels: PROCESS, where: { transport: 'tcp' } } as const;
-const UDP = { table: 'netflow', labels: PROCESS, where: { transport: 'udp' } } as const;
-const SCHED = { table: 'sched', labels: PROCESS } as const;
+const TCP = { table: 'netflow', labels: PROCESS, where: { transport: ['tcp'] } } as const;
+const UDP = { table: 'netflow', labels: PROCESS, where: { transport: ['udp'] } } as const;
+const SCHED = { table: 'scheduler', labels: PROCESS } as const;
 const MEMORY = { table: 'memory', labels: PROCESS } as const;
 const FILES = { table: 'file_io', labels: { ...PROCESS, operation: 'operation' } } as const;
+/** Files are opened by calls of their own, which the source of system calls counts. */
+const OPENS = {
+  table: 'syscall',
+  labels: { ...PROCESS, operation: { text: 'open' } },
+  where: { syscall: ['open', 'openat', 'openat2', 'creat'] },
+} as const;
 
 /** The document's spelling, which is the kernel's, of the names in RFC 9293. */
 const STATES: Readonly<Record<string, string>> = {
@@ -58,7 +67,7 @@ type Row = readonly [
   type: TfoMetric['type'],
   unit: TfoUnit,
   help: string,
-  rows: TfoRows,
+  ...rows: TfoRows[],
 ];
 
 /** Sub-collector → its metrics, without `tfo_ebpf_`. */
@@ -132,14 +141,22 @@ const METRICS: Readonly<Record<string, readonly Row[]>> = {
     ],
   ],
   fileio: [
-    ['fileio_operations', 'counter', '1', 'Operations on files', { ...FILES, add: ['operations'] }],
+    [
+      'fileio_operations',
+      'counter',
+      '1',
+      'Reads and writes, and files opened',
+      { ...FILES, add: ['calls'] },
+      { ...OPENS, add: ['calls'] },
+    ],
     ['fileio_bytes', 'counter', 'By', 'Bytes read and written', { ...FILES, add: ['bytes'] }],
     [
       'fileio_latency_ns',
       'counter',
       'ns',
-      'Time spent in operations on files',
+      'Time spent in reading, writing and opening',
       { ...FILES, add: ['latency'] },
+      { ...OPENS, add: ['latency'] },
     ],
   ],
   scheduler: [
@@ -148,16 +165,16 @@ const METRICS: Readonly<Record<string, readonly Row[]>> = {
       'counter',
       '1',
       'Times that a thread of the process left a processor',
-      { ...SCHED, add: ['switches'] },
+      { ...SCHED, add: ['switches_voluntary', 'switches_involuntary'] },
     ],
     [
       'sched_runq_latency_ns',
       'gauge',
       'ns',
-      'Wait from wake-up or preemption until running, mean of the last interval',
-      { ...SCHED, add: ['wait'] },
+      'Wait from runnable to running, mean of the last interval',
+      { ...SCHED, add: ['runqueue_wait'], per: 'runs' },
     ],
-    ['sched_oncpu_ns', 'counter', 'ns', 'Time on processors', { ...SCHED, add: ['on_cpu'] }],
+    ['sched_oncpu_ns', 'counter', 'ns', 'Time on processors', { ...SCHED, add: ['cpu_time'] }],
     [
       'sched_migrations',
       'counter',
@@ -172,21 +189,21 @@ const METRICS: Readonly<Record<string, readonly Row[]>> = {
       'counter',
       '1',
       'Page faults, minor and major',
-      { ...MEMORY, add: ['minor_faults', 'major_faults'] },
+      { ...MEMORY, add: ['faults_minor', 'faults_major'] },
     ],
     [
       'memory_major_faults',
       'counter',
       '1',
       'Page faults that had to read from disk',
-      { ...MEMORY, add: ['major_faults'] },
+      { ...MEMORY, add: ['faults_major'] },
     ],
     [
       'memory_minor_faults',
       'counter',
       '1',
       'Page faults that were served from memory',
-      { ...MEMORY, add: ['minor_faults'] },
+      { ...MEMORY, add: ['faults_minor'] },
     ],
   ],
   tcp_state: [
@@ -197,10 +214,10 @@ const METRICS: Readonly<Record<string, readonly Row[]>> = {
       'Changes of the state of TCP sockets',
       {
         table: 'tcp_state',
-        // Without pid: most changes come with a packet, whoever runs then.
         labels: {
-          old_state: { column: 'from_state', values: STATES },
-          new_state: { column: 'to_state', values: STATES },
+          pid: 'pid',
+          old_state: { column: 'old_state', values: STATES },
+          new_state: { column: 'new_state', values: STATES },
         },
         add: ['transitions'],
       },
@@ -210,8 +227,8 @@ const METRICS: Readonly<Record<string, readonly Row[]>> = {
 
 export const tfo_metrics: readonly TfoMetric[] = Object.entries(METRICS).flatMap(
   ([collector, rows]) =>
-    rows.map(([name, type, unit, help, from]): TfoMetric => {
-      return { name: `tfo_ebpf_${name}`, collector, type, unit, help, rows: [from] };
+    rows.map(([name, type, unit, help, ...from]): TfoMetric => {
+      return { name: `tfo_ebpf_${name}`, collector, type, unit, help, rows: from };
     }),
 );
 

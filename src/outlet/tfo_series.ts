@@ -207,10 +207,11 @@ function readerOf(
     labels: (batch) => {
       const passes = Object.entries(rows.where ?? {}).map(([name, wanted]) => {
         const text = textsOf(batch, name, counts);
-        return (row: number) => text(row) === wanted;
+        return (row: number) => wanted.includes(text(row));
       });
       const texts = columns.map((one) => {
         if (typeof one === 'string') return textsOf(batch, one, counts);
+        if ('text' in one) return () => one.text;
         const text = textsOf(batch, one.column, counts);
         return (row: number) => one.values[text(row)] ?? text(row);
       });
@@ -220,12 +221,14 @@ function readerOf(
     values: (batch) => {
       const add = rows.add.map((name) => measureOf(batch, def, name, metric, rows));
       const minus = (rows.minus ?? []).map((name) => measureOf(batch, def, name, metric, rows));
+      const per =
+        rows.per === undefined ? undefined : measureOf(batch, def, rows.per, metric, rows);
       return (row) => {
         const parts = add.map((read) => read(row));
         const less = minus.reduce((sum, read) => sum + read(row).value, 0);
         return {
           value: parts.reduce((sum, { value }) => sum + value, 0) - less,
-          weight: parts.reduce((sum, { weight }) => sum + weight, 0),
+          weight: per?.(row).value ?? parts.reduce((sum, { weight }) => sum + weight, 0),
         };
       };
     },

@@ -258,6 +258,23 @@ export interface UprobeSource {
   places(file: CodeFile): readonly Placement[] | string;
 }
 
+/** What a source falls back to when it costs more than its budget: cheaper, and less told. */
+export interface Step {
+  readonly name: string;
+  /** What is still counted, and what is not. */
+  readonly help: string;
+}
+
+/**
+ * Steps that the source's programs know by themselves: they read the level, 1 for the first of these steps, from the
+ * kernel map `sonde_levels` at this place (`level_source` in bpf/level.bpf.h). LEVEL_OFF means nothing at all: it is for
+ * what shared hooks do for the source, while the programs that it alone uses are detached.
+ */
+export interface Reducible {
+  readonly slot: number;
+  readonly steps: readonly Step[];
+}
+
 /** Makes rows of what is not in a map or the ring, at the end of each interval. */
 export interface Poller {
   poll(now_ms: number): void;
@@ -279,6 +296,8 @@ export interface Probe {
   readonly rights: readonly Right[];
   /** The constant in the object that switches the probe's code on. */
   readonly enabled_variable: string;
+  /** Without it a source that costs more than its budget is switched off at once. */
+  readonly reducible?: Reducible;
   readonly records?: readonly RecordSource[];
   readonly map_sources?: readonly MapSource[];
   readonly uprobes?: readonly UprobeSource[];

@@ -79,8 +79,8 @@ export const sourceTable = defineTable({
     {
       name: 'state',
       type: 'string',
-      values: ['on', 'off', 'unsupported', 'failed', '<other>'],
-      help: 'what became of it',
+      values: ['on', 'off', 'unsupported', 'failed', 'reduced', '<other>'],
+      help: 'what became of it; reduced: it fell back for its budget, to the step in variant',
     },
     { name: 'variant', type: 'string', help: 'the way of doing it that this kernel takes' },
     { name: 'reason', type: 'string', help: 'why not, or what this variant cannot see' },
@@ -88,4 +88,31 @@ export const sourceTable = defineTable({
   measures: [{ name: 'up', type: 'u64', unit: '1', fold: 'last', help: '1 where the state is on' }],
 });
 
-export const selfTables = [processTable, programTable, sourceTable] as const;
+export const costTable = defineTable({
+  name: 'sonde_cost',
+  help: 'what the kernel programs of each source cost, sampled as sonde_program is, and what its budget made of it',
+  kind: 'fold',
+  rows_max: 64,
+  dimensions: [{ name: 'source', type: 'string', help: 'name of the source' }],
+  measures: [
+    {
+      name: 'kernel_time',
+      type: 'u64',
+      unit: 'ns',
+      fold: 'last',
+      help: 'time of its programs in each second, without that of measuring; shared ones by halves',
+    },
+    { name: 'run_time', type: 'u64', unit: 'ns', fold: 'last', help: 'time of one run, as a mean' },
+    {
+      name: 'level',
+      type: 'u64',
+      unit: '1',
+      fold: 'last',
+      help: '0: it does all its work; more: steps that it fell back for its budget',
+    },
+    { name: 'falls', type: 'u64', unit: '1', fold: 'sum', help: 'steps down for its budget' },
+    { name: 'rises', type: 'u64', unit: '1', fold: 'sum', help: 'steps up again' },
+  ],
+});
+
+export const selfTables = [processTable, programTable, sourceTable, costTable] as const;
