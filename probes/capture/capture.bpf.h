@@ -18,6 +18,7 @@
 #define CHUNK_MEDIUM 4096
 #define CHUNK_SMALL 1024
 #define CHUNK_TINY 256
+#define CONN_IDLE_NS (300 * 1000000000ULL) /* then it is announced again: the reader forgets it after twice as long */
 #define COOKIE_MADE_UP (1ULL << 52) /* above all that the kernel gives, below what a double holds exactly */
 #define CHUNKS_MAX 12 /* of one packet: 64 KB are at most 4 large, 3 medium and one small */
 
@@ -119,9 +120,12 @@ struct {
 } capture_ports SEC(".maps");
 
 struct capture_conn {
+	u64 last_ns; /* of its last packet */
 	u32 left[2]; /* bytes that may still be copied of this exchange, by side */
-	u32 last_side;
-	u32 owner_told;
+	u8 last_side;
+	bool owner_told;
+	bool stopped; /* it speaks another protocol by now */
+	u8 unused[5];
 };
 
 struct {
@@ -345,7 +349,86 @@ static __always_inline void capture_payload(struct packet *packet, u32 length, u
 		capture_lost(length - at);
 }
 
-/* The connection's state, made with the record of its begin; NULL: that found no room, and the next packet tries again. */
+/* The beginnings of methods: what else a client sends first is another protocol. */
+static __always_inline bool is_request(u32 word)
+{
+	switch (word & bpf_htonl(0xffffff00)) {
+	case bpf_htonl(0x47455400): /* GET */
+	case bpf_htonl(0x504f5300): /* POS T */
+	case bpf_htonl(0x50555400): /* PUT */
+	case bpf_htonl(0x48454100): /* HEA D */
+	case bpf_htonl(0x44454c00): /* DEL ETE */
+	case bpf_htonl(0x50415400): /* PAT CH */
+	case bpf_htonl(0x4f505400): /* OPT IONS */
+	case bpf_htonl(0x434f4e00): /* CON NECT */
+	case bpf_htonl(0x54524100): /* TRA CE */
+	case bpf_htonl(0x50524f00): /* PRO PFIND, PROPPATCH */
+	case bpf_htonl(0x4d4b4300): /* MKC OL */
+	case bpf_htonl(0x434f5000): /* COP Y */
+	case bpf_htonl(0x4d4f5600): /* MOV E */
+	case bpf_htonl(0x4c4f4300): /* LOC K */
+	case bpf_htonl(0x554e4c00): /* UNL OCK */
+	case bpf_htonl(0x52455000): /* REP ORT */
+	case bpf_htonl(0x53454100): /* SEA RCH */
+	case bpf_htonl(0x50555200): /* PUR GE */
+	case bpf_htonl(0x51554500): /* QUE RY */
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Capture of a connection begins with a request, so that other protocols cost nothing and are not copied. A segment that
+ * overtook the connection's first begins it, too.
+ */
+static __always_inline bool capture_begins(struct packet *packet, struct capture_record *record,
+					   struct bpf_tcp_sock *tp)
+{
+	u32 word = 0;
+
+	if (record->side != SIDE_REQUEST)
+		return false;
+	if (packet->ingress && tp && !tp->bytes_received && packet->seq != tp->rcv_nxt)
+		return true;
+	if (packet->payload_length < sizeof(word))
+		return true; /* one byte at a time */
+	return !bpf_skb_load_bytes(packet->skb, packet->payload_offset, &word, sizeof(word)) &&
+	       is_request(word);
+}
+
+/* The response that agrees to another protocol: nothing behind this packet is HTTP/1. */
+static __always_inline bool capture_upgrades(struct packet *packet)
+{
+	u8 line[12]; /* HTTP/1.1 101 */
+
+	if (packet->payload_length < sizeof(line) ||
+	    bpf_skb_load_bytes(packet->skb, packet->payload_offset, line, sizeof(line)))
+		return false;
+	return line[0] == 'H' && line[4] == '/' && line[9] == '1' && line[10] == '0' &&
+	       line[11] == '1';
+}
+
+/* Stands for a connection whose own socket is not there yet. */
+static __always_inline u64 made_up_cookie(struct capture_record *record)
+{
+	u32 word = ((u32 *)record->peer_addr)[record->family == AF_INET6 ? 3 : 0];
+
+	return COOKIE_MADE_UP | (u64)(bpf_ntohl(word) & 0xfffff) << 32 |
+	       (u32)record->peer_port << 16 | record->local_port;
+}
+
+/* True once for a connection whose first segment came to the listening socket. */
+static __always_inline bool capture_began_early(struct capture_record *record)
+{
+	u64 cookie = made_up_cookie(record);
+
+	return record->role == ROLE_INCOMING && !bpf_map_delete_elem(&capture_conns, &cookie);
+}
+
+/*
+ * The connection's state, made with the record of its begin. NULL: it has none, for it has not begun, or the record found
+ * no room (counted; the next request tries again).
+ */
 static __always_inline struct capture_conn *capture_state(struct packet *packet,
 							  struct capture_record *record)
 {
@@ -353,10 +436,10 @@ static __always_inline struct capture_conn *capture_state(struct packet *packet,
 	struct capture_conn fresh = { .left = { capture_max, capture_max } };
 	struct bpf_tcp_sock *tp;
 
-	if (known)
+	if (known && record->time_ns - known->last_ns < CONN_IDLE_NS)
 		return known;
 	tp = bpf_tcp_sock(packet->sk);
-	if (!tp)
+	if (!tp || !(capture_begins(packet, record, tp) || capture_began_early(record)))
 		return 0;
 	record->head.flags |= CAPTURE_OPEN;
 	record->seq = packet->ingress ? tp->rcv_nxt : tp->snd_una;
@@ -364,6 +447,8 @@ static __always_inline struct capture_conn *capture_state(struct packet *packet,
 	fresh.owner_told = record->owner.tgid != 0;
 	if (capture_control(record))
 		bpf_map_update_elem(&capture_conns, &record->cookie, &fresh, BPF_ANY);
+	else
+		capture_count(CAPTURE_BYTES_LOST, packet->payload_length);
 	record->head.flags &= ~CAPTURE_OPEN;
 	return bpf_map_lookup_elem(&capture_conns, &record->cookie);
 }
@@ -375,7 +460,7 @@ static __always_inline void capture_tell_owner(struct capture_conn *conn,
 		return;
 	record->head.flags |= CAPTURE_OWNER;
 	if (capture_control(record))
-		conn->owner_told = 1;
+		conn->owner_told = true;
 	record->head.flags &= ~CAPTURE_OWNER;
 }
 
@@ -400,12 +485,16 @@ static __always_inline u32 capture_allowance(struct capture_conn *conn, u32 side
 /* The handshake's last segment, with data (TCP_DEFER_ACCEPT): the connection's own socket is not there yet. */
 static __always_inline void capture_early(struct packet *packet, struct capture_record *record)
 {
-	record->cookie = COOKIE_MADE_UP | (u64)(packet->seq & 0xfffff) << 32 |
-			 (u32)packet->peer_port << 16 | packet->local_port;
-	if (capture_control(record))
-		capture_payload(packet, packet->payload_length, record->cookie, SIDE_REQUEST);
-	else
-		capture_lost(packet->payload_length);
+	struct capture_conn early = { .last_ns = record->time_ns };
+
+	record->cookie = made_up_cookie(record);
+	record->seq = packet->seq;
+	if (!capture_control(record)) {
+		capture_count(CAPTURE_BYTES_LOST, packet->payload_length);
+		return;
+	}
+	bpf_map_update_elem(&capture_conns, &record->cookie, &early, BPF_ANY);
+	capture_payload(packet, packet->payload_length, record->cookie, SIDE_REQUEST);
 }
 
 static __always_inline void capture_data(struct packet *packet, struct capture_record *record)
@@ -414,16 +503,20 @@ static __always_inline void capture_data(struct packet *packet, struct capture_r
 	struct capture_conn *conn;
 	u32 allowed;
 
-	capture_count(CAPTURE_BYTES, length);
 	if (record->head.flags & CAPTURE_LISTENER) {
+		if (!capture_begins(packet, record, 0))
+			return;
+		capture_count(CAPTURE_BYTES, length);
 		capture_early(packet, record);
 		return;
 	}
 	conn = capture_state(packet, record);
-	if (!conn) {
-		capture_lost(length);
+	if (!conn || conn->stopped)
 		return;
-	}
+	conn->last_ns = record->time_ns;
+	capture_count(CAPTURE_BYTES, length);
+	if (record->side == SIDE_RESPONSE && capture_upgrades(packet))
+		conn->stopped = true;
 	capture_tell_owner(conn, record);
 	allowed = capture_allowance(conn, record->side, length);
 	capture_payload(packet, allowed, record->cookie, record->side);

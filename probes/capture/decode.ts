@@ -57,6 +57,7 @@ interface Piece {
 interface Parked {
   readonly key: string;
   readonly cookie: number;
+  readonly seq: number;
   readonly pieces: Piece[];
 }
 
@@ -368,12 +369,12 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
       if (oldest !== undefined) this.#unpark(oldest);
       this.#unparked += 1;
     }
-    const { cookie } = view;
+    const { cookie, seq } = view;
     const key = endsKey(this.#ends(view));
-    const before = this.#parked.get(key);
-    if (before?.cookie === cookie) return; // sent again
+    const before = this.#parked_by_cookie.get(cookie) ?? this.#parked.get(key);
+    if (before?.key === key && before.seq === seq) return; // sent again
     if (before !== undefined) this.#unpark(before);
-    const parked: Parked = { key, cookie, pieces: [] };
+    const parked: Parked = { key, cookie, seq, pieces: [] };
     this.#parked.set(key, parked);
     this.#parked_by_cookie.set(cookie, parked);
   }

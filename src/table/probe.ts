@@ -61,6 +61,7 @@ export type OwnerLookup = (tgid: number, start_ns: number, cgroup_id: number) =>
 export interface ProbeOptions {
   ephemeral_port: number;
   maps: { readonly sockets_max: number; readonly processes_max: number };
+  readonly ring_bytes?: number;
   readonly capture?: CaptureOptions;
 }
 
