@@ -12,6 +12,7 @@
 enum record_kind {
 	RECORD_PROCESS = 1,
 	RECORD_FLOW = 2,
+	RECORD_HTTP = 3,
 	RECORD_CAPTURE = 8,
 };
 
@@ -38,7 +39,9 @@ enum kernel_count {
 	COUNT_OWNER_SOUGHT = 8, /* a sweep met a connection without an owner: look through the open files */
 	COUNT_MENDED = 9,       /* connections whose begin or end the kernel skipped, found by other hooks */
 	COUNT_FRAGMENTS = 10,   /* packets without a transport header (later fragments), not looked at */
-	COUNT_MAX = 11,
+	COUNT_HTTP_FULL = 11,   /* records of requests that found the ring full: folded into `http_rests` */
+	COUNT_HTTP_CONN_FULL = 12, /* requests whose connection found the map full: the same */
+	COUNT_MAX = 13,
 };
 
 struct {

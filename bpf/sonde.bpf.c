@@ -30,6 +30,9 @@ const volatile struct {
 	struct process_record process_record;
 	struct process process;
 	struct overflow overflow;
+	struct http_record http_record;
+	struct http_rest_record http_rest_record;
+	enum http_flag http_flag;
 	enum flow_flag flow_flag;
 	enum flow_role flow_role;
 	enum record_kind record_kind;
@@ -90,6 +93,36 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress)
 	if (capture_enabled)
 		capture_on_packet(&packet);
 	return 1;
+}
+
+/*
+ * The kernel skips a tracing program that would interrupt itself: a state change in softirq, while the same processor is in
+ * this program for a call such as connect(), is missed. What is missed is mended: an establishment by the first call on the
+ * socket (tcp_missed), an end by tcp_destroy, which runs with softirqs off and so is never skipped. `sonde_program.missed`
+ * counts what the kernel skipped.
+ */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
+{
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	if (newstate != TCP_CLOSE)
+		return tcp_enabled ? tcp_on_state(sk, oldstate, newstate, true) : 0;
+	if (http_enabled)
+		http_on_close(sk);
+	if (tcp_enabled)
+		tcp_closed(sk, oldstate);
+	return 0;
+}
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(tcp_destroy, struct sock *sk)
+{
+	if (http_enabled)
+		http_on_close(sk);
+	if (tcp_enabled)
+		tcp_on_destroy(sk, true);
+	return 0;
 }
 
 SEC("cgroup_skb/ingress")

@@ -5,7 +5,8 @@ import test from 'node:test';
 import fc from 'fast-check';
 import type { TableDefinition } from '../../src/table/definition.ts';
 import { Fold } from '../../src/table/fold.ts';
-import type { DecodeContext, LineOutlet, Owner } from '../../src/table/probe.ts';
+import type { LineOutlet } from '../../src/table/outlet.ts';
+import type { DecodeContext, Owner } from '../../src/table/probe.ts';
 import {
   capture_chunk,
   capture_flag,

@@ -1,7 +1,8 @@
 // Records of captured bytes → connections → exchanges: each goes into the catalogue, and redacted to the reader.
 
 import type { Fold } from '../../src/table/fold.ts';
-import type { CaptureOptions, DecodeContext, RecordDecoder } from '../../src/table/probe.ts';
+import type { CaptureOptions } from '../../src/table/outlet.ts';
+import type { DecodeContext, RecordDecoder } from '../../src/table/probe.ts';
 import { ipv4Text, ipv6Text } from '../address.ts';
 import {
   CaptureChunkView,

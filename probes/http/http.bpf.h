@@ -1,12 +1,355 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* Not written yet: what `http` does with each packet. */
+/*
+ * HTTP/1.0 and 1.1 in clear text, from the packets of each socket: skb_in and skb_out call http_on_packet. What is said in
+ * them is read by message.bpf.h.
+ */
 #ifndef SONDE_HTTP_H
 #define SONDE_HTTP_H
 
-#include "../../bpf/packet.bpf.h"
+#include "message.bpf.h"
 
-static __always_inline void http_on_packet(struct packet *packet)
+/* ---- the begin and the end of a connection ---- */
+
+/* With a stack of its own: the callers' are deep. */
+static __noinline int http_ends_of(u64 sk, struct http_ends *ends)
 {
+	struct flow_record flow;
+
+	__builtin_memset(&flow, 0, sizeof(flow));
+	sock_ends_probe((struct sock *)sk, &flow);
+	__builtin_memset(ends, 0, sizeof(*ends));
+	__builtin_memcpy(ends->local_addr, flow.local_addr, 16);
+	__builtin_memcpy(ends->peer_addr, flow.peer_addr, 16);
+	ends->peer_port = flow.peer_port;
+	ends->netns = flow.netns;
+	ends->family = flow.family;
+	return 0;
+}
+
+/* The socket's address as a number, which the verifier lets a program look up and read by. */
+static __always_inline u64 http_sock_of(struct packet *p)
+{
+	struct bpf_sock *sk = p->sk;
+	u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), &sk);
+	return address;
+}
+
+static __always_inline struct http_conn *http_new_conn(struct packet *p, u64 cookie, bool serves)
+{
+	u32 zero = 0;
+	struct http_conn *c = bpf_map_lookup_elem(&http_blank, &zero);
+	struct http_ends ends;
+
+	if (!c || bpf_map_update_elem(&http_conns, &cookie, c, BPF_NOEXIST))
+		return NULL;
+	c = bpf_map_lookup_elem(&http_conns, &cookie);
+	if (!c)
+		return NULL;
+	c->sk = http_sock_of(p);
+	http_ends_of(c->sk, &ends);
+	c->rec.family = ends.family;
+	c->rec.head.kind = RECORD_HTTP;
+	c->rec.role = serves ? ROLE_INCOMING : ROLE_OUTGOING;
+	c->rec.netns = ends.netns;
+	c->rec.local_port = p->local_port;
+	c->rec.peer_port = p->peer_port;
+	__builtin_memcpy(c->rec.local_addr, ends.local_addr, 16);
+	__builtin_memcpy(c->rec.peer_addr, ends.peer_addr, 16);
+	return c;
+}
+
+/* On a listening socket: kept until the connection's own socket answers. */
+static __noinline int http_park(struct packet *p, u32 n, int length)
+{
+	struct http_parked parked = {};
+	struct http_ends ends = {};
+
+	ends.local_port = p->local_port;
+	ends.peer_port = p->peer_port;
+	ends.family = p->family;
+	ends.netns = sock_netns_probe((struct sock *)http_sock_of(p));
+	if (p->family == AF_INET) {
+		bpf_skb_load_bytes(p->skb, 12, ends.peer_addr, 4);
+		bpf_skb_load_bytes(p->skb, 16, ends.local_addr, 4);
+	} else {
+		bpf_skb_load_bytes(p->skb, 8, ends.peer_addr, 16);
+		bpf_skb_load_bytes(p->skb, 24, ends.local_addr, 16);
+	}
+	parked.request_ns = bpf_ktime_get_ns();
+	parked.seq = p->seq;
+	parked.ack_seq = p->ack_seq;
+	parked.length = p->payload_length;
+	parked.line_bytes = n;
+	CLAMP(n, HTTP_LINE);
+	bpf_skb_load_bytes(p->skb, p->payload_offset, parked.line, n);
+	if (length < 0 && has_no_body((char *)parked.line))
+		length = -length;
+	parked.message_length = length > 0 ? length : 0;
+	bpf_map_update_elem(&http_parked, &ends, &parked, BPF_ANY);
+	return 0;
+}
+
+static __always_inline void http_unpark(struct http_conn *c, struct http_parked *parked)
+{
+	u64 *line = (u64 *)c->rec.line;
+
+	c->request_end = c->request_next = parked->seq;
+	c->response_end = parked->ack_seq;
+	http_begin(c, parked->seq, parked->request_ns);
+	for (int i = 0; i < HTTP_LINE / 8; i++)
+		line[i] = parked->line[i];
+	c->rec.line_bytes = parked->line_bytes;
+	c->request_end = parked->seq + parked->length;
+	c->request_next = parked->seq + parked->message_length;
+	c->request_known = parked->message_length != 0;
+}
+
+/* No room for another connection: its requests are counted by their begins, as far as they show. */
+static __always_inline void http_no_room(bool serves)
+{
+	struct http_rest *rest = http_rest_of(serves ? ROLE_INCOMING : ROLE_OUTGOING, 0);
+
+	count(COUNT_HTTP_CONN_FULL);
+	if (rest)
+		__sync_fetch_and_add(&rest->requests, 1);
+}
+
+/* A response on a socket without state: its request may have come on the listening socket. */
+static __noinline int http_adopt(struct packet *p, u64 cookie)
+{
+	struct http_parked *parked;
+	struct http_ends ends;
+	struct http_conn *c;
+
+	http_ends_of(http_sock_of(p), &ends);
+	ends.local_port = p->local_port;
+	parked = bpf_map_lookup_elem(&http_parked, &ends);
+	if (!parked)
+		return 0;
+	c = http_new_conn(p, cookie, true);
+	if (c)
+		http_unpark(c, parked);
+	else
+		http_no_room(true);
+	bpf_map_delete_elem(&http_parked, &ends);
+	return 0;
+}
+
+/* A packet of a socket without state. It is made when a request begins here, or waited for this response. */
+static __noinline int http_first(struct packet *p, u64 cookie)
+{
+	struct http_conn *c;
+	u32 word = 0x41414100;
+	u32 state;
+	int n;
+
+	if (!p->sk)
+		return 0;
+	state = p->sk->state;
+	if (p->payload_length < 4 ? bpf_skb_load_bytes(p->skb, p->payload_offset, &word, 1) :
+				    bpf_skb_load_bytes(p->skb, p->payload_offset, &word, 4))
+		return 0;
+	if ((word & 0xff) - 'A' > 'Z' - 'A')
+		return 0; /* no capital letter: all but text goes here */
+	if (word == WORD_HTTP)
+		return p->ingress || state == TCP_LISTEN ? 0 : http_adopt(p, cookie);
+	n = http_line(p->skb, p->payload_offset, p->payload_length);
+	if (n == 0)
+		return 0;
+	if (state == TCP_LISTEN) {
+		int length = http_extent(p->skb, p->payload_offset, p->payload_length, false);
+
+		return n > 0 && p->ingress ? http_park(p, n, length) : 0;
+	}
+	c = http_new_conn(p, cookie, p->ingress);
+	if (!c) {
+		http_no_room(p->ingress);
+		return 0;
+	}
+	c->request_end = c->request_next = p->seq;
+	c->request_known = true;
+	c->response_end = p->ack_seq;
+	return 0;
+}
+
+static __noinline int http_packet(struct http_conn *c, struct packet *p)
+{
+	struct http_bytes from = {};
+
+	from.at = p->payload_offset;
+	from.length = p->payload_length;
+	from.seq = p->seq;
+	from.now = bpf_ktime_get_ns();
+	if (p->ingress == (c->rec.role == ROLE_INCOMING))
+		http_on_request(p->skb, c, &from, false);
+	else
+		http_on_response(p->skb, c, &from, false);
+	return 0;
+}
+
+static __always_inline void http_on_packet(struct packet *p)
+{
+	struct http_conn *c;
+	u64 cookie;
+
+	if (p->protocol != IPPROTO_TCP || !p->payload_length || !p->sk)
+		return;
+	cookie = bpf_get_socket_cookie(p->skb);
+	c = bpf_map_lookup_elem(&http_conns, &cookie);
+	if (!c) {
+		http_first(p, cookie);
+		c = bpf_map_lookup_elem(&http_conns, &cookie);
+	}
+	if (c && !c->off)
+		http_packet(c, p);
+}
+
+/* TCP_CLOSE, before the connection's entry in `tcp_conns` goes: it knows the owner. */
+static __always_inline void http_on_close(struct sock *sk)
+{
+	u64 cookie = sk->__sk_common.skc_cookie.counter;
+	struct http_conn *c = cookie ? bpf_map_lookup_elem(&http_conns, &cookie) : NULL;
+
+	if (!c)
+		return;
+	http_end(c);
+	bpf_map_delete_elem(&http_conns, &cookie);
+}
+
+/* ---- the sweep ---- */
+
+/* A closed socket whose close nobody saw, or another's memory by now. */
+static __always_inline bool http_is_gone(struct http_conn *c, u64 cookie)
+{
+	struct sock *sk = (struct sock *)c->sk;
+
+	return (u64)BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != cookie ||
+	       BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE;
+}
+
+/* Entries of the run that were not reported: copied first, claimed last. */
+static __always_inline void http_sweep_run(struct http_conn *c)
+{
+	u64 old = *(volatile u64 *)&c->claimed;
+	u32 entries = *(volatile u32 *)&c->entries;
+	struct http_record *rec;
+
+	if (entries <= (u32)old || entries > HTTP_RUN)
+		return;
+	rec = bpf_ringbuf_reserve(&sonde_ring, sizeof(*rec), 0);
+	if (!rec)
+		return; /* they stay for the next time */
+	bpf_probe_read_kernel(rec, sizeof(*rec), &c->rec);
+	rec->first = (u32)old;
+	rec->entries = entries;
+	http_owner(c, &rec->owner);
+	if (!http_swap(&c->claimed, old, (old >> 32) << 32 | entries)) {
+		bpf_ringbuf_discard(rec, BPF_RB_NO_WAKEUP);
+		return;
+	}
+	count(COUNT_RECORDS);
+	bpf_ringbuf_submit(rec, BPF_RB_NO_WAKEUP);
+}
+
+#define HTTP_ONE (__builtin_offsetof(struct http_record, entry) + sizeof(struct http_entry))
+
+/* A message that has its response; or what came of it since it was taken so. */
+static __always_inline void http_sweep_message(struct http_conn *c)
+{
+	u64 old = *(volatile u64 *)&c->message, now = old & ~3ULL;
+	struct http_entry entry = {};
+	struct http_record *rec;
+	struct http_mark mark;
+
+	if (PHASE(old) == HTTP_REQUEST)
+		return;
+	if (PHASE(old) == HTTP_DONE)
+		now += 4; /* the mark of this number is not the one that the producer reads meanwhile */
+	mark.message = now >> 2;
+	mark.ns = c->last_ns;
+	mark.request = c->request_end;
+	mark.response = c->response_end;
+	if (!http_measure(c, old, mark.request, mark.response, &entry))
+		return;
+	rec = bpf_ringbuf_reserve(&sonde_ring, HTTP_ONE, 0);
+	if (!rec)
+		return;
+	bpf_probe_read_kernel(rec, HTTP_ONE - sizeof(entry), &c->rec);
+	rec->status = c->status;
+	rec->first = 0;
+	rec->entries = 1;
+	rec->entry[0] = entry;
+	http_owner(c, &rec->owner);
+	c->mark[mark.message & 1] = mark;
+	if (!http_swap(&c->message, old, now)) {
+		bpf_ringbuf_discard(rec, BPF_RB_NO_WAKEUP);
+		return;
+	}
+	count(COUNT_RECORDS);
+	bpf_ringbuf_submit(rec, BPF_RB_NO_WAKEUP);
+}
+
+SEC("iter/bpf_map_elem")
+int http_sweep(struct bpf_iter__bpf_map_elem *ctx)
+{
+	u64 *key_now = ctx->key;
+	struct http_conn *c;
+	u64 cookie;
+
+	if (!key_now)
+		return 0; /* the end of the pass */
+	cookie = *key_now;
+	c = bpf_map_lookup_elem(&http_conns, &cookie);
+	if (!c || ring_nearly_full())
+		return 0;
+	if (http_is_gone(c, cookie)) {
+		http_end(c);
+		bpf_map_delete_elem(&http_conns, &cookie);
+		return 0;
+	}
+	http_sweep_run(c);
+	http_sweep_message(c);
+	return 0;
+}
+
+/* Sends the totals of what found no room, once there is room again. */
+SEC("iter/bpf_map_elem")
+int http_rest_sweep(struct bpf_iter__bpf_map_elem *ctx)
+{
+	u32 *slot_now = ctx->key;
+	struct http_rest_record rec = {};
+	struct http_rest *sum;
+	u32 slot;
+
+	if (!slot_now || ring_nearly_full())
+		return 0;
+	slot = *slot_now;
+	sum = bpf_map_lookup_elem(&http_rests, &slot);
+	if (!sum)
+		return 0;
+	rec.head.kind = RECORD_HTTP;
+	rec.head.flags = HTTP_OVERFLOW;
+	rec.role = slot / HTTP_CLASSES;
+	rec.status_class = slot % HTTP_CLASSES;
+	rec.rest.requests = OVERFLOW_TAKE(sum, requests);
+	rec.rest.answered = OVERFLOW_TAKE(sum, answered);
+	rec.rest.ttfb_ns = OVERFLOW_TAKE(sum, ttfb_ns);
+	rec.rest.duration_ns = OVERFLOW_TAKE(sum, duration_ns);
+	rec.rest.bytes_request = OVERFLOW_TAKE(sum, bytes_request);
+	rec.rest.bytes_response = OVERFLOW_TAKE(sum, bytes_response);
+	if (!rec.rest.requests && !rec.rest.bytes_request && !rec.rest.bytes_response)
+		return 0;
+	if (ring_output(&rec, sizeof(rec)))
+		return 0;
+	__sync_fetch_and_add(&sum->requests, rec.rest.requests);
+	__sync_fetch_and_add(&sum->answered, rec.rest.answered);
+	__sync_fetch_and_add(&sum->ttfb_ns, rec.rest.ttfb_ns);
+	__sync_fetch_and_add(&sum->duration_ns, rec.rest.duration_ns);
+	__sync_fetch_and_add(&sum->bytes_request, rec.rest.bytes_request);
+	__sync_fetch_and_add(&sum->bytes_response, rec.rest.bytes_response);
+	return 0;
 }
 
 #endif

@@ -115,6 +115,13 @@ static __always_inline void tcp_on_close(struct sock *sk, int oldstate, bool ato
 	end_record(sk, tp, &unseen, oldstate, atomics);
 }
 
+/* With a stack of its own: tcp_state calls others too, and all share 512 bytes. */
+static __noinline int tcp_closed(struct sock *sk, int oldstate)
+{
+	tcp_on_close(sk, oldstate, true);
+	return 0;
+}
+
 static __always_inline int tcp_on_state(struct sock *sk, int oldstate, int newstate, bool atomics)
 {
 	if (sk->sk_protocol != IPPROTO_TCP)
@@ -132,18 +139,7 @@ static __always_inline int tcp_on_state(struct sock *sk, int oldstate, int newst
 	return 0;
 }
 
-/*
- * The kernel skips a tracing program that would interrupt itself: a state change in softirq, while the same processor is in
- * this program for a call such as connect(), is missed. What is missed is mended: an establishment by the first call on the
- * socket (tcp_missed), an end by tcp_destroy, which runs with softirqs off and so is never skipped. `sonde_program.missed`
- * counts what the kernel skipped.
- */
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
-{
-	return tcp_on_state(sk, oldstate, newstate, true);
-}
-
+/* Before 5.12; later kernels have tcp_state and tcp_destroy, which other sources use too (sonde.bpf.c). */
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state_510, struct sock *sk, int oldstate, int newstate)
 {
@@ -166,12 +162,6 @@ static __always_inline int tcp_on_destroy(struct sock *sk, bool atomics)
 			   atomics);
 	bpf_map_delete_elem(&tcp_conns, &key);
 	return 0;
-}
-
-SEC("tp_btf/tcp_destroy_sock")
-int BPF_PROG(tcp_destroy, struct sock *sk)
-{
-	return tcp_on_destroy(sk, true);
 }
 
 SEC("tp_btf/tcp_destroy_sock")

@@ -7,9 +7,9 @@ import type { Batch } from '../table/columns.ts';
 import type { TableDefinition } from '../table/definition.ts';
 import { Fold, type FoldCounts } from '../table/fold.ts';
 import { bookFold, type Ledger } from '../table/ledger.ts';
+import type { LineOutlet } from '../table/outlet.ts';
 import type {
   DecodeContext,
-  LineOutlet,
   MapDecoder,
   MapSource,
   Probe,

@@ -47,6 +47,12 @@ export class KernelCounts {
     this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));
     this.#note('tcp_stale', delta(kernel_count.COUNT_STALE));
     this.#note('udp_peer_unknown', delta(kernel_count.COUNT_NO_PEER));
+    const requests = delta(kernel_count.COUNT_HTTP_FULL);
+    ledger.seen('kernel', 'http_records', requests);
+    ledger.folded('kernel', 'http_records', requests);
+    const crowd = delta(kernel_count.COUNT_HTTP_CONN_FULL);
+    ledger.seen('kernel', 'http_map_full', crowd);
+    ledger.folded('kernel', 'http_map_full', crowd);
     this.#note('fragments_skipped', delta(kernel_count.COUNT_FRAGMENTS));
     this.#before = now;
   }

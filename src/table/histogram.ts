@@ -165,6 +165,11 @@ export class HistogramColumn {
     this.addBucket(row, this.#buckets.index(value), 1);
   }
 
+  /** Counts a value that was seen `count` times. */
+  addValue(row: number, value: number, count: number): void {
+    this.addBucket(row, this.#buckets.index(value), count);
+  }
+
   addBucket(row: number, bucket: number, count: number): void {
     const keys = this.#keys;
     const mask = this.#mask;

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Whose connections are captured. Written by src/collector/capture_select.ts, and by listen() of who is selected.
+ */
+#ifndef SONDE_CAPTURE_SELECT_H
+#define SONDE_CAPTURE_SELECT_H
+
+#include "../tcp/conn.bpf.h"
+#include "copy.bpf.h"
+
+/* Values: enum capture_mode, ORed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u32); /* tgid */
+	__type(value, u32);
+} capture_procs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u64); /* cgroup v2 id */
+	__type(value, u32);
+} capture_groups SEC(".maps");
+
+/* Ports on which selected processes listen: by the collector's look at them, and as they call listen(). */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct listener);
+	__type(value, u32);
+} capture_ports SEC(".maps");
+
+const volatile u32 capture_all = 0; /* enum capture_mode of everybody */
+
+static __always_inline u32 modes_of_port(u32 netns, u32 port)
+{
+	struct listener key = { .netns = netns, .port = port };
+	u32 *modes = bpf_map_lookup_elem(&capture_ports, &key);
+
+	return modes ? *modes : 0;
+}
+
+static __always_inline u32 modes_of_group(u64 cgroup_id)
+{
+	u32 *modes = bpf_map_lookup_elem(&capture_groups, &cgroup_id);
+
+	return modes ? *modes : 0;
+}
+
+static __always_inline u32 modes_of_proc(u32 tgid)
+{
+	u32 *modes = bpf_map_lookup_elem(&capture_procs, &tgid);
+
+	return modes ? *modes : 0;
+}
+
+/* A selected process listens: connections to this port are its own, before it has read from them. */
+static __always_inline void capture_on_listen(struct sock *sk)
+{
+	u32 modes = modes_of_proc(current_tgid()) | modes_of_group(bpf_get_current_cgroup_id());
+	struct listener key = {};
+
+	if (!(modes & CAPTURE_INGRESS))
+		return;
+	key.netns = sock_netns_direct(sk);
+	key.port = sk->__sk_common.skc_num;
+	bpf_map_update_elem(&capture_ports, &key, &modes, BPF_ANY);
+}
+
+/* The verifier lets nobody add to the address of a socket: read back from memory it is a number like others. */
+static __always_inline u32 capture_netns(u64 key)
+{
+	struct sock *sk = 0;
+
+	bpf_probe_read_kernel(&sk, sizeof(sk), &key);
+	return sock_netns_probe(sk);
+}
+
+/* The beginnings of methods: what else a client sends first is another protocol. */
+static __always_inline bool is_request(u32 word)
+{
+	switch (word & bpf_htonl(0xffffff00)) {
+	case bpf_htonl(0x47455400): /* GET */
+	case bpf_htonl(0x504f5300): /* POS T */
+	case bpf_htonl(0x50555400): /* PUT */
+	case bpf_htonl(0x48454100): /* HEA D */
+	case bpf_htonl(0x44454c00): /* DEL ETE */
+	case bpf_htonl(0x50415400): /* PAT CH */
+	case bpf_htonl(0x4f505400): /* OPT IONS */
+	case bpf_htonl(0x434f4e00): /* CON NECT */
+	case bpf_htonl(0x54524100): /* TRA CE */
+	case bpf_htonl(0x50524f00): /* PRO PFIND, PROPPATCH */
+	case bpf_htonl(0x4d4b4300): /* MKC OL */
+	case bpf_htonl(0x434f5000): /* COP Y */
+	case bpf_htonl(0x4d4f5600): /* MOV E */
+	case bpf_htonl(0x4c4f4300): /* LOC K */
+	case bpf_htonl(0x554e4c00): /* UNL OCK */
+	case bpf_htonl(0x52455000): /* REP ORT */
+	case bpf_htonl(0x53454100): /* SEA RCH */
+	case bpf_htonl(0x50555200): /* PUR GE */
+	case bpf_htonl(0x51554500): /* QUE RY */
+		return true;
+	}
+	return false;
+}
+
+/* The entry of the tcp source, if it is still this socket's. */
+static __always_inline struct conn *conn_of(u64 key)
+{
+	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
+	struct sock *sk = 0;
+
+	bpf_probe_read_kernel(&sk, sizeof(sk), &key);
+	return conn && conn->ident == sock_ident_probe(sk) ? conn : 0;
+}
+
+static __always_inline bool starts_request(struct packet *packet)
+{
+	u32 word = 0;
+
+	return packet->payload_length >= sizeof(word) &&
+	       !bpf_skb_load_bytes(packet->skb, packet->payload_offset, &word, sizeof(word)) &&
+	       is_request(word);
+}
+
+/* Which end the socket is of: as the tcp source knows it, else as whose request comes first shows. */
+static __always_inline u8 capture_role(struct packet *packet, struct conn *conn, u8 known)
+{
+	if (packet->sk->state == TCP_LISTEN)
+		return ROLE_INCOMING;
+	if (conn && conn->role != ROLE_UNKNOWN)
+		return conn->role;
+	if (known != ROLE_UNKNOWN || !starts_request(packet))
+		return known;
+	return packet->ingress ? ROLE_INCOMING : ROLE_OUTGOING;
+}
+
+/* Who owns the connection, and is it selected: fills the record's head; false: not selected. */
+static __always_inline bool capture_selected(struct packet *packet, struct conn *conn,
+					     struct capture_record *record)
+{
+	u32 wanted = record->role == ROLE_INCOMING ? CAPTURE_INGRESS : CAPTURE_EGRESS;
+	u32 modes = capture_all;
+
+	record->netns = capture_netns((u64)packet->sk);
+	if (conn && conn->owner.tgid) {
+		record->owner = conn->owner;
+		modes |= modes_of_proc(conn->owner.tgid) | modes_of_group(conn->owner.cgroup_id);
+		return modes & wanted;
+	}
+	modes |= modes_of_group(bpf_skb_cgroup_id(packet->skb));
+	if (modes & wanted)
+		return true;
+	record->head.flags |= CAPTURE_PROVISIONAL;
+	return modes_of_port(record->netns, packet->local_port) & wanted;
+}
+
+#endif

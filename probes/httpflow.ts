@@ -1,0 +1,127 @@
+// The table `httpflow`: requests of HTTP, as one end of a connection saw them, for one interval. Both ends of a request
+// that stays on the machine have a row each. Filled by the sources `http`, `http2` and `tls`.
+
+import { type Dimension, defineTable, type Measure } from '../src/table/definition.ts';
+
+const ADDRESS_TYPES = 'other, private, multicast';
+
+const ends: readonly Dimension[] = (['src', 'dst'] as const).flatMap((end) => {
+  const who = end === 'src' ? 'the local end' : 'the peer';
+  return [
+    { name: `${end}_ip`, type: 'string', help: `address of ${who}` },
+    {
+      name: `${end}_port`,
+      type: 'u16',
+      help: `port of ${who}; 0: an ephemeral port, folded`,
+    },
+    { name: `${end}_ip_type`, type: 'string', help: `kind of the address: ${ADDRESS_TYPES}` },
+  ] satisfies Dimension[];
+});
+
+const dimensions: readonly Dimension[] = [
+  {
+    name: 'direction',
+    type: 'string',
+    values: ['incoming', 'outgoing', 'unknown', '<other>'],
+    help: 'who sent the requests: the peer, or the local end',
+  },
+  {
+    name: 'transport',
+    type: 'string',
+    values: ['tcp', 'unix', '<other>'],
+    help: 'transport layer protocol',
+  },
+  {
+    name: 'family',
+    type: 'string',
+    values: ['IPv4', 'IPv6', '', '<other>'],
+    help: 'network layer protocol',
+  },
+  ...ends,
+  {
+    name: 'pid',
+    type: 'u32',
+    help: 'process that reads and writes the socket, as the host numbers it; 0: unknown',
+  },
+  { name: 'process_name', type: 'string', help: 'file name of the executable; empty: unknown' },
+  { name: 'process_executable_path', type: 'string', help: 'path of the executable' },
+  { name: 'uid', type: 'u32', help: 'user id of the process, as the host numbers it' },
+  { name: 'cgroup_id', type: 'u64', help: 'cgroup v2 id of the process; 0: unknown' },
+  {
+    name: 'cgroup_path',
+    type: 'string',
+    help: 'path of the cgroup, from the root of its hierarchy',
+  },
+  { name: 'container_id', type: 'string', help: 'container, where the cgroup path names one' },
+  { name: 'netns', type: 'u32', help: 'network namespace: inode number; 0: unknown' },
+  { name: 'method', type: 'string', help: 'method of the requests; <other>: beyond the limit' },
+  {
+    name: 'path',
+    type: 'string',
+    help: 'path without its query: as a route template, or as it was with collector.http.raw_path',
+  },
+  {
+    name: 'route',
+    type: 'string',
+    help: 'path as a route template: what varies is {id}, {uuid}, {hash} …',
+  },
+  { name: 'status_code', type: 'u16', help: 'status of the response; 0: there was none' },
+  { name: 'http_version', type: 'string', help: '1.0, 1.1, 2; empty: unknown' },
+  { name: 'tls', type: 'u8', help: '1: seen as plain text within a TLS library' },
+  {
+    name: 'truncated',
+    type: 'u8',
+    help: '1: the path was longer than what is collected of it, and is cut',
+  },
+];
+
+const measures: readonly Measure[] = [
+  sum('count', '1', 'requests'),
+  sum('bytes_read', 'By', 'bytes of messages received: of requests by a server, else of responses'),
+  sum('bytes_written', 'By', 'bytes of messages sent'),
+  {
+    name: 'latency',
+    type: 'u64',
+    unit: 'ns',
+    fold: 'histogram',
+    help: 'from the first byte of the request to the first byte of the response (TTFB)',
+  },
+  {
+    name: 'latency_max',
+    type: 'u64',
+    unit: 'ns',
+    fold: 'max',
+    help: 'the longest of them',
+  },
+  sum('duration', 'ns', 'from the first byte of each request to the last byte of its response'),
+];
+
+const enriched: readonly Dimension[] = [
+  { name: 'sub_source', type: 'string', help: 'class of the flow: K8s for traffic of pods' },
+  { name: 'dst_domain', type: 'string', help: 'domain that the peer was looked up by' },
+  { name: 'dst_nat_ip', type: 'string', help: 'address after DNAT, of outgoing flows' },
+  { name: 'dst_nat_port', type: 'u16', help: 'port after DNAT, of outgoing flows' },
+  ...['src', 'dst'].flatMap((end) =>
+    ['namespace', 'pod_name', 'deployment_name', 'service_name'].map(
+      (what): Dimension => ({
+        name: `${end}_k8s_${what}`,
+        type: 'string',
+        help: `Kubernetes ${what.replace('_', ' ')} of the ${end === 'src' ? 'local end' : 'peer'}`,
+      }),
+    ),
+  ),
+];
+
+export const httpflow = defineTable({
+  name: 'httpflow',
+  help: 'requests of HTTP: each row is the view of one end, for one interval',
+  kind: 'fold',
+  dimensions,
+  measures,
+  enriched,
+  rows_max: 65536,
+});
+
+function sum(name: string, unit: '1' | 'By' | 'ns', help: string): Measure {
+  return { name, type: 'u64', unit, fold: 'sum', help };
+}
