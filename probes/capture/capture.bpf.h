@@ -213,6 +213,7 @@ static __noinline int capture_packet(struct packet *packet)
 	struct capture_record record = { .head.kind = RECORD_CAPTURE };
 	struct capture_conn *known;
 	struct conn *conn;
+	bool server;
 
 	if (packet->protocol != IPPROTO_TCP || !packet->sk || packet->tcp_flags & TCP_FLAG_SYN)
 		return 0;
@@ -225,7 +226,8 @@ static __noinline int capture_packet(struct packet *packet)
 		return 0;
 	if (packet->sk->state == TCP_LISTEN)
 		record.head.flags |= CAPTURE_LISTENER;
-	record.side = (record.role == ROLE_INCOMING) == packet->ingress ? SIDE_REQUEST : SIDE_RESPONSE;
+	server = record.role == ROLE_INCOMING;
+	record.side = server == packet->ingress ? SIDE_REQUEST : SIDE_RESPONSE;
 	record.time_ns = bpf_ktime_get_boot_ns();
 	if (packet->payload_length)
 		capture_data(packet, &record);
