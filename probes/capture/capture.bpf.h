@@ -62,7 +62,7 @@ static __always_inline bool capture_begins(struct packet *packet, struct capture
 		return false;
 	if (packet->ingress && tp && !tp->bytes_received && packet->seq != tp->rcv_nxt)
 		return true;
-	return packet->payload_length < 4 || starts_request(packet); /* or one byte at a time */
+	return starts_request(packet);
 }
 
 /* The response that agrees to another protocol: nothing behind this packet is HTTP/1. */

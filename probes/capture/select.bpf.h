@@ -5,6 +5,7 @@
 #ifndef SONDE_CAPTURE_SELECT_H
 #define SONDE_CAPTURE_SELECT_H
 
+#include "../http/parse.bpf.h"
 #include "../tcp/conn.bpf.h"
 #include "copy.bpf.h"
 
@@ -77,34 +78,6 @@ static __always_inline u32 capture_netns(u64 key)
 	return sock_netns_probe(sk);
 }
 
-/* The beginnings of methods: what else a client sends first is another protocol. */
-static __always_inline bool is_request(u32 word)
-{
-	switch (word & bpf_htonl(0xffffff00)) {
-	case bpf_htonl(0x47455400): /* GET */
-	case bpf_htonl(0x504f5300): /* POS T */
-	case bpf_htonl(0x50555400): /* PUT */
-	case bpf_htonl(0x48454100): /* HEA D */
-	case bpf_htonl(0x44454c00): /* DEL ETE */
-	case bpf_htonl(0x50415400): /* PAT CH */
-	case bpf_htonl(0x4f505400): /* OPT IONS */
-	case bpf_htonl(0x434f4e00): /* CON NECT */
-	case bpf_htonl(0x54524100): /* TRA CE */
-	case bpf_htonl(0x50524f00): /* PRO PFIND, PROPPATCH */
-	case bpf_htonl(0x4d4b4300): /* MKC OL */
-	case bpf_htonl(0x434f5000): /* COP Y */
-	case bpf_htonl(0x4d4f5600): /* MOV E */
-	case bpf_htonl(0x4c4f4300): /* LOC K */
-	case bpf_htonl(0x554e4c00): /* UNL OCK */
-	case bpf_htonl(0x52455000): /* REP ORT */
-	case bpf_htonl(0x53454100): /* SEA RCH */
-	case bpf_htonl(0x50555200): /* PUR GE */
-	case bpf_htonl(0x51554500): /* QUE RY */
-		return true;
-	}
-	return false;
-}
-
 /* The entry of the tcp source, if it is still this socket's. */
 static __always_inline struct conn *conn_of(u64 key)
 {
@@ -115,13 +88,10 @@ static __always_inline struct conn *conn_of(u64 key)
 	return conn && conn->ident == sock_ident_probe(sk) ? conn : 0;
 }
 
+/* A request of HTTP/1 begins here, or what may be the first bytes of one. */
 static __always_inline bool starts_request(struct packet *packet)
 {
-	u32 word = 0;
-
-	return packet->payload_length >= sizeof(word) &&
-	       !bpf_skb_load_bytes(packet->skb, packet->payload_offset, &word, sizeof(word)) &&
-	       is_request(word);
+	return http_line(packet->skb, packet->payload_offset, packet->payload_length);
 }
 
 /* Which end the socket is of: as the tcp source knows it, else as whose request comes first shows. */
