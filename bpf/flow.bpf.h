@@ -16,6 +16,7 @@ enum flow_flag {
 	FLOW_OVERFLOW = 16,    /* totals of records that found the ring or a map full; no addresses, no owner */
 	FLOW_RESET_IN = 32,    /* the peer sent RST */
 	FLOW_RESET_OUT = 64,   /* this end sent RST */
+	FLOW_NAT = 128,        /* a destination NAT: nat_addr and nat_port say where the packets go */
 };
 
 enum flow_role {
@@ -49,7 +50,9 @@ struct flow_record {
 	u8 role; /* enum flow_role */
 	u8 unused;
 	u16 error; /* errno of a failed connect or of the end of the connection */
-	u16 unused2[3];
+	u16 nat_port; /* the peer after destination NAT, with FLOW_NAT */
+	u8 nat_addr[16];
+	u16 unused2[2];
 };
 
 /* Totals of records that could not be kept one by one; claimed into an overflow record by the next sweep. */

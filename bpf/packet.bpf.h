@@ -198,4 +198,12 @@ static __always_inline bool packet_is_bare(struct packet *packet)
 	       !(packet->tcp_flags & (TCP_FLAG_FIN | TCP_FLAG_SYN | TCP_FLAG_RST));
 }
 
+/* Address of the packet's struct sock, as a number: the key of tcp_conns, and for the _probe readers of sock.bpf.h. */
+static __always_inline u64 packet_sock(struct packet *packet)
+{
+	struct sk_buff *skb = (struct sk_buff *)packet->skb;
+
+	return (u64)BPF_CORE_READ(skb, sk);
+}
+
 #endif

@@ -13,6 +13,8 @@ enum record_kind {
 	RECORD_PROCESS = 1,
 	RECORD_FLOW = 2,
 	RECORD_HTTP = 3,
+	RECORD_HTTP2 = 6,
+	RECORD_DNS = 4,
 	RECORD_CAPTURE = 8,
 };
 
@@ -28,20 +30,32 @@ struct {
 
 /* Cumulative counters of the kernel side, one slot for each thing that the ledger accounts for. */
 enum kernel_count {
-	COUNT_RECORDS = 0,      /* records handed to the ring */
-	COUNT_RING_FULL = 1,    /* records that found the ring full: folded into `overflow` */
-	COUNT_CONN_FULL = 2,    /* connections without state (map full): counted at their end, owner unknown */
-	COUNT_UDP_FULL = 3,     /* datagrams without a flow entry (map full): folded into `overflow` */
-	COUNT_NO_OWNER = 4,     /* flow records whose owner is unknown */
-	COUNT_PROC_FULL = 5,    /* process records that found the ring full */
-	COUNT_STALE = 6,        /* connection entries overwritten because their end was not seen */
-	COUNT_NO_PEER = 7,      /* datagrams whose peer the socket does not name */
-	COUNT_OWNER_SOUGHT = 8, /* a sweep met a connection without an owner: look through the open files */
-	COUNT_MENDED = 9,       /* connections whose begin or end the kernel skipped, found by other hooks */
-	COUNT_FRAGMENTS = 10,   /* packets without a transport header (later fragments), not looked at */
-	COUNT_HTTP_FULL = 11,   /* records of requests that found the ring full: folded into `http_rests` */
-	COUNT_HTTP_CONN_FULL = 12, /* requests whose connection found the map full: the same */
-	COUNT_MAX = 13,
+	COUNT_RECORDS, /* records handed to the ring */
+	COUNT_RING_FULL, /* records that found the ring full: folded into `overflow` */
+	COUNT_CONN_FULL, /* connections without state (map full): counted at their end, owner unknown */
+	COUNT_UDP_FULL, /* datagrams without a flow entry (map full): folded into `overflow` */
+	COUNT_NO_OWNER, /* flow records whose owner is unknown */
+	COUNT_PROC_FULL, /* process records that found the ring full */
+	COUNT_STALE, /* connection entries overwritten because their end was not seen */
+	COUNT_NO_PEER, /* datagrams whose peer the socket does not name */
+	COUNT_OWNER_SOUGHT, /* a sweep met a connection without an owner: look through the open files */
+	COUNT_MENDED, /* connections whose begin or end the kernel skipped, found by other hooks */
+	COUNT_FRAGMENTS, /* packets without a transport header (later fragments), not looked at */
+	COUNT_CGROUP_FULL, /* packets of cgroups beyond the map's size: folded into one row */
+	COUNT_SYSCALL_FULL, /* system calls counted without their process (map full) */
+	COUNT_TCPSTATE_FULL, /* changes of state counted without their network namespace (map full) */
+	COUNT_TOTALS_FULL, /* totals of a process kept without it (map full) */
+	COUNT_TASK_FULL, /* tasks without room for what was reported of them: not counted */
+	COUNT_OOM_FULL, /* processes killed for want of memory beyond what one interval holds */
+	COUNT_HTTP_FULL, /* records of requests that found the ring full: folded into `http_rests` */
+	COUNT_HTTP_CONN_FULL, /* requests whose connection found the map full: the same */
+	COUNT_HTTP2_LOST, /* directions of HTTP/2 connections that were not followed any more */
+	COUNT_HTTP2_RING, /* records of HTTP/2 that found the ring full */
+	COUNT_HTTP2_FULL, /* HTTP/2 connections without state (no memory) */
+	COUNT_DNS_FULL, /* DNS packets that found the ring full: lost */
+	COUNT_NAT_LOST, /* connections whose address after NAT was pushed out of its map */
+	COUNT_DROP_FULL, /* packets that the kernel dropped, not counted (map full) */
+	COUNT_MAX,
 };
 
 struct {

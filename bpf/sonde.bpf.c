@@ -8,8 +8,13 @@
 #include "../probes/dns/dns.bpf.h"
 #include "../probes/http/http.bpf.h"
 #include "../probes/http2/http2.bpf.h"
+#include "../probes/nat/packet.bpf.h"
+#include "../probes/network/network.bpf.h"
 #include "../probes/tcp/tcp.bpf.h"
 #include "../probes/udp/udp.bpf.h"
+#include "../probes/memory/memory.bpf.h"
+#include "../probes/scheduler/scheduler.bpf.h"
+#include "../probes/syscalls/syscalls.bpf.h"
 
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
@@ -21,20 +26,44 @@ const volatile bool cgroup_enabled = false;
 const volatile bool dns_enabled = false;
 const volatile bool http_enabled = false;
 const volatile bool http2_enabled = false;
+const volatile bool network_enabled = false;
 const volatile bool tcp_enabled = true;
+const volatile bool tcpstate_enabled = false;
 const volatile bool udp_enabled = true;
+const volatile bool syscalls_enabled = true;
 
 /* Never read: it makes the compiler describe these types, from which the TypeScript layouts are generated. */
 const volatile struct {
 	struct flow_record flow;
+	struct dns_record dns;
 	struct process_record process_record;
 	struct process process;
 	struct overflow overflow;
+	struct cgroup_traffic cgroup_traffic;
+	struct cgroup_name cgroup_name;
+	enum cgroup_slot cgroup_slot;
+	struct conn conn;
+	struct drop_key drop_key;
+	struct drop_sums drop_sums;
+	struct tcpstate_key tcpstate_key;
+	struct tcpstate_change tcpstate_change;
+	struct histogram histogram;
+	struct task_totals task_totals;
+	struct sched_waits sched_waits;
+	struct page_allocs page_allocs;
+	struct oom_kill oom_kill;
+	struct syscall_key syscall_key;
+	struct syscall_sums syscall_sums;
+	struct syscall_times syscall_times;
+	struct syscall_rest syscall_rest;
 	struct http_record http_record;
 	struct http_rest_record http_rest_record;
 	enum http_flag http_flag;
+	struct http2_record http2_record;
+	enum http2_flag http2_flag;
 	enum flow_flag flow_flag;
 	enum flow_role flow_role;
+	enum dns_flag dns_flag;
 	enum record_kind record_kind;
 	enum kernel_count kernel_count;
 	struct capture_record capture_record;
@@ -71,28 +100,98 @@ int BPF_PROG(sock_send, struct sock *sk, int length, int flags)
 	return 0;
 }
 
+/*
+ * Who looks at packets, each a function of its own: inlined into one, their variables would share one frame, and the
+ * verifier counts how deep that is reached.
+ */
+#define LOOKS(probe) \
+static __noinline int probe##_looks(struct packet *packet) \
+{ \
+	probe##_on_packet(packet); \
+	return 0; \
+}
+
+LOOKS(http)
+LOOKS(http2)
+LOOKS(dns)
+LOOKS(nat)
+LOOKS(capture)
+
+static __noinline int cgroup_looks(struct __sk_buff *skb, bool ingress)
+{
+	cgroup_on_packet(skb, ingress);
+	return 0;
+}
+
 /* Every packet that a socket of this host sends or is to get, in all network namespaces: it always passes. */
-static __always_inline int on_packet(struct __sk_buff *skb, bool ingress)
+static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool atomics)
 {
 	struct packet packet;
 
+	if (cgroup_enabled)
+		cgroup_looks(skb, ingress);
+	if (!http_enabled && !http2_enabled && !dns_enabled && !nat_enabled && !capture_enabled)
+		return 1;
 	if (!packet_parse(skb, ingress, &packet))
 		return 1;
-	if (cgroup_enabled)
-		cgroup_on_packet(&packet);
 	if (packet_is_bare(&packet))
 		return 1;
 	if (skb->sk)
 		packet.sk = bpf_sk_fullsock(skb->sk);
-	if (http_enabled)
-		http_on_packet(&packet);
+	if (atomics && http_enabled)
+		http_looks(&packet);
 	if (http2_enabled)
-		http2_on_packet(&packet);
+		http2_looks(&packet);
 	if (dns_enabled)
-		dns_on_packet(&packet);
+		dns_looks(&packet);
+	if (nat_enabled)
+		nat_looks(&packet);
 	if (capture_enabled)
-		capture_on_packet(&packet);
+		capture_looks(&packet);
 	return 1;
+}
+
+SEC("cgroup_skb/ingress")
+int skb_in(struct __sk_buff *skb)
+{
+	return on_packet(skb, true, true);
+}
+
+SEC("cgroup_skb/egress")
+int skb_out(struct __sk_buff *skb)
+{
+	return on_packet(skb, false, true);
+}
+
+/* Before 5.12, where there is no compare-and-exchange: without HTTP/1. */
+SEC("cgroup_skb/ingress")
+int skb_in_510(struct __sk_buff *skb)
+{
+	return on_packet(skb, true, false);
+}
+
+SEC("cgroup_skb/egress")
+int skb_out_510(struct __sk_buff *skb)
+{
+	return on_packet(skb, false, false);
+}
+
+/* Each with a stack of its own, for kernels before 6.13 count all of a program's frames against 512 bytes. */
+static __noinline int tcp_changed(struct sock *sk, int oldstate, int newstate)
+{
+	return tcp_on_state(sk, oldstate, newstate, true);
+}
+
+static __noinline int tcpstate_looks(struct sock *sk, int oldstate, int newstate)
+{
+	tcpstate_on_change(sk, oldstate, newstate);
+	return 0;
+}
+
+static __noinline int http_closed(struct sock *sk)
+{
+	http_on_close(sk);
+	return 0;
 }
 
 /*
@@ -107,34 +206,29 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	if (newstate != TCP_CLOSE)
-		return tcp_enabled ? tcp_on_state(sk, oldstate, newstate, true) : 0;
+		return tcp_changed(sk, oldstate, newstate);
+	if (tcpstate_enabled)
+		tcpstate_looks(sk, oldstate, newstate);
 	if (http_enabled)
-		http_on_close(sk);
+		http_closed(sk);
 	if (tcp_enabled)
 		tcp_closed(sk, oldstate);
 	return 0;
+}
+
+static __noinline int tcp_destroyed(struct sock *sk)
+{
+	return tcp_on_destroy(sk, true);
 }
 
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(tcp_destroy, struct sock *sk)
 {
 	if (http_enabled)
-		http_on_close(sk);
+		http_closed(sk);
 	if (tcp_enabled)
-		tcp_on_destroy(sk, true);
+		tcp_destroyed(sk);
 	return 0;
-}
-
-SEC("cgroup_skb/ingress")
-int skb_in(struct __sk_buff *skb)
-{
-	return on_packet(skb, true);
-}
-
-SEC("cgroup_skb/egress")
-int skb_out(struct __sk_buff *skb)
-{
-	return on_packet(skb, false);
 }
 
 /* A process that owns sockets called exec: announce it again, under its new name. */
@@ -183,5 +277,34 @@ int files_sweep(struct bpf_iter__task_file *ctx)
 	sk = BPF_CORE_READ(socket, sk);
 	if (tcp_enabled && sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP)
 		tcp_found(sk, task);
+	return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(sys_exit, struct pt_regs___syscall *regs, long result)
+{
+	u64 took_ns = syscalls_timed ? syscall_took() : 0;
+	u32 nr = syscall_nr(regs) | syscall_compat();
+
+	if (syscalls_enabled && syscalls_timed)
+		syscalls_on_exit_timed(nr, result, took_ns);
+	else if (syscalls_enabled)
+		syscalls_on_exit_plain(nr, result);
+	return 0;
+}
+
+/* Before 5.11, where there is no storage of a task. */
+SEC("tp_btf/sys_exit")
+int BPF_PROG(sys_exit_510, struct pt_regs___syscall *regs, long result)
+{
+	if (syscalls_enabled)
+		syscalls_on_exit_plain(syscall_nr(regs) | syscall_compat(), result);
+	return 0;
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(sys_enter)
+{
+	syscall_begin();
 	return 0;
 }

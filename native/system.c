@@ -8,11 +8,13 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define TYPES_MAX 256
@@ -185,6 +187,15 @@ static napi_value possible_cpus(napi_env env, napi_callback_info info)
 	return value_number(env, count);
 }
 
+// programsWait() → waited: every program that ran when it was called has ended. The global barrier
+// is the kernel's synchronize_rcu, and programs run within an RCU read section. Refused (false)
+// where a CPU runs without ticks, or by a filter of system calls.
+static napi_value programs_wait(napi_env env, napi_callback_info info)
+{
+	(void)info;
+	return value_bool(env, syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0);
+}
+
 // memoryTrim(): what the C library holds free goes back to the kernel
 static napi_value memory_trim(napi_env env, napi_callback_info info)
 {
@@ -199,6 +210,7 @@ static const struct function functions[] = {
 	{ "wakerWake", waker_wake },       { "probe", probe },
 	{ "raiseMemlock", raise_memlock }, { "possibleCpus", possible_cpus },
 	{ "memoryTrim", memory_trim },
+	{ "programsWait", programs_wait },
 };
 
 void system_register(napi_env env, napi_value exports)

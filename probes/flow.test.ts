@@ -4,8 +4,10 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
 import { type Batch, isStringColumn } from '../src/table/columns.ts';
+import { DomainCache } from '../src/table/domains.ts';
 import { Fold } from '../src/table/fold.ts';
 import type { DecodeContext, Owner } from '../src/table/probe.ts';
+import { probeOptions } from '../src/table/testing.ts';
 import { FlowDecoder } from './flow.ts';
 import { flow_flag, flow_record, flow_role } from './layout.gen.ts';
 import { netflow } from './netflow.ts';
@@ -16,7 +18,7 @@ const AF_INET6 = 10;
 const TCP = 6;
 const UDP = 17;
 const EPHEMERAL = 10_001;
-
+const NOW_MS = 1_700_000_000_000;
 const OWNER: Owner = {
   process_name: 'nginx',
   process_executable_path: '/usr/sbin/nginx',
@@ -71,7 +73,7 @@ function decode(records: readonly Uint8Array[], decoder = made()): readonly Row[
     const bytes = new Uint8Array(24 + one.length);
     bytes.set(one, 24);
     decoder.flow.over(bytes);
-    decoder.flow.decode(24, one.length);
+    decoder.flow.decode(24, one.length, NOW_MS);
   }
   return rowsOf(decoder.fold.close(1000));
 }
@@ -82,13 +84,14 @@ interface Made {
   readonly drops: readonly string[];
 }
 
-function made(owner: () => Owner = () => OWNER): Made {
+function made(owner: () => Owner = () => OWNER, domains = new DomainCache()): Made {
   const fold = new Fold(netflow);
   const drops: string[] = [];
   const context: DecodeContext = {
     fold: () => fold,
     owner,
-    options: { ephemeral_port: EPHEMERAL, maps: { sockets_max: 1, processes_max: 1 } },
+    options: { ...probeOptions, ephemeral_port: EPHEMERAL },
+    domains,
     note: () => assert.fail('nothing is noted'),
     dropped: (what, reason, count) => drops.push(`${what} ${reason} ${count}`),
   };
@@ -134,6 +137,9 @@ test('golden bytes become this row', () => {
       src_port: 8080,
       src_ip_type: 'other',
       dst_ip: 'fefd:fcfb:faf9:f8f7:f6f5:f4f3:f2f1:f0ef',
+      dst_domain: '',
+      dst_nat_ip: '',
+      dst_nat_port: 0,
       dst_port: 0,
       dst_ip_type: 'other',
       pid: 3_228_243,
@@ -287,7 +293,7 @@ test(`any bytes become a row, seed ${SEED}`, () => {
     fc.property(records, fc.constantFrom(AF_INET, AF_INET6, 0, 255), (bytes, family) => {
       const before = decoder.fold.counts.added;
       decoder.flow.over(record({ family }, bytes.slice()));
-      decoder.flow.decode(0, flow_record.SIZE);
+      decoder.flow.decode(0, flow_record.SIZE, NOW_MS);
       assert.equal(decoder.fold.counts.added, before + 1);
     }),
     { seed: SEED, numRuns: 2000 },

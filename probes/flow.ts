@@ -1,14 +1,13 @@
 // Decodes flow records (bpf/flow.bpf.h) into rows of `netflow`. Keeps nothing between intervals but a cache of strings.
 
 import { getSystemErrorMap } from 'node:util';
+import { FlowDomains } from '../src/table/domains.ts';
 import type { Fold } from '../src/table/fold.ts';
-import type { DecodeContext, Owner, RecordDecoder, RecordSource } from '../src/table/probe.ts';
-import { ipv4Text, ipv4Type, ipv6Text, ipv6Type } from './address.ts';
+import type { DecodeContext, RecordDecoder, RecordSource } from '../src/table/probe.ts';
+import { type Address, AF_INET, AF_INET6, Interned, positions } from './interned.ts';
 import { FlowRecordView, flow_flag, flow_record, flow_role, record_kind } from './layout.gen.ts';
 import { netflow } from './netflow.ts';
 
-const AF_INET = 2;
-const AF_INET6 = 10;
 const IPPROTO_TCP = 6;
 /** None: the end of a connection whose socket was gone before anybody could look. */
 const FAMILIES: ReadonlyMap<number, string> = new Map([
@@ -16,8 +15,8 @@ const FAMILIES: ReadonlyMap<number, string> = new Map([
   [AF_INET6, 'IPv6'],
 ]);
 const ERROR_MAX = 134;
-const ADDRESSES_MAX = 100_000;
-const OWNERS_MAX = 4096;
+/** Of a flow record, from the local address to the peer's port: what tells flows of a namespace apart. */
+const ENDS_BYTES = 36;
 
 const D = positions(netflow.dimensions);
 const M = positions(netflow.measures);
@@ -36,16 +35,14 @@ export class FlowDecoder implements RecordDecoder {
   #bytes: Buffer = Buffer.alloc(0);
   readonly #dims = new Float64Array(netflow.dimensions.length);
   readonly #measures = new Float64Array(netflow.measures.length);
-  readonly #words = new Map<string, number>();
+  readonly #interned: Interned;
   readonly #errors = new Map<number, number>();
-  readonly #addresses4 = new Map<number, { text: number; type: number }>();
-  readonly #addresses6 = new Map<string, { text: number; type: number }>();
-  readonly #owners = new Map<Owner, Float64Array>();
-  #epoch = -1;
+  readonly #domains = new FlowDomains();
 
   constructor(context: DecodeContext) {
     this.#context = context;
     this.#fold = context.fold(netflow);
+    this.#interned = new Interned(this.#fold);
   }
 
   /** The bytes that the following `decode` calls read from. */
@@ -55,19 +52,19 @@ export class FlowDecoder implements RecordDecoder {
   }
 
   /** Adds the record at this offset. */
-  decode(at: number, length: number): boolean {
+  decode(at: number, length: number, now_ms: number): boolean {
     if (length < flow_record.SIZE) return false;
-    if (this.#fold.epoch !== this.#epoch) this.#forget();
+    if (this.#interned.renew()) this.#errors.clear();
     const view = this.#view.move(at);
     const flags = view.head_flags;
     if ((flags & flow_flag.FLOW_OVERFLOW) !== 0) this.#decodeOverflow(view);
-    else this.#decodeKey(view, flags);
+    else this.#decodeKey(view, flags, now_ms);
     this.#decodeCounts(view, flags);
     this.#fold.add(this.#dims, this.#measures);
     return true;
   }
 
-  #decodeKey(view: FlowRecordView, flags: number): void {
+  #decodeKey(view: FlowRecordView, flags: number, now_ms: number): void {
     const dims = this.#dims;
     const role = view.role === flow_role.ROLE_UNKNOWN ? this.#guessRole(view) : view.role;
     const { ephemeral_port } = this.#context.options; // from here on, the opener's is folded
@@ -85,30 +82,47 @@ export class FlowDecoder implements RecordDecoder {
     dims[D.netns] = view.netns;
     dims[D.error_type] = (flags & flow_flag.FLOW_FAILED) === 0 ? 0 : this.#error(view.error);
     this.#decodeOwner(view);
+    const outgoing = role === flow_role.ROLE_OUTGOING;
+    dims[D.dst_domain] = outgoing ? this.#word(this.#domain(view, flags, peer.ip, now_ms)) : 0;
+    this.#decodeNat(view, outgoing && (flags & flow_flag.FLOW_NAT) !== 0);
+  }
+
+  #decodeNat(view: FlowRecordView, translated: boolean): void {
+    const nat = translated ? this.#address(view, view.nat_addr_offset).text : 0;
+    this.#dims[D.dst_nat_ip] = nat;
+    this.#dims[D.dst_nat_port] = translated ? view.nat_port : 0;
+  }
+
+  /** A connection has the name that its peer was looked up by when it began; a UDP flow, when it was first reported. */
+  #domain(view: FlowRecordView, flags: number, ip: string, now_ms: number): string {
+    const { domains } = this.#context;
+    if (domains.size + this.#domains.size === 0) return '';
+    const first = (flags & (flow_flag.FLOW_ESTABLISHED | flow_flag.FLOW_FAILED)) !== 0;
+    const last = (flags & (flow_flag.FLOW_CLOSED | flow_flag.FLOW_FAILED)) !== 0;
+    if (first && last) return domains.find(view.netns, ip, now_ms);
+    const at = view.local_addr_offset;
+    const flow = `${view.netns} ${this.#bytes.toString('latin1', at, at + ENDS_BYTES)}`;
+    let name = first ? undefined : this.#domains.get(flow);
+    if (name === undefined && (first || view.transport !== IPPROTO_TCP)) {
+      name = domains.find(view.netns, ip, now_ms);
+      if (name !== '') this.#domains.set(flow, name);
+    }
+    if (last) this.#domains.delete(flow);
+    return name ?? '';
   }
 
   #decodeOwner(view: FlowRecordView): void {
     const dims = this.#dims;
     const owner = this.#context.owner(view.owner_tgid, view.owner_start_ns, view.owner_cgroup_id);
-    let ids = this.#owners.get(owner);
-    if (ids === undefined && this.#owners.size >= OWNERS_MAX) this.#owners.clear();
-    if (ids === undefined) {
-      ids = Float64Array.of(
-        this.#fold.intern(owner.process_name),
-        this.#fold.intern(owner.process_executable_path),
-        this.#fold.intern(owner.cgroup_path),
-        this.#fold.intern(owner.container_id),
-      );
-      this.#owners.set(owner, ids);
-    }
+    const words = this.#interned.owner(owner);
     dims[D.pid] = view.owner_tgid;
     dims[D.uid] = view.owner_uid;
     const { owner_cgroup_id } = view; // beyond 2^53 it is garbage: no kernel counts that far
     dims[D.cgroup_id] = Number.isSafeInteger(owner_cgroup_id) ? owner_cgroup_id : 0;
-    dims[D.process_name] = ids[0]!;
-    dims[D.process_executable_path] = ids[1]!;
-    dims[D.cgroup_path] = ids[2]!;
-    dims[D.container_id] = ids[3]!;
+    dims[D.process_name] = words.process_name;
+    dims[D.process_executable_path] = words.process_executable_path;
+    dims[D.cgroup_path] = words.cgroup_path;
+    dims[D.container_id] = words.container_id;
   }
 
   #decodeCounts(view: FlowRecordView, flags: number): void {
@@ -188,38 +202,8 @@ export class FlowDecoder implements RecordDecoder {
     return this.#bytes[at + 15] === 1;
   }
 
-  #address(view: FlowRecordView, at: number): { text: number; type: number } {
-    if (view.family !== AF_INET && view.family !== AF_INET6) return { text: 0, type: 0 };
-    return view.family === AF_INET ? this.#address4(at) : this.#address6(at);
-  }
-
-  #address4(at: number): { text: number; type: number } {
-    const bytes = this.#bytes;
-    const key =
-      ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0;
-    const known = this.#addresses4.get(key);
-    if (known !== undefined) return known;
-    if (this.#addresses4.size >= ADDRESSES_MAX) this.#addresses4.clear();
-    const fresh = {
-      text: this.#fold.intern(ipv4Text(bytes, at)),
-      type: this.#word(ipv4Type(bytes, at)),
-    };
-    this.#addresses4.set(key, fresh);
-    return fresh;
-  }
-
-  #address6(at: number): { text: number; type: number } {
-    const bytes = this.#bytes;
-    const key = bytes.toString('latin1', at, at + 16);
-    const known = this.#addresses6.get(key);
-    if (known !== undefined) return known;
-    if (this.#addresses6.size >= ADDRESSES_MAX) this.#addresses6.clear();
-    const fresh = {
-      text: this.#fold.intern(ipv6Text(bytes, at)),
-      type: this.#word(ipv6Type(bytes, at)),
-    };
-    this.#addresses6.set(key, fresh);
-    return fresh;
+  #address(view: FlowRecordView, at: number): Address {
+    return this.#interned.address(this.#bytes, at, view.family);
   }
 
   /** `ECONNREFUSED` …; a connect that its own program gave up has no error: `abandoned`. */
@@ -233,31 +217,6 @@ export class FlowDecoder implements RecordDecoder {
   }
 
   #word(text: string): number {
-    const known = this.#words.get(text);
-    if (known !== undefined) return known;
-    const id = this.#fold.intern(text);
-    this.#words.set(text, id);
-    return id;
+    return this.#interned.word(text);
   }
-
-  /** The fold has given its strings new numbers. */
-  #forget(): void {
-    this.#epoch = this.#fold.epoch;
-    this.#words.clear();
-    this.#errors.clear();
-    this.#addresses4.clear();
-    this.#addresses6.clear();
-    this.#owners.clear();
-  }
-}
-
-/** Column name → position. A wrong name is caught by the type. */
-function positions<Name extends string>(
-  columns: readonly { readonly name: string }[],
-): Record<Name, number> {
-  const places: Record<string, number> = {};
-  columns.forEach((column, i) => {
-    places[column.name] = i;
-  });
-  return places as Record<Name, number>; // every name stands in the definition: flow.test.ts
 }

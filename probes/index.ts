@@ -5,11 +5,34 @@ import { ledgerTable } from '../src/table/ledger.ts';
 import type { Probe } from '../src/table/probe.ts';
 import { selfTables } from '../src/table/self.ts';
 import { capture } from './capture/capture.ts';
+import { cgroup } from './cgroup/cgroup.ts';
+import { dns } from './dns/dns.ts';
 import { http } from './http/http.ts';
+import { http2 } from './http2/http2.ts';
+import { memory } from './memory/memory.ts';
+import { nat } from './nat/nat.ts';
+import { network } from './network/network.ts';
+import { scheduler } from './scheduler/scheduler.ts';
+import { syscalls } from './syscalls/syscalls.ts';
 import { tcp } from './tcp/tcp.ts';
+import { tcpstate } from './tcpstate/tcpstate.ts';
 import { udp } from './udp/udp.ts';
 
-export const probes: readonly Probe[] = [tcp, udp, http, capture];
+export const probes: readonly Probe[] = [
+  tcp,
+  udp,
+  http,
+  http2,
+  dns,
+  nat,
+  capture,
+  cgroup,
+  network,
+  tcpstate,
+  syscalls,
+  scheduler,
+  memory,
+];
 
 /** All tables that a collector sends, each once: the probes', and those about sonde itself. */
 export const tables: readonly TableDefinition[] = [

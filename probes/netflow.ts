@@ -50,6 +50,13 @@ const dimensions: readonly Dimension[] = [
     type: 'string',
     help: 'why a connect failed (ECONNREFUSED …); empty: it did not',
   },
+  {
+    name: 'dst_domain',
+    type: 'string',
+    help: 'domain that the peer was looked up by, of outgoing flows',
+  },
+  { name: 'dst_nat_ip', type: 'string', help: 'address after DNAT, of outgoing flows' },
+  { name: 'dst_nat_port', type: 'u16', help: 'port after DNAT, of outgoing flows' },
 ];
 
 const measures: readonly Measure[] = [
@@ -98,9 +105,6 @@ const measures: readonly Measure[] = [
 
 const enriched: readonly Dimension[] = [
   { name: 'sub_source', type: 'string', help: 'class of the flow: K8s for traffic of pods' },
-  { name: 'dst_domain', type: 'string', help: 'domain that the peer was looked up by' },
-  { name: 'dst_nat_ip', type: 'string', help: 'address after DNAT, of outgoing flows' },
-  { name: 'dst_nat_port', type: 'u16', help: 'port after DNAT, of outgoing flows' },
   ...['src', 'dst'].flatMap((end) =>
     ['namespace', 'pod_name', 'deployment_name', 'service_name'].map(
       (what): Dimension => ({

@@ -10,12 +10,15 @@ import { buildNative } from '../src/bpf/build-native.ts';
 import { compileBpf } from '../src/bpf/compile.ts';
 import { BpfError } from '../src/bpf/error.ts';
 import { generateLayout } from '../src/bpf/layout.ts';
-import { buildBundle, bundleIsFresh } from './bundle.ts';
+import { buildBundles, bundlesAreFresh } from './bundle.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const SOURCE = 'bpf/sonde.bpf.c';
 const OBJECT = 'build/sonde.bpf.o';
 const LAYOUT = 'probes/layout.gen.ts';
+/** The walk-through's own program: `sonde cgroup-demo`. */
+const DEMO_SOURCE = 'bpf/cgroup_demo.bpf.c';
+const DEMO_OBJECT = 'build/cgroup_demo.bpf.o';
 
 /** All kernel C, since any of it may be included, and what turns it into the two files above. */
 const OBJECT_SOURCES = [
@@ -55,6 +58,13 @@ async function buildObject(): Promise<void> {
   await rename(object, join(ROOT, OBJECT));
 }
 
+async function buildDemo(): Promise<void> {
+  const inputs = [DEMO_SOURCE, 'bpf/kernel.bpf.h', 'src/bpf/compile.ts', 'scripts/build.ts'];
+  if (changedAt(DEMO_OBJECT) >= changedAt(...inputs)) return;
+  say(`build: ${DEMO_OBJECT}`);
+  await compileBpf(join(ROOT, DEMO_SOURCE), join(ROOT, DEMO_OBJECT));
+}
+
 /** The types of the members of `layouts`, and the structs within them; the compiler describes what that variable holds. */
 function layoutNames(btf: Btf): readonly string[] {
   const variable = btf.types.find((type) => type.kind === 'variable' && type.name === 'layouts');
@@ -73,9 +83,9 @@ function namedWithin(btf: Btf, id: number): readonly string[] {
 }
 
 async function bundleCollector(): Promise<void> {
-  if (bundleIsFresh(ROOT)) return;
-  say('build: build/js/kernel-collector.mjs');
-  if (!(await buildBundle(ROOT))) {
+  if (bundlesAreFresh(ROOT)) return;
+  say('build: build/js/kernel-collector.mjs, build/js/start.mjs');
+  if (!(await buildBundles(ROOT))) {
     say('no esbuild here: the collector runs from its sources, which takes more memory');
   }
 }
@@ -83,6 +93,7 @@ async function bundleCollector(): Promise<void> {
 try {
   await buildAddon();
   await buildObject();
+  await buildDemo();
   await bundleCollector();
 } catch (error) {
   if (!(error instanceof BpfError)) throw error;

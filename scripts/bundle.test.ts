@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import test, { after } from 'node:test';
-import { buildBundle, bundleIsFresh } from './bundle.ts';
+import { buildBundles, bundleIsFresh } from './bundle.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const BUNDLE = 'build/js/kernel-collector.mjs';
@@ -89,7 +89,7 @@ test('compiled code is kept where the folder for it is ours', () => {
 });
 
 test('the bundle says word by word what the sources say', async () => {
-  if (!bundleIsFresh(ROOT)) assert.equal(await buildBundle(ROOT), true);
+  if (!bundleIsFresh(ROOT)) assert.equal(await buildBundles(ROOT), true);
   const env = { PATH: process.env.PATH, EBPF_NET_INTAKE_PORT: '80oo' };
   const said = (program: string, words: readonly string[]) => {
     const { status, stdout, stderr } = spawnSync(

@@ -7,10 +7,23 @@ import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSyn
 import { basename, join } from 'node:path';
 import type { BuildResult } from 'esbuild';
 
-const ENTRY = 'src/cli/collector_main.ts';
-const BUNDLE = 'build/js/kernel-collector.mjs';
+/** Command → what it is bundled from. The agent has a page to show, which would cost the collector memory. */
+const ENTRIES = {
+  'kernel-collector': 'src/cli/collector_main.ts',
+  start: 'src/cli/agent_main.ts',
+} as const;
+export type Bundled = keyof typeof ENTRIES;
+const COMMANDS: readonly Bundled[] = ['kernel-collector', 'start'];
+
+function bundleOf(command: Bundled): string {
+  return `build/js/${command}.mjs`;
+}
+
 /** What the bundle was made of, a path a line; the launcher reads it. */
-const INPUTS = 'build/js/kernel-collector.inputs';
+function inputsOf(command: Bundled): string {
+  return `build/js/${command}.inputs`;
+}
+
 /** Says which version of every library is in it. */
 const LOCK = 'package-lock.json';
 
@@ -21,9 +34,13 @@ const require = requireFrom(import.meta.url);`;
 /** Asked for by grpc-js's channelz when it is called, which nobody does; found in node_modules should anybody. */
 const NEVER_LOADED = ['@grpc/proto-loader'];
 
-export function bundleIsFresh(root: string): boolean {
-  const bundle = join(root, BUNDLE);
-  const inputs = join(root, INPUTS);
+export function bundlesAreFresh(root: string): boolean {
+  return COMMANDS.every((command) => bundleIsFresh(root, command));
+}
+
+export function bundleIsFresh(root: string, command: Bundled = 'kernel-collector'): boolean {
+  const bundle = join(root, bundleOf(command));
+  const inputs = join(root, inputsOf(command));
   if (!existsSync(bundle) || !existsSync(inputs)) return false;
   const built_ms = statSync(bundle).mtimeMs;
   const paths = readFileSync(inputs, 'utf8').trimEnd().split('\n');
@@ -34,13 +51,18 @@ export function bundleIsFresh(root: string): boolean {
 }
 
 /** Returns false where esbuild is not installed: the sources serve as well. */
-export async function buildBundle(root: string): Promise<boolean> {
+export async function buildBundles(root: string): Promise<boolean> {
+  for (const command of COMMANDS) if (!(await buildBundle(root, command))) return false;
+  return true;
+}
+
+async function buildBundle(root: string, command: Bundled): Promise<boolean> {
   const esbuild = await import('esbuild').catch(() => undefined);
   if (esbuild === undefined) return false;
   const result = await esbuild.build({
     absWorkingDir: root,
-    entryPoints: [ENTRY],
-    outfile: BUNDLE,
+    entryPoints: [ENTRIES[command]],
+    outfile: bundleOf(command),
     bundle: true,
     write: false,
     metafile: true,
@@ -57,12 +79,12 @@ export async function buildBundle(root: string): Promise<boolean> {
     logLevel: 'warning',
   });
   mkdirSync(join(root, 'build/js'), { recursive: true });
-  writeWhole(join(root, INPUTS), `${ownInputs(result).join('\n')}\n`);
+  writeWhole(join(root, inputsOf(command)), `${ownInputs(result).join('\n')}\n`);
   // The bundle last: until it is there, the old one is older than its inputs, or as good as the new one.
   for (const file of [...result.outputFiles].reverse()) {
     writeWhole(join(root, 'build/js', basename(file.path)), file.text);
   }
-  warmCache(root);
+  warmCache(root, command);
   return true;
 }
 
@@ -79,7 +101,7 @@ function writeWhole(path: string, text: string): void {
 }
 
 /** So that the first start finds V8's code in build/cache, even one that may not write there. */
-function warmCache(root: string): void {
+function warmCache(root: string, command: Bundled): void {
   mkdirSync(join(root, 'build/cache'), { recursive: true });
-  spawnSync(join(root, 'sonde'), ['kernel-collector', '--help'], { stdio: 'ignore' });
+  spawnSync(join(root, 'sonde'), [command, '--help'], { stdio: 'ignore' });
 }

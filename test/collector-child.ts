@@ -11,7 +11,7 @@ const collector = await Collector.start({
   config: liveConfig(data_dir!, pin_path!, { interval: 200, ring_bytes: Number(ring_bytes) }),
   log: pino({ level: process.env.SONDE_TEST_LOG ?? 'silent' }, pino.destination(2)),
   version: 'test',
-  intake: { host: '127.0.0.1', port: Number(port) },
+  to: { intake: { host: '127.0.0.1', port: Number(port) } },
 });
 
 process.on('message', (asked) => void answer(String(asked)));

@@ -38,7 +38,7 @@ export type Sums = Readonly<Record<string, number>>;
 
 /**
  * A row by column name. In a table that folds, measures hold what all rows with these dimensions come to: their sum, or the
- * greatest, least or last; of a histogram `<name>_count` and `<name>_sum`. Rows of an event table stay as they came.
+ * greatest, least or last; of a histogram `<name>_count`, `<name>_sum`, `<name>_bucket_<index>`. Rows of an event table stay as they came.
  */
 export type FlowRow = Readonly<Record<string, string | number>>;
 export type Match = Readonly<Record<string, string | number | readonly (string | number)[]>>;
@@ -175,6 +175,8 @@ function addMeasure(
     let count = 0;
     for (let at = column.offsets[r]!; at < column.offsets[r + 1]!; at += 1) {
       count += column.counts[at]!;
+      const bucket = `${name}_bucket_${column.buckets[at]!}`;
+      values.set(bucket, (values.get(bucket) ?? 0) + column.counts[at]!);
     }
     values.set(`${name}_count`, (values.get(`${name}_count`) ?? 0) + count);
     values.set(`${name}_sum`, (values.get(`${name}_sum`) ?? 0) + column.sums[r]!);
@@ -188,15 +190,23 @@ function addMeasure(
   else values.set(name, fold === 'max' ? Math.max(before, value) : Math.min(before, value));
 }
 
+type Section = Config['collector'];
+
+/** What a test changes of the section `collector`; of the sizes of maps, those that it is about. */
+export type LiveOptions = Partial<Omit<Section, 'maps'>> & {
+  readonly maps?: Partial<Section['maps']>;
+};
+
 /** A configuration of the test's own; `flags` and `collector` change what the test is about. */
 export function liveConfig(
   data_dir: string,
   pin_path: string,
-  collector: Partial<Config['collector']> = {},
+  collector: LiveOptions = {},
 ): Config {
   const sources = probes.map(({ name }) => name);
   const { config } = loadConfig({ role: 'run', flags: { '--data-dir': data_dir }, sources });
-  const own = { ...config.collector, pin_path, interval: 3_600_000, ...collector };
+  const maps = { ...config.collector.maps, ...collector.maps };
+  const own = { ...config.collector, pin_path, interval: 3_600_000, ...collector, maps };
   return { ...config, collector: own };
 }
 
@@ -223,7 +233,7 @@ export interface Live {
 /** Starts a collector in this process. It flushes when asked; its own interval is an hour. */
 export async function startLive(
   t: Cleanup,
-  options: { collector?: Partial<Config['collector']> } = {},
+  options: { collector?: LiveOptions } = {},
 ): Promise<Live> {
   const sink = await Sink.listen();
   let collector: Collector | undefined;
@@ -246,7 +256,7 @@ export async function startLive(
 export function startCollector(config: Config, sink: Sink): Promise<Collector> {
   const log = pino({ level: process.env.SONDE_TEST_LOG ?? 'silent' }, pino.destination(2));
   const intake = { host: '127.0.0.1', port: sink.port };
-  return Collector.start({ config, log, version: 'test', intake });
+  return Collector.start({ config, log, version: 'test', to: { intake } });
 }
 
 /**

@@ -207,8 +207,7 @@ static __always_inline void capture_data(struct packet *packet, struct capture_r
 	record->head.flags &= ~CAPTURE_BEYOND;
 }
 
-/* A function of its own, and so a stack of its own, which the other sources of this hook do not pay for. */
-static __noinline int capture_packet(struct packet *packet)
+static __always_inline void capture_packet(struct packet *packet)
 {
 	struct capture_record record = { .head.kind = RECORD_CAPTURE };
 	struct capture_conn *known;
@@ -216,14 +215,14 @@ static __noinline int capture_packet(struct packet *packet)
 	bool server;
 
 	if (packet->protocol != IPPROTO_TCP || !packet->sk || packet->tcp_flags & TCP_FLAG_SYN)
-		return 0;
+		return;
 	conn = conn_of((u64)packet->sk);
 	record.cookie = bpf_get_socket_cookie(packet->skb);
 	known = bpf_map_lookup_elem(&capture_conns, &record.cookie);
 	record.role = capture_role(packet, conn, known ? known->role : ROLE_UNKNOWN);
 	if (record.role == ROLE_UNKNOWN || !capture_selected(packet, conn, &record) ||
 	    !capture_ends(packet, &record))
-		return 0;
+		return;
 	if (packet->sk->state == TCP_LISTEN)
 		record.head.flags |= CAPTURE_LISTENER;
 	server = record.role == ROLE_INCOMING;
@@ -233,14 +232,13 @@ static __noinline int capture_packet(struct packet *packet)
 		capture_data(packet, &record);
 	if (!(packet->tcp_flags & (TCP_FLAG_FIN | TCP_FLAG_RST)) || !record.cookie ||
 	    !bpf_map_lookup_elem(&capture_conns, &record.cookie))
-		return 0; /* of a connection that said nothing while it was selected */
+		return; /* of a connection that said nothing while it was selected */
 	record.head.flags |= CAPTURE_END;
 	if (packet->tcp_flags & TCP_FLAG_RST)
 		record.head.flags |= CAPTURE_RESET;
 	record.seq = packet->seq + packet->payload_length;
 	record.length = 0;
 	capture_control(&record);
-	return 0;
 }
 
 static __always_inline void capture_on_packet(struct packet *packet)

@@ -8,6 +8,7 @@ import type {
   ProbeOptions,
 } from '../../src/table/probe.ts';
 import { capture_count, capture_mode, record_kind } from '../layout.gen.ts';
+import { packetVariants } from '../packets.ts';
 import { apiCatalog } from './catalog.ts';
 import { CAPTURE_DEFAULTS, CaptureDecoder } from './decode.ts';
 import { captureStats } from './stats.ts';
@@ -78,14 +79,7 @@ export const capture: Probe = {
       name: 'packets',
       help: 'payloads of selected connections, in both directions',
       required: true,
-      variants: [
-        {
-          name: 'cgroup_skb',
-          programs: ['skb_in', 'skb_out'],
-          needs: [],
-          misses: 'what is encrypted, and sockets of the family AF_UNIX',
-        },
-      ],
+      variants: packetVariants('what is encrypted, and sockets of the family AF_UNIX'),
     },
   ],
   sweeps: [],

@@ -4,9 +4,11 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
 import type { TableDefinition } from '../../src/table/definition.ts';
+import { DomainCache } from '../../src/table/domains.ts';
 import { Fold } from '../../src/table/fold.ts';
 import type { LineOutlet } from '../../src/table/outlet.ts';
 import type { DecodeContext, Owner } from '../../src/table/probe.ts';
+import { probeOptions } from '../../src/table/testing.ts';
 import {
   capture_chunk,
   capture_flag,
@@ -54,11 +56,8 @@ class Bench {
         return fold;
       },
       owner: () => OWNER,
-      options: {
-        ephemeral_port: 10_001,
-        maps: { sockets_max: 1, processes_max: 1 },
-        capture: { ...CAPTURE_DEFAULTS, ...options },
-      },
+      options: { ...probeOptions, capture: { ...CAPTURE_DEFAULTS, ...options } },
+      domains: new DomainCache(),
       note: () => undefined,
       dropped: (what, reason, count) => {
         if (count > 0) this.booked.push(`${what} ${reason} ${count}`);

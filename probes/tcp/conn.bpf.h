@@ -7,6 +7,7 @@
 #define SONDE_CONN_H
 
 #include "sock.bpf.h"
+#include "../nat/nat.bpf.h"
 
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
@@ -47,12 +48,15 @@ struct conn {
 	u64 base; /* generation << CLAIM_BITS: makes a claim fail that was begun on the entry's former life */
 	u64 born_ns; /* of connect() */
 	u64 connect_ns;
+	u64 since_ns; /* when its TCP state began, where tcpstate is on; 0: unknown */
 	struct owner owner;
 	u32 state; /* enum conn_state */
 	u8 role;
 	u8 owner_changes;
-	u8 reset_flags; /* FLOW_RESET_IN, FLOW_RESET_OUT */
+	u8 reset_flags; /* FLOW_RESET_IN, FLOW_RESET_OUT, and FLOW_NAT */
 	u8 owner_sought; /* passes of sweeps that met it without an owner */
+	u32 tcp_state; /* of the socket at the last sweep, where tcpstate is on; 0: not met yet */
+	u32 unused;
 };
 
 struct {
@@ -90,6 +94,8 @@ struct {
 	__type(key, struct listener);
 	__type(value, u32);
 } tcp_listeners SEC(".maps");
+
+extern const volatile bool tcpstate_enabled; /* sonde.bpf.c */
 
 /* What the socket's counters say now. */
 struct counters {
@@ -201,6 +207,8 @@ static __always_inline void new_conn(struct conn *conn, u64 ident, u8 role, u32 
 		conn->base = 0;
 	conn->role = role;
 	conn->state = state;
+	if (tcpstate_enabled && state != CONN_PREEXISTING)
+		conn->since_ns = bpf_ktime_get_boot_ns();
 	for (int i = 0; i < CLAIM_MAX; i++)
 		conn->claimed[i] = conn->base;
 }

@@ -13,7 +13,10 @@
 #define SONDE_TCP_H
 
 #include "../capture/capture.bpf.h"
+#include "../tcpstate/tcpstate.bpf.h"
 #include "conn.bpf.h"
+
+extern const volatile bool tcp_enabled; /* sonde.bpf.c */
 
 /* connect() was called: this process opens the connection. */
 static __always_inline void tcp_on_connect(struct sock *sk)
@@ -87,6 +90,7 @@ static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, str
 	failed = state == CONN_CONNECTING && (oldstate == TCP_SYN_SENT || oldstate == TCP_SYN_RECV);
 	if (!failed && aborts(sk, conn, oldstate))
 		flow.head.flags |= FLOW_RESET_OUT;
+	nat_of_tcp((u64)sk, conn->reset_flags, &flow);
 	flow_ended(&flow, conn, state, failed);
 	emit_flow(&flow);
 }
@@ -104,6 +108,7 @@ static __always_inline void tcp_on_close(struct sock *sk, int oldstate, bool ato
 		if (!conn->owner.tgid && aborts(sk, conn, oldstate))
 			owner_of_current(&conn->owner); /* within close(), of the listener perhaps */
 		end_record(sk, tp, conn, oldstate, atomics);
+		nat_forget_tcp(key, conn->reset_flags);
 		bpf_map_delete_elem(&tcp_conns, &key);
 		return;
 	}
@@ -126,10 +131,14 @@ static __always_inline int tcp_on_state(struct sock *sk, int oldstate, int newst
 {
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
+	if (tcp_enabled && newstate == TCP_SYN_SENT)
+		tcp_on_connect(sk);
+	if (tcpstate_enabled)
+		tcpstate_on_change(sk, oldstate, newstate);
+	if (!tcp_enabled)
+		return 0;
 	if (newstate == TCP_CLOSE)
 		tcp_on_close(sk, oldstate, atomics);
-	else if (newstate == TCP_SYN_SENT)
-		tcp_on_connect(sk);
 	else if (newstate == TCP_ESTABLISHED)
 		tcp_on_established(sk, oldstate);
 	else if (newstate == TCP_FIN_WAIT1 || newstate == TCP_LAST_ACK)
@@ -213,6 +222,7 @@ static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool ato
 	else if (!(flow.bytes_read | flow.bytes_written | flow.packets_read |
 		   flow.packets_written | flow.retransmits))
 		return; /* the entry is dead: nothing was got, and the addresses may be another's */
+	nat_of_tcp(key, conn->reset_flags, &flow);
 	emit_flow(&flow);
 }
 
@@ -257,6 +267,11 @@ static __always_inline bool tcp_on_io(struct sock *sk, bool atomics)
 	return true;
 }
 
+static __noinline int tcp_new_caller(struct sock *sk)
+{
+	return tcp_on_io(sk, true);
+}
+
 /*
  * Each read and write of a TCP socket passes here: some ten instructions unless the caller is another than last.
  */
@@ -273,7 +288,7 @@ static __always_inline void tcp_on_call(struct sock *sk)
 	last = bpf_map_lookup_elem(&tcp_last_owner, &slot);
 	if (!last || *last == caller)
 		return;
-	if (tcp_on_io(sk, true))
+	if (tcp_new_caller(sk))
 		*last = caller;
 }
 
@@ -342,6 +357,7 @@ static __always_inline bool tcp_end_unseen(u64 key, struct conn *conn, bool atom
 		count(COUNT_MENDED);
 		CLAIM_ALL(claim_last, conn, &now, &flow, atomics);
 		flow_ended(&flow, conn, state, state == CONN_CONNECTING);
+		nat_of_tcp(key, conn->reset_flags, &flow);
 		emit_flow(&flow);
 	}
 	bpf_map_delete_elem(&tcp_conns, &key);
@@ -359,6 +375,8 @@ static __always_inline int tcp_sweep_one(struct bpf_iter__bpf_map_elem *ctx, boo
 		return 0; /* the end of the pass */
 	key = *key_now;
 	conn = bpf_map_lookup_elem(&tcp_conns, &key);
+	if (conn && tcpstate_enabled)
+		conn->tcp_state = BPF_CORE_READ((struct sock *)key, __sk_common.skc_state);
 	if (conn && !ring_nearly_full() && !tcp_end_unseen(key, conn, atomics))
 		tcp_report_live(key, conn, atomics);
 	return 0;

@@ -14,6 +14,7 @@
 #define SONDE_UDP_H
 
 #include "sock.bpf.h"
+#include "../nat/nat.bpf.h"
 
 #define MSG_ERRQUEUE 0x2000
 #define UDP_IDLE_NS (10ULL * 1000 * 1000 * 1000)
@@ -381,6 +382,8 @@ static __always_inline void udp_report(struct udp_key *key, struct udp_flow *fro
 	flow.peer_port = key->peer_port;
 	__builtin_memcpy(flow.local_addr, from->local_addr, sizeof(flow.local_addr));
 	__builtin_memcpy(flow.peer_addr, key->peer_addr, sizeof(flow.peer_addr));
+	if (nat_enabled && from->role == ROLE_OUTGOING)
+		nat_of_flow((struct nat_key *)key, &flow); /* of the same shape */
 	emit_flow(&flow);
 }
 

@@ -47,6 +47,14 @@ export class BpfError extends Error {
     this.program = detail.program ?? refusedProgram(detail.log ?? '');
   }
 
+  /** The same about a program that the caller knows by another name than the kernel. */
+  of(program: string): BpfError {
+    const { errno, code, full_log } = this;
+    const head = this.message.split(' (')[0] ?? '';
+    const words = head.replaceAll(this.program ?? program, program);
+    return new BpfError(words, { errno, code, log: full_log, program });
+  }
+
   /** The kernel or this build of libbpf does not have it, as opposed to: the caller may not, or erred. */
   get unsupported(): boolean {
     return ['ENOTSUPP', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EUNSUPPORTED'].includes(this.code);

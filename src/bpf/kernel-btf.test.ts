@@ -38,6 +38,8 @@ test("the kernel's own BTF tells tracepoints, functions and nested fields", { sk
   assert.equal(btf.has('struct', 'sock_common', 'skc_dport'), true);
   assert.equal(btf.fieldOffset('sock_common', 'skc_dport'), 12);
   assert.equal(btf.has('enum', 'bpf_attach_type', 'BPF_CGROUP_INET_EGRESS'), true);
+  assert.equal(btf.enumNames('bpf_attach_type').get(1), 'BPF_CGROUP_INET_EGRESS');
+  assert.equal(btf.enumNames('no_such_enum').size, 0);
 });
 
 test('a closed BTF has given its memory back and is refused', () => {

@@ -85,6 +85,28 @@ export class KernelBtf {
     return at === undefined ? undefined : this.#view.getUint32(at + 8, true);
   }
 
+  /** Names of the values of an enum; of two names for one value the first. Empty where there is no such enum. */
+  enumNames(name: string): ReadonlyMap<number, string> {
+    const names = new Map<number, string>();
+    const at = this.#find('enum', name);
+    if (at === undefined) return names;
+    const view = this.#view;
+    const step = kindAt(view, at) === BtfKind.Enum ? 8 : MEMBER_BYTES;
+    const count = view.getUint32(at + 4, true) & 0xffff;
+    for (let i = 0; i < count; i++) {
+      const item = at + MEMBER_BYTES + i * step;
+      const value = view.getInt32(item + 4, true);
+      if (!names.has(value)) names.set(value, this.#text(view.getUint32(item, true)));
+    }
+    return names;
+  }
+
+  #text(offset: number): string {
+    if (this.#base !== undefined && offset < this.#firstName) return this.#base.#text(offset);
+    const start = this.#strings.start + offset - this.#firstName;
+    return this.#bytes.toString('latin1', start, this.#bytes.indexOf(0, start));
+  }
+
   /** Gives the memory back at once, not when the collector comes by. */
   close(): void {
     if (!this.#open) return;

@@ -181,6 +181,7 @@ export interface Native {
   raiseMemlock(): boolean;
   possibleCpus(): number;
   memoryTrim(): void;
+  programsWait(): boolean;
 }
 
 export type MapSetting = 'maxEntries' | 'flags' | 'valueSize' | 'autocreate';

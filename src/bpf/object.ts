@@ -6,6 +6,7 @@ import type { BpfLink } from './link.ts';
 import { BpfMap } from './map.ts';
 import { native, type ObjectHandle } from './native.ts';
 import { BpfProgram } from './program.ts';
+import { renameObject } from './rename.ts';
 
 export interface OpenOptions {
   /** Names the maps of .rodata, .data and .bss; the kernel keeps 15 characters. */
@@ -14,6 +15,8 @@ export interface OpenOptions {
   readonly pinRoot?: string;
   /** The kernel's BTF, where it is not at /sys/kernel/btf/vmlinux. */
   readonly btfPath?: string;
+  /** What a map or program is called in the kernel; here it keeps the name that it has in the source. */
+  readonly rename?: (name: string) => string;
 }
 
 export type VariableValue = number | bigint | boolean;
@@ -35,19 +38,27 @@ export class BpfObject {
   readonly programs: ReadonlyMap<string, BpfProgram> = this.#programs;
   readonly #mapIndex = new Map<string, number>();
   readonly #programIndex = new Map<string, number>();
+  /** The kernel's names → the source's. */
+  readonly #originals: ReadonlyMap<string, string>;
   #variables: Map<string, BtfVariable> | undefined;
 
-  private constructor(handle: ObjectHandle, bytes: Uint8Array) {
+  private constructor(
+    handle: ObjectHandle,
+    bytes: Uint8Array,
+    originals: ReadonlyMap<string, string>,
+  ) {
     this.#handle = handle;
     this.#bytes = bytes;
+    this.#originals = originals;
     for (const [index, map] of native().objectMaps(handle).entries()) {
-      const name = map.internal ? sectionName(map.name) : map.name;
+      const name = map.internal ? sectionName(map.name) : (originals.get(map.name) ?? map.name);
       this.#maps.set(name, BpfMap.declared({ ...map, name }, handle, index));
       this.#mapIndex.set(name, index);
     }
     for (const [index, program] of native().objectPrograms(handle).entries()) {
-      this.#programs.set(program.name, BpfProgram.declared(program, handle, index));
-      this.#programIndex.set(program.name, index);
+      const name = originals.get(program.name) ?? program.name;
+      this.#programs.set(name, BpfProgram.declared({ ...program, name }, handle, index));
+      this.#programIndex.set(name, index);
     }
   }
 
@@ -58,8 +69,12 @@ export class BpfObject {
    */
   static open(source: Uint8Array | string, options: OpenOptions = {}): BpfObject {
     const bytes = typeof source === 'string' ? readFileSync(source) : source;
-    const { name = null, pinRoot = null, btfPath = null } = options;
-    return new BpfObject(native().objectOpen(bytes, name, pinRoot, btfPath), bytes);
+    const { name = null, pinRoot = null, btfPath = null, rename } = options;
+    const { bytes: named, originals } = rename
+      ? renameObject(bytes, rename)
+      : { bytes, originals: new Map<string, string>() };
+    const handle = native().objectOpen(named, name, pinRoot, btfPath);
+    return new BpfObject(handle, named, originals);
   }
 
   map(name: string): BpfMap {
@@ -108,7 +123,11 @@ export class BpfObject {
    * @throws {BpfError} with `program`, the one refused, and the verifier's last words in `log`.
    */
   load(): void {
-    native().objectLoad(this.#handle);
+    try {
+      native().objectLoad(this.#handle);
+    } catch (error) {
+      throw this.#inOurWords(error);
+    }
     for (const [name, index] of this.#mapIndex) {
       const handle = native().objectMap(this.#handle, index);
       if (handle) this.#maps.get(name)?.bind(handle);
@@ -143,6 +162,12 @@ export class BpfObject {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #inOurWords(error: unknown): unknown {
+    const program =
+      error instanceof BpfError ? this.#originals.get(error.program ?? '') : undefined;
+    return program !== undefined && error instanceof BpfError ? error.of(program) : error;
   }
 
   #variable(name: string): BtfVariable {

@@ -74,12 +74,14 @@ const QUERY_FLAGS = ['--reducer', '--token', '--ca', '--data-dir', '--timeout'];
 const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
   ['run', ['--for', ...CONFIG_FLAGS, ...REDUCER_FLAGS, '--interval']],
   ['kernel-collector', [...CONFIG_FLAGS, ...COLLECTOR_FLAGS]],
+  ['start', ['--config', '--metrics', '--interval', '--log-level']],
   ['reducer', [...CONFIG_FLAGS, ...REDUCER_FLAGS]],
   ['query', ['--format', '--fresh', ...QUERY_FLAGS]],
   ['top', ['--sort', '--once', ...QUERY_FLAGS]],
-  ['doctor', ['--json', ...CONFIG_FLAGS, ...COLLECTOR_FLAGS, ...REDUCER_FLAGS]],
+  ['doctor', ['--json', '--grant', ...CONFIG_FLAGS, ...COLLECTOR_FLAGS, ...REDUCER_FLAGS]],
   ['ledger', ['--json', ...QUERY_FLAGS]],
   ['detach', [...CONFIG_FLAGS]],
+  ['cgroup-demo', ['--every', '--rate', '--for']],
 ]);
 
 test('--help, and no words at all, list the commands', () => {
@@ -140,6 +142,15 @@ test('values that mean nothing are refused, with what would', () => {
     ['run', '--interval', '5'],
     /--interval: collector\.interval: "5" is no duration; write a number and a unit/,
   );
+});
+
+test('doctor --grant prints lines for the sources that are named, and knows no others', () => {
+  const { status, out, err } = sonde(['doctor', '--grant', 'tcp']);
+  assert.deepEqual([status, err], [0, '']);
+  assert.match(out, /setcap cap_bpf,cap_perfmon\+ep /);
+  assert.match(sonde(['doctor', '--grant']).out, /AmbientCapabilities=.*CAP_NET_ADMIN/);
+  refuses(['doctor', '--grant', 'tcpp'], /tcpp is no source; take of tcp/);
+  refuses(['doctor', 'tcp'], /names of sources go with --grant/);
 });
 
 test('kernel-collector without a reducer names the variable', () => {

@@ -2,18 +2,26 @@
 
 import { hostname } from 'node:os';
 import { probes } from '../../probes/index.ts';
+import type { Config } from '../config/schema.ts';
 import type { Place } from '../doctor/check.ts';
 import { examine } from '../doctor/examine.ts';
+import { grantText } from '../doctor/grant.ts';
 import { checks } from '../doctor/list.ts';
 import { liveBuild, liveNetwork, liveReducer, liveRunning, liveTypes } from '../doctor/live.ts';
 import { thisMachine } from '../doctor/machine.ts';
 import { foreignText, reportOf, reportText } from '../doctor/present.ts';
+import { isWanted } from '../table/probe.ts';
+import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { configOf } from './options.ts';
 import type { Call } from './program.ts';
 
 /** Exit status 1 when a check fails. */
 export async function run(call: Call): Promise<number> {
   const { config, warnings } = configOf('run', call);
+  if (call.options['--grant'] === true) return grant(call, config);
+  if (call.args.length > 0) {
+    throw new CliError('doctor: names of sources go with --grant', EXIT_OPERATOR);
+  }
   const machine = thisMachine();
   const reducer = liveReducer(config);
   const place: Place = {
@@ -32,6 +40,21 @@ export async function run(call: Call): Promise<number> {
   const report = reportOf(results, { version: call.version, host: hostname() });
   process.stdout.write(call.options['--json'] === true ? jsonText(report) : textOf(report));
   return report.verdict === 'fail' ? 1 : 0;
+}
+
+/** For the sources that are named; without names, for those that the configuration switches on. */
+function grant({ args }: Call, { collector, data_dir }: Config): number {
+  const unknown = args.find((name) => !probes.some((probe) => probe.name === name));
+  if (unknown !== undefined) {
+    const names = probes.map(({ name }) => name).join(', ');
+    throw new CliError(`${unknown} is no source; take of ${names}`, EXIT_OPERATOR);
+  }
+  const chosen = probes.filter((probe) =>
+    args.length === 0 ? isWanted(probe, collector.probes) : args.includes(probe.name),
+  );
+  const place = { pin_path: collector.pin_path, data_dir, node: process.execPath };
+  process.stdout.write(grantText(chosen, place));
+  return 0;
 }
 
 function jsonText(report: unknown): string {

@@ -33,7 +33,8 @@ export async function run(call: Call): Promise<number> {
   // Before the first program is attached: who ends us from here on ends us in order.
   const { ended } = lifetime(log.logger, () => started.collector?.abandon());
   const { logger } = log;
-  const collector = await Collector.start({ config, log: logger, version: call.version, intake });
+  const { version } = call;
+  const collector = await Collector.start({ config, log: logger, version, to: { intake } });
   started.collector = collector;
   reloadOnHup(call, config, collector, log);
   const stop = new AbortController();
@@ -53,7 +54,7 @@ export async function run(call: Call): Promise<number> {
 }
 
 /** What only the start needed goes at the first turn, code included; after that V8's own pace does. */
-function keepSmall(): void {
+export function keepSmall(): void {
   setTimeout(() => globalThis.gc?.({ execution: 'sync', flavor: 'last-resort' }), TRIM_MS).unref();
   setInterval(trimMemory, TRIM_MS).unref();
 }

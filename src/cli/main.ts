@@ -2,6 +2,7 @@
 // `--help` comes at once.
 
 import type { Command } from 'commander';
+import { addAgent } from './agent.ts';
 import { addConfigOptions, addQueryOptions } from './options.ts';
 import { addCollector, command, parse, program } from './program.ts';
 
@@ -15,6 +16,7 @@ function addRoles(top: Command): void {
   run.option('--for <seconds>', 'stop after so many seconds, with a last table');
   addConfigOptions(run);
   addCollector(top);
+  addAgent(top);
   const reducer = command(
     top,
     'reducer',
@@ -53,7 +55,9 @@ function addQuestions(top: Command): void {
     'what this machine lacks for sonde, with the cure',
     async () => (await import('./doctor.ts')).run,
   );
+  doctor.argument('[sources...]', 'with --grant: the sources that are to have rights');
   doctor.option('--json', 'as JSON');
+  doctor.option('--grant', 'print the setcap, systemd and Kubernetes lines for sources');
   addConfigOptions(doctor);
   const ledger = command(
     top,
@@ -81,7 +85,20 @@ function addQuestions(top: Command): void {
   addConfigOptions(detach);
 }
 
+function addDemo(top: Command): void {
+  const demo = command(
+    top,
+    'cgroup-demo',
+    'count the packets of one cgroup by a program on it, step by step',
+    async () => (await import('./cgroup_demo.ts')).run,
+  );
+  demo.option('--every <seconds>', 'print the count this often', '1');
+  demo.option('--rate <packets>', 'packets sent a second', '10');
+  demo.option('--for <seconds>', 'stop after so many seconds; else on TERM or INT');
+}
+
 const top = program();
 addRoles(top);
 addQuestions(top);
+addDemo(top);
 await parse(top);

@@ -32,7 +32,7 @@ export function addQueryOptions(command: Command): void {
 
 /** @throws {ConfigError} with every fault of file, variables and flags. */
 export function configOf(role: Role, call: Call): Loaded {
-  const { '--config': file, '--for': _, '--json': __, ...flags } = call.options;
+  const { '--config': file, '--for': _, '--json': __, '--grant': ___, ...flags } = call.options;
   return loadConfig({
     role,
     file: typeof file === 'string' ? file : undefined,

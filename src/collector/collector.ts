@@ -1,5 +1,6 @@
 // The kernel collector: opens the kernel side, runs the turns, and puts everything back on the way out.
 
+import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -7,6 +8,7 @@ import type { Logger } from 'pino';
 import { probes } from '../../probes/index.ts';
 import type { Config } from '../config/schema.ts';
 import { UnixSocketOutlet } from '../outlet/unix_socket.ts';
+import type { Batch } from '../table/columns.ts';
 import { Ledger } from '../table/ledger.ts';
 import type { ProbeOptions } from '../table/probe.ts';
 import { FlightSender } from '../wire/client.ts';
@@ -14,6 +16,8 @@ import { bootId } from '../wire/lock.ts';
 import { Spool } from '../wire/spool.ts';
 import { CaptureSelection } from './capture_select.ts';
 import { Decode } from './decode.ts';
+import { type Delivery, DirectDelivery, SpoolDelivery } from './delivery.ts';
+import { ProcessFilter } from './filter.ts';
 import { hostPaths } from './host.ts';
 import { Identity } from './identity.ts';
 import { type Kernel, openKernel } from './kernel.ts';
@@ -36,19 +40,26 @@ export interface CollectorOptions {
   readonly config: Config;
   readonly log: Logger;
   readonly version: string;
-  /** Where the reducer is. */
-  readonly intake: { readonly host: string; readonly port: number };
+  readonly to: Receiver;
+  /** What a source is called in the log; those of one name count as one. Default: by its own name. */
+  readonly nameOf?: (source: string) => string;
 }
+
+/** Who gets the rows: a reducer by way of the spool, or a reader in this process. */
+export type Receiver =
+  | { readonly intake: { readonly host: string; readonly port: number } }
+  | { readonly reader: (batch: Batch, now_ms: number) => void };
 
 /** What `open` made, in the order in which it has to be undone. */
 interface Parts {
   readonly lock: PinLock;
   readonly kernel: Kernel;
-  readonly spool: Spool;
-  readonly sender: FlightSender;
+  readonly id: string;
+  readonly delivery: Delivery;
   readonly identity: Identity;
   readonly ledger: Ledger;
   readonly self: SelfReport;
+  readonly filter: ProcessFilter;
   readonly pipeline: Pipeline;
   /** While capture is on. */
   readonly selection: CaptureSelection | undefined;
@@ -86,7 +97,7 @@ export class Collector {
 
   /** Goes with every batch; made with the data folder. */
   get id(): string {
-    return this.#parts.spool.spool_id;
+    return this.#parts.id;
   }
 
   get kernel(): Kernel {
@@ -106,21 +117,18 @@ export class Collector {
     return this.#parts.outlet;
   }
 
-  get sender(): FlightSender {
-    return this.#parts.sender;
-  }
-
-  /** Everything that the kernel saw before the call is stored by the reducer when this resolves. */
+  /** Everything that the kernel saw before the call has arrived when this resolves. */
   async flush(): Promise<void> {
-    const { pipeline, sender } = this.#parts;
+    const { pipeline, delivery } = this.#parts;
     this.#sweep();
     pipeline.flushAll(Date.now());
-    await sender.flush();
+    await delivery.flush();
   }
 
   /** Takes over what may change at run time. */
   reload(config: Config): void {
     this.#interval_ms = config.collector.interval;
+    this.#parts.filter.update(config.collector.filter);
     this.#parts.options.ephemeral_port = config.collector.ephemeral_port;
   }
 
@@ -129,12 +137,13 @@ export class Collector {
     if (this.#stopped) return;
     this.#stopped = true;
     clearTimeout(this.#timer);
-    const { kernel, pipeline, sender } = this.#parts;
+    const { kernel, pipeline, delivery } = this.#parts;
     this.#sweep();
     this.#sweep(); // also what has no owner to this day
     kernel.detach();
     pipeline.flushAll(Date.now());
-    await Promise.race([sender.flush(), new Promise((done) => setTimeout(done, wait_ms).unref())]);
+    const limit = new Promise((done) => setTimeout(done, wait_ms).unref());
+    await Promise.race([delivery.flush(), limit]);
     await this.#parts.outlet?.close(wait_ms);
     this.#close();
   }
@@ -179,12 +188,11 @@ export class Collector {
   }
 
   #close(): void {
-    const { self, pipeline, kernel, sender, spool, lock } = this.#parts;
+    const { self, pipeline, kernel, delivery, lock } = this.#parts;
     self.close();
     pipeline.close();
     kernel.release();
-    void sender.close();
-    spool.close();
+    delivery.close();
     lock.release();
   }
 
@@ -209,7 +217,7 @@ export class Collector {
       this.#identity_tick_ms = now;
       identity.tick(now);
     }
-    this.#noteDisk(pipeline.disk_error);
+    this.#noteDisk(this.#parts.delivery.error);
     this.#schedule(more ? 0 : this.#parts.selection === undefined ? TURN_MS : CAPTURE_TURN_MS);
   }
 
@@ -227,19 +235,19 @@ export class Collector {
 }
 
 async function openParts(options: CollectorOptions): Promise<Parts> {
-  const { config, log } = options;
-  const { collector, data_dir } = config;
+  const { config } = options;
+  const { collector } = config;
   const lock = await lockPins(collector.pin_path);
   const ledger = new Ledger();
-  const spool = Spool.open(join(data_dir, 'spool'), {
-    bytes_max: collector.spool_bytes_max,
-    on_drop: (lost) => bookLost(ledger, lost, 'spool_full'),
+  const { id, delivery } = openDelivery(options, ledger);
+  const kernel = await openKernel(kernelOptions(config, probes)).catch((error: unknown) => {
+    delivery.close();
+    lock.release();
+    throw error;
   });
-  const kernel = await openKernel(kernelOptions(config, probes));
-  reportSources(kernel, log);
+  reportSources(kernel, options);
   ledger.seen('kernel', 'left_by_another_build', kernel.left_records);
   ledger.dropped('kernel', 'left_by_another_build', 'unknown_layout', kernel.left_records);
-  const sender = openSender(spool, ledger, options);
   const { cgroup_root, proc } = hostPaths(collector.host_dir);
   const identity = new Identity({
     processes_max: collector.maps.processes_max,
@@ -247,42 +255,44 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     cgroups: new CgroupIndex(cgroup_root),
     announced: kernel.processes,
   });
-  const self = new SelfReport({ kernel, identity, spool });
+  const self = new SelfReport({ kernel, identity, delivery });
   const probe_options: ProbeOptions = { ...collector };
   const on = probes.filter(({ name }) => kernel.isOn(name));
   const { selection, outlet } = kernel.isOn('capture') ? openCapture(kernel, options) : {};
   const decode = new Decode({
-    probes: on,
-    kernel,
-    identity,
-    ledger,
+    ...{ probes: on, kernel, identity, ledger, proc },
     options: probe_options,
+    btf_path: collector.btf_path,
     outlet,
-    statistics: (line) => log[collector.capture.log_level](line),
+    statistics: (line) => options.log[collector.capture.log_level](line),
   });
+  const filter = new ProcessFilter(collector.filter, ledger);
   const pipeline = new Pipeline({
     kernel,
-    spool,
-    sender,
+    delivery,
     decode,
+    filter,
     ledger,
     ring_id: `${bootId()}:${kernel.ring.id}`,
     extra: (now_ms) => self.batches(now_ms),
   });
   if (!kernel.taken_over) sweepFiles(kernel, pipeline);
-  const parts = {
-    lock,
-    kernel,
-    spool,
-    sender,
-    identity,
-    ledger,
-    self,
-    pipeline,
-    selection,
-    outlet,
-  };
-  return { ...parts, options: probe_options };
+  const own = { lock, kernel, id, delivery, identity, ledger, self, filter, pipeline };
+  return { ...own, selection, outlet, options: probe_options };
+}
+
+function openDelivery(
+  options: CollectorOptions,
+  ledger: Ledger,
+): { readonly id: string; readonly delivery: Delivery } {
+  const { config, to } = options;
+  if ('reader' in to) return { id: randomUUID(), delivery: new DirectDelivery(to.reader, ledger) };
+  const spool = Spool.open(join(config.data_dir, 'spool'), {
+    bytes_max: config.collector.spool_bytes_max,
+    on_drop: (lost) => bookLost(ledger, lost, 'spool_full'),
+  });
+  const sender = openSender(spool, ledger, options, to.intake);
+  return { id: spool.spool_id, delivery: new SpoolDelivery(spool, sender, ledger) };
 }
 
 /** What capture needs beside its decoder: whom to capture, and the reader's socket. */
@@ -319,7 +329,8 @@ function sweepFiles(kernel: Kernel, pipeline: Pipeline): void {
 function openSender(
   spool: Spool,
   ledger: Ledger,
-  { config, intake, version }: CollectorOptions,
+  { config, version }: CollectorOptions,
+  intake: { readonly host: string; readonly port: number },
 ): FlightSender {
   const { tls, token, allow_plaintext } = config.collector;
   return new FlightSender(spool, {
@@ -341,14 +352,20 @@ function openSender(
   });
 }
 
-/** One line for each source; one warning for each that is not on though it should be. */
-function reportSources(kernel: Kernel, log: Logger): void {
+/** One line for each source; one warning for each name that has a source which is not on though it should be. */
+function reportSources(kernel: Kernel, { log, nameOf = (name) => name }: CollectorOptions): void {
   if (kernel.taken_over)
     log.info('took over the programs of a former collector; nothing was missed');
-  for (const { source, state, reason, parts } of kernel.plan.sources) {
+  const warned = new Set<string>();
+  for (const { source, state, reason, parts, lacking } of kernel.plan.sources) {
+    const name = nameOf(source);
     if (state === 'on')
       log.info({ source, variants: parts.map((p) => p.variant) }, `${source}: on`);
+    else if (lacking.length > 0) log.warn({ source, reason }, `${source}: off, ${reason}`);
     else if (state === 'off') log.info({ source }, `${source}: off`);
-    else log.warn({ source, reason }, `Failed to load ${source} programs, disabling`);
+    else if (!warned.has(name)) {
+      warned.add(name);
+      log.warn({ source, reason }, `Failed to load ${name} programs, disabling`);
+    }
   }
 }

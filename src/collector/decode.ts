@@ -2,9 +2,11 @@
 // probe names. The folds are here, one a table.
 
 import { record_kind } from '../../probes/layout.gen.ts';
+import { KernelBtf } from '../bpf/kernel-btf.ts';
 import { MapBuffer } from '../bpf/map.ts';
 import type { Batch } from '../table/columns.ts';
 import type { TableDefinition } from '../table/definition.ts';
+import { DomainCache } from '../table/domains.ts';
 import { Fold, type FoldCounts } from '../table/fold.ts';
 import { bookFold, type Ledger } from '../table/ledger.ts';
 import type { LineOutlet } from '../table/outlet.ts';
@@ -12,6 +14,7 @@ import type {
   DecodeContext,
   MapDecoder,
   MapSource,
+  Poller,
   Probe,
   ProbeOptions,
   RecordDecoder,
@@ -19,6 +22,7 @@ import type {
 import type { RecordSink } from './drain.ts';
 import type { Identity } from './identity.ts';
 import type { Kernel } from './kernel.ts';
+import { readNetns } from './netns.ts';
 
 export interface DecodeOptions {
   /** Those that are on. */
@@ -29,11 +33,15 @@ export interface DecodeOptions {
   readonly options: Readonly<ProbeOptions>;
   readonly outlet?: LineOutlet | undefined;
   readonly statistics?: (line: string) => void;
+  /** procfs of the host. */
+  readonly proc: string;
+  readonly btf_path?: string | undefined;
 }
 
 interface MapReader {
   readonly source: MapSource;
-  readonly buffer: MapBuffer;
+  /** Two for `turns`, else one. */
+  readonly buffers: readonly MapBuffer[];
   readonly decoder: MapDecoder;
   readonly key_size: number;
   readonly value_stride: number;
@@ -56,6 +64,7 @@ export class Decode implements RecordSink {
   readonly #decoders: (RecordDecoder | undefined)[] = [];
   readonly #opened: RecordDecoder[] = [];
   readonly #readers: MapReader[] = [];
+  readonly #pollers: Poller[] = [];
   #bytes: Uint8Array = new Uint8Array(0);
   #decoded = 0;
   #processes = 0;
@@ -73,6 +82,7 @@ export class Decode implements RecordSink {
         this.#opened.push(decoder);
       }
       for (const source of probe.map_sources ?? []) this.#openMap(source, context);
+      for (const { open } of probe.polls ?? []) this.#pollers.push(open(context));
     }
   }
 
@@ -104,8 +114,10 @@ export class Decode implements RecordSink {
 
   /** Before the folds close at the end of an interval: what the kernel keeps in maps, and what decoders remember. */
   tick(now_ms: number): void {
-    for (const reader of this.#readers) this.#read(reader, now_ms);
+    const idle = this.#takesTurns ? this.#options.kernel.takeTurn() : 0;
+    for (const reader of this.#readers) this.#read(reader, idle, now_ms);
     for (const decoder of this.#opened) decoder.tick?.(now_ms);
+    for (const poller of this.#pollers) poller.poll(now_ms);
   }
 
   /** The rows so far, one batch a table that has any. */
@@ -126,13 +138,17 @@ export class Decode implements RecordSink {
   }
 
   #context(): DecodeContext {
-    const { identity, options, ledger, outlet, statistics } = this.#options;
+    const { identity, options, ledger, outlet, statistics, proc, btf_path } = this.#options;
     return {
       ...(outlet !== undefined && { outlet }),
       ...(statistics !== undefined && { statistics }),
       fold: (table) => this.#fold(table),
       owner: identity.lookup,
+      cgroup: identity.cgroup,
+      kernelEnum: (name) => kernelEnum(name, btf_path),
+      netns: () => readNetns(proc),
       options,
+      domains: new DomainCache(options.dns.domains_max),
       note: (what, count) => {
         ledger.seen('decode', what, count);
         ledger.kept('decode', what, count);
@@ -152,21 +168,42 @@ export class Decode implements RecordSink {
     return fold;
   }
 
+  get #takesTurns(): boolean {
+    return this.#readers.some(({ source }) => source.read === 'turns');
+  }
+
   #openMap(source: MapSource, context: DecodeContext): void {
-    const map = this.#options.kernel.map(source.map);
+    if (this.#readers.some((one) => one.source === source)) return; // shared with another probe
+    const { map, read } = source;
+    const names = read === 'turns' ? [`${map}_0`, `${map}_1`] : [map];
+    const { kernel } = this.#options;
+    if (!names.every((name) => kernel.hasMap(name))) return; // of a part that is off
+    const maps = names.map((name) => kernel.map(name));
     this.#readers.push({
       source,
-      buffer: new MapBuffer(map),
+      buffers: maps.map((one) => new MapBuffer(one)),
       decoder: source.open(context),
-      key_size: map.keySize,
-      value_stride: map.valueStride,
+      key_size: maps[0]!.keySize,
+      value_stride: maps[0]!.valueStride,
     });
   }
 
-  #read({ source, buffer, decoder, key_size, value_stride }: MapReader, now_ms: number): void {
-    const count = source.read === 'drain' ? buffer.drain() : buffer.read();
-    if (count === 0) return;
+  /** `idle`: of the pairs of maps, the one that no program uses now. */
+  #read(
+    { source, buffers, decoder, key_size, value_stride }: MapReader,
+    idle: number,
+    now_ms: number,
+  ): void {
+    const buffer = buffers[source.read === 'turns' ? idle : 0]!;
+    const count = source.read === 'copy' ? buffer.read() : buffer.drain();
+    if (count === 0 && source.read !== 'copy') return; // of what stays, its end is news as well
     const { keys, values } = buffer;
     decoder.rows({ count, keys, values, key_size, value_stride }, now_ms);
   }
+}
+
+/** Read when it is first asked for: the file is large, and most never ask. */
+function kernelEnum(name: string, btf_path: string | undefined): ReadonlyMap<number, string> {
+  using btf = KernelBtf.open(btf_path);
+  return btf.enumNames(name);
 }

@@ -9,8 +9,8 @@ import {
   process_record,
 } from '../../probes/layout.gen.ts';
 import type { BpfMap } from '../bpf/map.ts';
-import type { Owner } from '../table/probe.ts';
-import { type CgroupIndex, type CgroupPlace, NO_CGROUP, readCgroup, readProcess } from './proc.ts';
+import type { CgroupPlace, Owner } from '../table/probe.ts';
+import { type CgroupIndex, NO_CGROUP, readCgroup, readProcess } from './proc.ts';
 
 const UNKNOWN: Owner = {
   process_name: '',
@@ -89,6 +89,10 @@ export class Identity {
     else if (entry.owner.cgroup_path === '') this.#seek(entry);
     return entry.owner;
   };
+
+  /** A cgroup that exists, by its v2 id. */
+  readonly cgroup = (cgroup_id: number): CgroupPlace | undefined =>
+    this.#cgroups.find(cgroup_id, Date.now());
 
   #now_ms = 0;
 

@@ -9,10 +9,11 @@ import { BpfError } from '../bpf/error.ts';
 import { BpfIter } from '../bpf/iter.ts';
 import { BpfLink } from '../bpf/link.ts';
 import { BpfMap } from '../bpf/map.ts';
-import { BpfObject } from '../bpf/object.ts';
+import { BpfObject, type OpenOptions } from '../bpf/object.ts';
 import { BpfProgram } from '../bpf/program.ts';
 import { Ring } from '../bpf/ring.ts';
-import type { Need, Probe, ProbeOptions, Sweep } from '../table/probe.ts';
+import { waitForPrograms } from '../bpf/wait.ts';
+import type { Need, Probe, ProbeOptions, Right, Sweep } from '../table/probe.ts';
 import { Pins } from './pins.ts';
 import { makePlan, type Plan } from './plan.ts';
 
@@ -29,11 +30,15 @@ export interface KernelOptions {
   /** For the constants of the object that follow from the configuration. */
   readonly options: Readonly<ProbeOptions>;
   readonly unmet: (need: Need) => string | undefined;
+  /** Rights that this process lacks for a source. */
+  readonly lacking: (probe: Probe) => readonly Right[];
   readonly pin_path: string;
   readonly btf_path?: string;
   readonly cgroup_root: string;
   /** Entries of maps by name, and bytes of the ring. */
   readonly sizes: Readonly<Record<string, number>>;
+  /** Before the names of maps and programs in the kernel; '' leaves them as they are in the object. */
+  readonly kernel_prefix: string;
   /** Sources that are made to fail, for tests. */
   readonly fail_sources: readonly string[];
 }
@@ -91,6 +96,11 @@ export class Kernel {
     return map;
   }
 
+  /** False: its probe, or its part of one, is off. */
+  hasMap(name: string): boolean {
+    return this.#maps.has(name);
+  }
+
   isOn(source: string): boolean {
     return this.plan.sources.some((one) => one.source === source && one.state === 'on');
   }
@@ -102,9 +112,8 @@ export class Kernel {
   /** Runs the sweeps of this kind once; each sends its records through the ring. */
   sweep(when: Sweep['when']): void {
     const sweeps = this.#probes.flatMap((probe) => probe.sweeps);
-    for (const sweep of sweeps.filter((one) => one.when === when)) {
-      for (const program of sweep.programs) this.#run(program);
-    }
+    const due = sweeps.filter((one) => one.when === when).flatMap(({ programs }) => programs);
+    for (const program of new Set(due)) this.#run(program); // probes may share one
     if (when === 'interval') this.#run('overflow_sweep');
   }
 
@@ -112,6 +121,23 @@ export class Kernel {
   markSwept(): void {
     const one = new Uint8Array(Uint32Array.of(1).buffer);
     this.map('sonde_swept').update(new Uint8Array(4), one);
+  }
+
+  /**
+   * Programs fill the other map of each pair from here on (bpf/turns.bpf.h). Says which of the two, 0 or 1, is idle: when
+   * this returns no program uses it any more.
+   */
+  takeTurn(): number {
+    const turn = this.map('sonde_turn');
+    const key = new Uint8Array(4);
+    const value = new Uint32Array(1);
+    const bytes = new Uint8Array(value.buffer);
+    turn.lookup(key, bytes);
+    const idle = value[0]! & 1;
+    value[0] = 1 - idle;
+    turn.update(key, bytes);
+    waitForPrograms();
+    return idle;
   }
 
   #run(program: string): void {
@@ -142,7 +168,6 @@ export class Kernel {
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const bytes = readFileSync(OBJECT);
   const refused = new Map<string, string>();
-  for (const source of options.fail_sources) refuseSource(source, options.probes, refused);
   for (let round = 0; round < REFUSALS_MAX; round += 1) {
     const plan = makePlan({ ...options, refused });
     const pins = new Pins(options.pin_path, buildName(bytes, plan, options));
@@ -155,33 +180,13 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
   throw new Error(`the kernel refused ${REFUSALS_MAX} programs, which are more than there are`);
 }
 
-function refuseSource(
-  source: string,
-  probes: readonly Probe[],
-  refused: Map<string, string>,
-): void {
-  const probe = probes.find(({ name }) => name === source);
-  for (const part of probe?.parts.filter(({ required }) => required) ?? []) {
-    const shared = otherPrograms(source, probes);
-    for (const program of part.variants.flatMap(({ programs }) => programs)) {
-      if (!shared.has(program)) refused.set(program, 'made to fail by fail_sources');
-    }
-  }
-}
-
-function otherPrograms(source: string, probes: readonly Probe[]): ReadonlySet<string> {
-  const others = probes.filter(({ name }) => name !== source);
-  return new Set(
-    others.flatMap(({ parts }) => parts.flatMap((p) => p.variants.flatMap((v) => v.programs))),
-  );
-}
-
 function buildName(bytes: Uint8Array, plan: Plan, options: KernelOptions): string {
   const constants = Object.fromEntries(constantsOf(plan, options));
   const what = JSON.stringify([
     [...plan.programs].sort(),
     options.sizes,
     options.cgroup_root,
+    options.kernel_prefix,
     constants,
   ]);
   return createHash('sha256').update(bytes).update(what).digest('hex').slice(0, 16);
@@ -232,9 +237,20 @@ function mapNames(plan: Plan, { probes }: KernelOptions): readonly string[] {
   return allMaps().filter((name) => !idle.has(name));
 }
 
+/** Maps of probes and parts that are not on, unless one that is names them too. */
 function idleMaps(plan: Plan, probes: readonly Probe[]): ReadonlySet<string> {
-  const on = new Set(plan.sources.filter(({ state }) => state === 'on').map((one) => one.source));
-  return new Set(probes.filter(({ name }) => !on.has(name)).flatMap((one) => one.own_maps ?? []));
+  const idle = new Set<string>();
+  const used = new Set<string>();
+  for (const { name, parts, own_maps = [] } of probes) {
+    const report = plan.sources.find(({ source }) => source === name);
+    const on = report?.state === 'on';
+    for (const map of own_maps) (on ? used : idle).add(map);
+    for (const part of parts) {
+      const state = report?.parts.find((one) => one.part === part.name)?.state;
+      for (const map of part.own_maps ?? []) (on && state === 'on' ? used : idle).add(map);
+    }
+  }
+  return new Set([...idle].filter((map) => !used.has(map)));
 }
 
 function allMaps(): readonly string[] {
@@ -302,7 +318,7 @@ function openObject(
   refused: ReadonlyMap<string, string>,
 ): BpfObject {
   const object = BpfObject.open(bytes, {
-    name: 'sonde',
+    ...kernelNames(options.kernel_prefix),
     ...(options.btf_path !== undefined && { btfPath: options.btf_path }),
   });
   const wanted = new Set(wantedPrograms(plan, refused));
@@ -312,6 +328,12 @@ function openObject(
   for (const name of idleMaps(plan, options.probes)) object.map(name).autocreate = false;
   for (const [name, value] of constantsOf(plan, options)) object.rodata({ [name]: value });
   return object;
+}
+
+/** `sonde_ring` is called `tfo_ring` under the prefix `tfo`, and `tcp_conns` is `tfo_tcp_conns`. */
+function kernelNames(prefix: string): Pick<OpenOptions, 'name' | 'rename'> {
+  if (prefix === '') return { name: 'sonde' };
+  return { name: prefix, rename: (name) => `${prefix}_${name.replace(/^sonde_/, '')}` };
 }
 
 /** Constants of the object: which sources are on, and what their configuration says. */

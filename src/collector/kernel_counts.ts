@@ -42,25 +42,69 @@ export class KernelCounts {
     const datagrams = delta(kernel_count.COUNT_UDP_FULL);
     ledger.seen('kernel', 'udp_map_full', datagrams);
     ledger.folded('kernel', 'udp_map_full', datagrams);
-    this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));
-    this.#note('tcp_map_full', delta(kernel_count.COUNT_CONN_FULL));
-    this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));
-    this.#note('tcp_stale', delta(kernel_count.COUNT_STALE));
-    this.#note('udp_peer_unknown', delta(kernel_count.COUNT_NO_PEER));
+    const packets = delta(kernel_count.COUNT_CGROUP_FULL);
+    ledger.seen('kernel', 'cgroup_map_full', packets);
+    ledger.folded('kernel', 'cgroup_map_full', packets);
     const requests = delta(kernel_count.COUNT_HTTP_FULL);
     ledger.seen('kernel', 'http_records', requests);
     ledger.folded('kernel', 'http_records', requests);
     const crowd = delta(kernel_count.COUNT_HTTP_CONN_FULL);
     ledger.seen('kernel', 'http_map_full', crowd);
     ledger.folded('kernel', 'http_map_full', crowd);
+    const syscalls = delta(kernel_count.COUNT_SYSCALL_FULL);
+    ledger.seen('kernel', 'syscall_map_full', syscalls);
+    ledger.folded('kernel', 'syscall_map_full', syscalls);
+    const changes = delta(kernel_count.COUNT_TCPSTATE_FULL);
+    ledger.seen('kernel', 'tcpstate_map_full', changes);
+    ledger.folded('kernel', 'tcpstate_map_full', changes);
+    const totals = delta(kernel_count.COUNT_TOTALS_FULL);
+    ledger.seen('kernel', 'totals_map_full', totals);
+    ledger.folded('kernel', 'totals_map_full', totals);
+    this.#folded('udp_map_full', delta(kernel_count.COUNT_UDP_FULL));
+    this.#folded('cgroup_map_full', delta(kernel_count.COUNT_CGROUP_FULL));
+    this.#folded('syscall_map_full', delta(kernel_count.COUNT_SYSCALL_FULL));
+    this.#folded('tcpstate_map_full', delta(kernel_count.COUNT_TCPSTATE_FULL));
+    this.#drop('network_drops', 'map_full', delta(kernel_count.COUNT_DROP_FULL));
+    this.#folded('totals_map_full', delta(kernel_count.COUNT_TOTALS_FULL));
+    this.#drop('tasks', 'no_memory', delta(kernel_count.COUNT_TASK_FULL));
+    this.#drop('oom_kills', 'map_full', delta(kernel_count.COUNT_OOM_FULL));
+    this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));
+    this.#note('tcp_map_full', delta(kernel_count.COUNT_CONN_FULL));
+    this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));
+    this.#note('tcp_stale', delta(kernel_count.COUNT_STALE));
+    this.#note('udp_peer_unknown', delta(kernel_count.COUNT_NO_PEER));
+    this.#folded('http_records', delta(kernel_count.COUNT_HTTP_FULL));
+    this.#folded('http_map_full', delta(kernel_count.COUNT_HTTP_CONN_FULL));
     this.#note('fragments_skipped', delta(kernel_count.COUNT_FRAGMENTS));
+    this.#note('http2_lost', delta(kernel_count.COUNT_HTTP2_LOST));
+    const frames = delta(kernel_count.COUNT_HTTP2_RING);
+    ledger.seen('kernel', 'http2_records', frames);
+    ledger.dropped('kernel', 'http2_records', 'ring_full', frames);
+    const stateless = delta(kernel_count.COUNT_HTTP2_FULL);
+    ledger.seen('kernel', 'http2_connections', stateless);
+    ledger.dropped('kernel', 'http2_connections', 'no_memory', stateless);
+    this.#note('nat_peer_unknown', delta(kernel_count.COUNT_NAT_LOST));
+    const dns = delta(kernel_count.COUNT_DNS_FULL);
+    ledger.seen('kernel', 'dns_packets_ring_full', dns);
+    ledger.dropped('kernel', 'dns_packets_ring_full', 'ring_full', dns);
     this.#before = now;
+  }
+
+  /** Kept in a total, without its key. */
+  #folded(what: string, count: number): void {
+    this.#ledger.seen('kernel', what, count);
+    this.#ledger.folded('kernel', what, count);
   }
 
   /** Kept whole but for a detail that is named. */
   #note(what: string, count: number): void {
     this.#ledger.seen('kernel', what, count);
     this.#ledger.kept('kernel', what, count);
+  }
+
+  #drop(what: string, reason: string, count: number): void {
+    this.#ledger.seen('kernel', what, count);
+    this.#ledger.dropped('kernel', what, reason, count);
   }
 
   #read(what: number): number {

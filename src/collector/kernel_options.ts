@@ -1,18 +1,21 @@
 // What the kernel side is opened with, from the configuration; `sonde doctor` tries the same.
 
 import { KernelBtf } from '../bpf/kernel-btf.ts';
+import { missingRights } from '../config/rights.ts';
 import type { Config } from '../config/schema.ts';
 import { isWanted, type Need, type Probe } from '../table/probe.ts';
 import { hostPaths } from './host.ts';
 import type { KernelOptions } from './kernel.ts';
 
 export function kernelOptions({ collector }: Config, probes: readonly Probe[]): KernelOptions {
+  const missing = new Set<string>(missingRights(probes.flatMap(({ rights }) => rights)));
   const unmet = askKernel(probes, collector.btf_path);
   return {
     probes,
     isEnabled: (probe) => isWanted(probe, collector.probes),
     options: collector,
     unmet: (need) => unmet.get(need),
+    lacking: ({ rights }) => rights.filter((right) => missing.has(right)),
     pin_path: collector.pin_path,
     ...(collector.btf_path !== undefined && { btf_path: collector.btf_path }),
     cgroup_root: hostPaths(collector.host_dir).cgroup_root,
@@ -21,6 +24,7 @@ export function kernelOptions({ collector }: Config, probes: readonly Probe[]): 
       sonde_procs: collector.maps.processes_max,
       ...Object.assign({}, ...probes.map((probe) => probe.map_entries?.(collector) ?? {})),
     },
+    kernel_prefix: collector.kernel_prefix,
     fail_sources: collector.fail_sources,
   };
 }
@@ -42,6 +46,7 @@ function askKernel(
 function whyUnmet(need: Need, btf: KernelBtf): string | undefined {
   const [kind, name = ''] = need.split(':');
   if (kind === 'tp' && !btf.has('tracepoint', name)) return `no tracepoint ${name}`;
+  if (kind === 'enum' && !btf.has('enum', name)) return `no enum ${name}`;
   if (kind === 'btf' && !btf.has('struct', name)) return `no ${name}`;
   return undefined; // instructions are found out by trying
 }

@@ -63,7 +63,17 @@ export class Pins {
     folders.sort(); // links before programs
     for (const folder of folders) clearFolder(join(this.root, folder));
     for (const name of names) if (!folders.includes(name)) unlinkSync(join(this.root, name));
-    if (existsSync(this.root)) rmdirSync(this.root);
+    if (existsSync(this.root)) removeOwn(this.root);
+  }
+}
+
+/** A folder that was made for a user without rights in its parent stays, empty. */
+function removeOwn(path: string): void {
+  try {
+    rmdirSync(path);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : '';
+    if (code !== 'EACCES' && code !== 'EPERM') throw error;
   }
 }
 

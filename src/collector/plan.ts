@@ -1,7 +1,7 @@
 // Which kernel programs to load: for each part of each probe the first variant that the kernel may accept and that has
 // not been refused yet. Pure: asked again after each refusal, until all that is planned loads.
 
-import type { Need, Part, Probe, Right, Variant } from '../table/probe.ts';
+import type { Need, Part, Probe, ProbeOptions, Right, Variant } from '../table/probe.ts';
 
 export type SourceState = 'on' | 'off' | 'unsupported' | 'failed';
 
@@ -24,6 +24,8 @@ export interface SourceReport {
   readonly state: SourceState;
   readonly reason: string;
   readonly rights: readonly Right[];
+  /** Those of `rights` for want of which the source is off. */
+  readonly lacking: readonly Right[];
   readonly parts: readonly PartReport[];
 }
 
@@ -35,10 +37,15 @@ export interface Plan {
 export interface PlanInput {
   readonly probes: readonly Probe[];
   readonly isEnabled: (probe: Probe) => boolean;
+  readonly options: Readonly<ProbeOptions>;
   /** Undefined: the need is met; else why it is not. */
   readonly unmet: (need: Need) => string | undefined;
+  /** Rights that this process lacks for a source. */
+  readonly lacking: (probe: Probe) => readonly Right[];
   /** Programs that the kernel refused, or that could not be attached, and why. */
   readonly refused: ReadonlyMap<string, string>;
+  /** Sources that are made to fail, for tests. */
+  readonly fail_sources?: readonly string[];
 }
 
 export function makePlan(input: PlanInput): Plan {
@@ -50,28 +57,35 @@ export function makePlan(input: PlanInput): Plan {
 
 function planSource(probe: Probe, input: PlanInput): SourceReport {
   const { name: source, help, rights } = probe;
+  const off = { source, help, rights, state: 'off', parts: [] } as const;
   if (!input.isEnabled(probe)) {
-    return {
-      source,
-      help,
-      rights,
-      state: 'off',
-      reason: 'switched off by configuration',
-      parts: [],
-    };
+    return { ...off, reason: 'switched off by configuration', lacking: [] };
+  }
+  const lacking = input.lacking(probe);
+  if (lacking.length > 0) {
+    const names = lacking.join(', ');
+    return { ...off, reason: `this user lacks ${names} (sonde doctor --grant)`, lacking };
+  }
+  if (input.fail_sources?.includes(source) === true) {
+    return { ...off, state: 'failed', reason: 'made to fail by fail_sources', lacking };
   }
   const parts = probe.parts.map((part) => planPart(part, input));
   const missing = probe.parts.findIndex((part, i) => part.required && parts[i]?.state !== 'on');
   const lost = parts[missing];
-  if (lost === undefined) return { source, help, rights, state: 'on', reason: '', parts };
+  if (lost === undefined) return { source, help, rights, state: 'on', reason: '', lacking, parts };
   const idle = parts.map((part) => {
     if (part.state !== 'on') return part;
     return { ...part, state: 'off' as const, reason: `${source} is ${lost.state}`, programs: [] };
   });
-  return { source, help, rights, state: lost.state, reason: lost.reason, parts: idle };
+  const { state, reason } = lost;
+  return { source, help, rights, state, reason, lacking, parts: idle };
 }
 
-function planPart({ name: part, help, variants }: Part, input: PlanInput): PartReport {
+function planPart({ name: part, help, variants, wanted }: Part, input: PlanInput): PartReport {
+  if (wanted?.(input.options) === false) {
+    const reason = 'not asked for by configuration';
+    return { part, help, state: 'off', variant: '', reason, programs: [] };
+  }
   const reasons: string[] = [];
   let failed = false;
   for (const variant of variants) {

@@ -3,16 +3,15 @@
 
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { containerId } from '../../probes/cgroup/path.ts';
+import type { CgroupPlace } from '../table/probe.ts';
+
+export type { CgroupPlace } from '../table/probe.ts';
+export { containerId };
 
 /** Kernel clock ticks of /proc/PID/stat; USER_HZ is 100 on every platform that sonde runs on. */
 const TICK_NS = 10_000_000;
 const CGROUPS_MAX = 65_536;
-
-/**
- * 64 hex digits (Docker, containerd, CRI-O, Podman) as a path component or its core: `docker-<id>.scope`. The scope of what
- * watches a container (`libpod-conmon-<id>.scope`) is outside of it.
- */
-const CONTAINER_IDS = /(?:^|[/:]|(?<!conmon)-)([0-9a-f]{64})(?:\.scope)?(?=\/|$)/g;
 
 export interface ProcProcess {
   readonly name: string;
@@ -46,11 +45,6 @@ function executable(pid: number, proc: string): string {
   }
 }
 
-export interface CgroupPlace {
-  readonly path: string;
-  readonly container_id: string;
-}
-
 export const NO_CGROUP: CgroupPlace = { path: '', container_id: '' };
 
 /** The cgroup of a process: its v2 path, and the container that any of its hierarchies names. */
@@ -76,11 +70,6 @@ export function parseCgroup(text: string): CgroupPlace {
   const longest = paths.reduce((best, { path }) => (path.length > best.length ? path : best), '');
   const path = unified === '' || unified === '/' ? longest : unified;
   return { path, container_id: named ?? '' };
-}
-
-/** The innermost container that a cgroup path names; '' for none. */
-export function containerId(path: string): string {
-  return [...path.matchAll(CONTAINER_IDS)].at(-1)?.[1] ?? '';
 }
 
 /** A look through the tree may take this share of the time. */

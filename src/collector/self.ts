@@ -1,10 +1,11 @@
 // What the collector costs and what it can see, as tables that go the same way as what it sees.
 
+import { BpfError } from '../bpf/error.ts';
 import { enableStats, type StatsSwitch } from '../bpf/stats.ts';
 import type { Batch } from '../table/columns.ts';
 import { Fold } from '../table/fold.ts';
 import { processTable, programTable, sourceTable } from '../table/self.ts';
-import type { Spool } from '../wire/spool.ts';
+import type { Delivery } from './delivery.ts';
 import type { Identity } from './identity.ts';
 import type { Kernel } from './kernel.ts';
 
@@ -13,7 +14,7 @@ const SAMPLE_MS = 100;
 export interface SelfParts {
   readonly kernel: Kernel;
   readonly identity: Identity;
-  readonly spool: Spool;
+  readonly delivery: Delivery;
 }
 
 interface Runs {
@@ -42,7 +43,7 @@ export class SelfReport {
   /** Measuring costs each run of each program some 40 ns, so it is on for a moment only. */
   sample(): void {
     if (this.#stats !== undefined) return;
-    this.#stats = enableStats();
+    this.#stats = statsOrNone();
     this.#timer = setTimeout(() => this.#endSample(), SAMPLE_MS);
     this.#timer.unref();
   }
@@ -74,7 +75,7 @@ export class SelfReport {
   }
 
   #addProcess(): void {
-    const { kernel, identity, spool } = this.#parts;
+    const { kernel, identity, delivery } = this.#parts;
     const cpu = process.cpuUsage(this.#cpu);
     this.#cpu = process.cpuUsage();
     const maps = kernel.maps.reduce((sum, map) => sum + map.memoryBytes, 0);
@@ -85,8 +86,8 @@ export class SelfReport {
         process.memoryUsage.rss(),
         maps,
         this.ring_used,
-        spool.bytes(),
-        Math.max(0, (spool.last()?.seq ?? 0) - spool.acknowledged()),
+        delivery.waiting.bytes,
+        delivery.waiting.batches,
         identity.counts.known,
       ),
     );
@@ -108,5 +109,15 @@ export class SelfReport {
   #addSource(texts: readonly [string, string, string, string, string]): void {
     const dims = Float64Array.from(texts, (text) => this.#sources.intern(text));
     this.#sources.add(dims, Float64Array.of(texts[2] === 'on' ? 1 : 0));
+  }
+}
+
+/** Measuring is the one thing here that takes CAP_SYS_ADMIN: without it programs are not measured, and all else goes on. */
+function statsOrNone(): StatsSwitch | undefined {
+  try {
+    return enableStats();
+  } catch (error) {
+    if (error instanceof BpfError) return undefined;
+    throw error;
   }
 }

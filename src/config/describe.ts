@@ -19,13 +19,24 @@ export interface ConfigRow {
   readonly takes_value: boolean;
 }
 
+/** Beginnings of the keys that a role does not read. */
+const FOREIGN: Readonly<Record<Role, readonly string[]>> = {
+  collector: ['reducer.', 'agent.'],
+  reducer: ['collector.', 'agent.'],
+  run: ['agent.'],
+  agent: [
+    ...['reducer.', 'data_dir', 'collector.intake_', 'collector.tls', 'collector.token'],
+    ...['collector.allow_plaintext', 'collector.spool_'],
+  ],
+};
+
 /** What --help of a role shows: the keys that it reads; a flag that means several keys stands once. */
 export function describeConfig(
   sources?: readonly string[],
   role: Role = 'run',
 ): readonly ConfigRow[] {
-  const foreign = { collector: 'reducer.', reducer: 'collector.', run: undefined }[role];
-  const rows = allRows(sources).filter((row) => !foreign || !row.key.startsWith(foreign));
+  const foreign = FOREIGN[role];
+  const rows = allRows(sources).filter((row) => !foreign.some((head) => row.key.startsWith(head)));
   const first = new Map([...rows].reverse().map((row) => [row.flag, row.key]));
   return rows.map((row) => ({
     ...row,
@@ -72,8 +83,10 @@ A flag wins over a variable, a variable over the file (\`--config FILE\`, YAML),
 unit (\`500ms\`, \`10s\`, \`1m\`, \`7d\`), sizes too (\`64KiB\`, \`8MiB\`, \`1GB\`). Lists in variables and flags are separated by
 commas. A faulty value stops the start with its place and the cure, exit status 2; so does an unknown key. Keys marked *live*
 change on HUP, the others at the next start. \`${SOURCE_PLACEHOLDER}\` stands for the name of a source (\`tcp\`, \`udp\`). The section
-\`collectors.ebpf\` of other agents' files is read as well: its \`enabled\`, \`interval\`, \`btf_path\`, \`pin_path\`, \`maps\`
-and the switches of its sources mean the keys of \`collector\` of the same name.
+\`collectors.ebpf\` of other agents' files is read as well: its \`enabled\`, \`interval\`, \`btf_path\`, \`pin_path\`, \`maps\`,
+\`filter\` and \`metrics\` mean the keys of the same name in \`collector\` and \`agent\`; \`syscalls\`, \`network\`, \`fileio\`, \`scheduler\`,
+\`memory\` and \`tcp_state\` (each \`true\`, \`false\` or \`{enabled: …}\`) switch the sources of that name. \`sonde start\` has other
+defaults: these six sources alone, interval 15s, log to standard error, pins in \`/sys/fs/bpf/tfo-agent\`, kernel_prefix \`tfo\`, a ring of 1MiB.
 `;
 
 function sectionTable(section: string, rows: readonly ConfigRow[]): string {

@@ -192,6 +192,15 @@ export const pinPath: Kind<string> = {
   },
 };
 
+/** The kernel keeps 15 characters of a name, and bpffs takes no dots. */
+export const kernelPrefix: Kind<string> = {
+  name: 'name',
+  parse(value) {
+    if (typeof value === 'string' && /^[a-z][a-z0-9_]{0,7}$|^$/.test(value)) return value;
+    return new Fault('is no prefix', 'give up to 8 small letters and digits, such as tfo, or none');
+  },
+};
+
 export function choice<const T extends string>(values: readonly T[]): Kind<T> {
   return {
     name: values.join(', '),
@@ -219,6 +228,40 @@ export function list(name = 'list'): Kind<readonly string[]> {
       }
       if (parts.length <= LIST_LENGTH_MAX) return parts.map(String);
       return new Fault('is too long', `give at most ${LIST_LENGTH_MAX} entries`);
+    },
+  };
+}
+
+/** At most `most` ports; in a variable or flag separated by commas. */
+export function ports(most: number): Kind<readonly number[]> {
+  return {
+    name: 'list of ports',
+    parse(value) {
+      const parts = typeof value === 'string' ? splitList(value) : [value].flat();
+      const found = parts.map((part) => port.parse(part));
+      const numbers = found.filter((one): one is number => !(one instanceof Fault));
+      if (numbers.length === found.length && numbers.length <= most) return numbers;
+      return new Fault('is no list of ports', `give at most ${most} ports from 1 to 65535: [53]`);
+    },
+  };
+}
+
+/** A list of whole numbers; in a variable or flag separated by commas. */
+export function numbers(min: number, max: number): Kind<readonly number[]> {
+  const item = count(min, max);
+  return {
+    name: 'list of numbers',
+    parse(value) {
+      const parts = typeof value === 'string' ? splitList(value) : value;
+      if (!Array.isArray(parts)) {
+        return new Fault('is no list of numbers', 'give [1, 2], or 1,2 in a variable or flag');
+      }
+      if (parts.length > LIST_LENGTH_MAX) {
+        return new Fault('is too long', `give at most ${LIST_LENGTH_MAX} entries`);
+      }
+      const found = parts.map((part) => item.parse(part));
+      const fault = found.find((one) => one instanceof Fault);
+      return fault ?? found.filter((one) => typeof one === 'number');
     },
   };
 }

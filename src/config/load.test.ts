@@ -148,7 +148,7 @@ collector:
     'F:9:13: collector.pin_path: "/sys/fs/bpf/" is no folder of its own; give a folder below bpffs: /sys/fs/bpf/sonde',
     'F:7:15: collector.ring_bytes: "3MiB" is no power of two; give 1MiB, 2MiB, 4MiB, 8MiB …',
     'F:8:20: collector.spool_bytes_max: "1XB" is no size; write a number and a unit, from 1MiB to 1000GB: 64MiB',
-    'F:13:3: collector.maps: [1] is no section; give the keys of this section: sockets_max, processes_max',
+    'F:13:3: collector.maps: [1] is no section; give the keys of this section: sockets_max, processes_max, syscalls_max, process_totals_max',
     'F:12:20: collector.probes.udp.enabled: "maybe" is neither true nor false; write true or false',
   ]);
   assert.deepEqual(faults('collector: {probes: {tpc: {}}, fail_sources: [tpc]}'), [
@@ -217,7 +217,9 @@ collectors:
   assert.deepEqual(faults('collectors: {ebpf: {interval: 1s}}\ncollector: {interval: 2s}'), [
     'F:1:21: collector.interval: is given twice; keep one of collectors.ebpf.interval and collector.interval',
   ]);
-  assert.match(faults('collectors: {ebpf: {intervall: 1s}}')[0], /^F:1:1: collectors: is no/);
+  assert.deepEqual(faults('collectors: {ebpf: {intervall: 1s}}'), [
+    'F:1:21: collectors.ebpf.intervall: is no known key; did you mean interval?',
+  ]);
 });
 
 test('plain text beyond this machine is allowed by name only', () => {
@@ -258,4 +260,35 @@ test('every key has its own variable and help, and each flag means one key of a 
     keys.filter((row) => row.help === ''),
     [],
   );
+});
+
+test('the agent has the six sub-collectors on, under its own pins and names', () => {
+  const sources = ['tcp', 'udp', 'syscalls', 'http'];
+  const agent = (yaml: string) => load(yaml, { role: 'agent', sources }).config;
+  const { collector, agent: own, log } = agent('');
+  const enabled = Object.entries(collector.probes).map(([name, probe]) => [name, probe.enabled]);
+  assert.deepEqual(Object.fromEntries(enabled), {
+    tcp: true,
+    udp: true,
+    syscalls: true,
+    http: false,
+  });
+  assert.deepEqual([collector.interval, collector.kernel_prefix], [15_000, 'tfo']);
+  assert.equal(collector.pin_path, '/sys/fs/bpf/tfo-agent');
+  assert.deepEqual([own.metrics.port, log.console, log.file], [8888, true, false]);
+  const switched = agent('collectors: {ebpf: {network: false, collect_syscalls: true, maps: {}}}');
+  assert.deepEqual(
+    Object.values(switched.collector.probes).map((probe) => probe.enabled),
+    [false, false, true, false],
+  );
+  const section = agent('collectors: {ebpf: {network: {enabled: false}, pin_path: /b/a}}');
+  assert.equal(section.collector.probes.udp.enabled, false);
+  assert.equal(section.collector.pin_path, '/b/a');
+  const filter = 'process_include: [a], process_exclude: [b]';
+  const filtered = agent(`collectors: {ebpf: {${filter}}}`);
+  assert.deepEqual(filtered.collector.filter.include_names, ['a']);
+  assert.deepEqual(faults('collectors: {ebpf: {network: 7}}', { role: 'agent', sources }), [
+    'F:1:30: collector.probes.tcp.enabled: 7 is neither true nor false; write true or false',
+    'F:1:30: collector.probes.udp.enabled: 7 is neither true nor false; write true or false',
+  ]);
 });

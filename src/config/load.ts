@@ -3,11 +3,13 @@
 
 import { resolve } from 'node:path';
 import type * as z from 'zod';
+import { moveDocumentSection, setAgentDefaults } from './document.ts';
+import { type Draft, isTree, placeInFile, setDefault, setValue, valueAt } from './draft.ts';
 import { ConfigError, type ConfigIssue, quoteValue } from './error.ts';
-import { type ConfigFile, readConfigFile, type Tree } from './file.ts';
+import { readConfigFile } from './file.ts';
 import { type ConfigKey, configKeys, namesBelow } from './keys.ts';
 import { checkRole, type Role } from './role.ts';
-import { type Config, config_schema, SECTION_ALIASES } from './schema.ts';
+import { type Config, config_schema } from './schema.ts';
 import { didYouMean } from './suggest.ts';
 
 export interface LoadOptions {
@@ -28,21 +30,13 @@ export interface Loaded {
   readonly originOf: (key: string) => string;
 }
 
-interface Draft {
-  readonly tree: Tree;
-  readonly origins: Map<string, string>;
-  readonly warnings: string[];
-  /** Keys that the file holds under another name: ours → the file's path. */
-  readonly moved: Map<string, readonly string[]>;
-  readonly fileWhere: ConfigFile['where'];
-}
-
 export function loadConfig(options: LoadOptions): Loaded {
   const sources = options.sources ?? [];
   const keys = configKeys(sources);
   const draft = draftOf(options.file);
   moveDocumentSection(draft, sources);
   for (const source of sources) setDefault(draft.tree, ['collector', 'probes', source]);
+  if (options.role === 'agent') setAgentDefaults(draft, sources, keys);
   applyEnvironment(draft, keys, options.env ?? {});
   applyFlags(draft, keys, options.flags ?? {});
   const parsed = config_schema.safeParse(draft.tree);
@@ -73,79 +67,10 @@ function draftOf(file: string | undefined): Draft {
   };
 }
 
-function isTree(value: unknown): value is Tree {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function valueAt(tree: unknown, at: readonly PropertyKey[]): unknown {
-  return at.reduce<unknown>((node, name) => {
-    return isTree(node) && Object.hasOwn(node, name) ? node[String(name)] : undefined;
-  }, tree);
-}
-
-function setValue(tree: Tree, at: readonly string[], value: unknown): void {
-  let node = tree;
-  for (const name of at.slice(0, -1)) {
-    const next = Object.hasOwn(node, name) ? node[name] : undefined;
-    // A section that is no section stays as it is: the schema reports it with its place.
-    if (next !== undefined && !isTree(next)) return;
-    const section: Tree = next ?? {};
-    node[name] = section;
-    node = section;
-  }
-  node[at[at.length - 1]] = value;
-}
-
-function setDefault(tree: Tree, at: readonly string[]): void {
-  if (valueAt(tree, at) === undefined) setValue(tree, at, {});
-}
-
-/** The place in the file of one of our paths, under the name that the file has for it. */
-function placeInFile(draft: Draft, at: readonly string[], of?: 'key'): string {
-  for (let length = at.length; length > 0; length--) {
-    const moved = draft.moved.get(at.slice(0, length).join('.'));
-    if (moved) return draft.fileWhere([...moved, ...at.slice(length)], of);
-  }
-  return draft.fileWhere(at, of);
-}
-
 function originOf(draft: Draft, key: string): string {
   const at = key.split('.');
   if (valueAt(draft.tree, at) === undefined) return 'default';
   return draft.origins.get(key) ?? (placeInFile(draft, at) || 'default');
-}
-
-/** `collectors.ebpf` of the documents: each of its keys moves to the one that it stands for. */
-function moveDocumentSection(draft: Draft, sources: readonly string[]): void {
-  const outer = draft.tree.collectors;
-  const section = valueAt(draft.tree, ['collectors', 'ebpf']);
-  if (!isTree(outer) || !isTree(section)) return;
-  for (const [name, value] of Object.entries(section)) {
-    const to = aliasOf(name, sources);
-    if (to === undefined && DOCUMENT_SOURCES.includes(name)) {
-      draft.warnings.push(`collectors.ebpf.${name}: this sonde has no such source yet; ignored`);
-      delete section[name];
-    }
-    if (to === undefined) continue;
-    const from = ['collectors', 'ebpf', name];
-    if (valueAt(draft.tree, to.split('.')) !== undefined) {
-      const cure = `keep one of collectors.ebpf.${name} and ${to}`;
-      const where = draft.fileWhere(from, 'key');
-      throw new ConfigError([{ where, key: to, problem: 'is given twice', cure }]);
-    }
-    setValue(draft.tree, to.split('.'), value);
-    draft.moved.set(to, from);
-    delete section[name];
-  }
-  if (Object.keys(section).length === 0) delete outer.ebpf;
-  if (Object.keys(outer).length === 0) delete draft.tree.collectors;
-}
-
-/** The document's six; each becomes a source of that name when it is built. */
-const DOCUMENT_SOURCES = ['syscalls', 'network', 'fileio', 'scheduler', 'memory', 'tcp_state'];
-
-function aliasOf(name: string, sources: readonly string[]): string | undefined {
-  return sources.includes(name) ? `collector.probes.${name}` : SECTION_ALIASES.get(name);
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;

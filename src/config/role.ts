@@ -5,9 +5,11 @@ import type { ConfigIssue } from './error.ts';
 import type { HostPort } from './leaf.ts';
 import type { Config } from './schema.ts';
 
-export type Role = 'collector' | 'reducer' | 'run';
+/** `agent`: the collector alone, with a page of its own. */
+export type Role = 'collector' | 'reducer' | 'run' | 'agent';
 
 export function checkRole(role: Role, config: Config): readonly ConfigIssue[] {
+  if (role === 'agent') return [];
   return [
     ...(role === 'collector' ? checkIntake(config) : checkReducer(config)),
     ...(role === 'reducer' ? [] : checkCollectorTls(config)),

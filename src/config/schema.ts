@@ -10,12 +10,15 @@ import {
   duration,
   host,
   hostPort,
+  kernelPrefix,
   key,
   list,
+  numbers,
   optionalKey,
   path,
   pinPath,
   port,
+  ports,
   size,
   text,
   url,
@@ -56,6 +59,32 @@ const maps = z.strictObject({
   processes_max: key(count(64, 1_000_000), 16_384, {
     help: 'Processes whose names are held at once',
   }),
+  syscalls_max: key(count(64, 1_000_000), 8192, {
+    help: 'Combinations of process, system call and result in one interval; what is beyond is counted without its process',
+  }),
+  process_totals_max: key(count(64, 1_000_000), 4096, {
+    help: 'Processes whose scheduler, memory and file totals one interval holds; what is beyond is counted without its process',
+  }),
+});
+
+/** Parts of sources that cost more, each by itself. */
+const latency = (what: string) =>
+  z.strictObject({ latency: key(bool, false, { help: `Measure ${what}` }) }).prefault({});
+
+const memory = z.strictObject({
+  allocations: key(bool, false, { help: 'Count the pages that each process allocates' }),
+});
+
+const dns = z.strictObject({
+  ports: key(ports(4), [53], {
+    help: 'Ports at which DNS is spoken, over UDP and TCP; 5353 for multicast DNS',
+  }),
+  timeout: key(duration('100ms', '10m'), '5s', {
+    help: 'A query without an answer by then has timed out: rcode -1',
+  }),
+  domains_max: key(count(1, 32_768), 1000, {
+    help: 'Different names of one interval that are told apart; the others are <other>',
+  }),
 });
 
 const http = z.strictObject({
@@ -73,6 +102,29 @@ const clientTls = z.strictObject({
   key_path: optionalKey(path, { help: 'The key to cert_path' }),
   server_name: optionalKey(host, {
     help: 'Name expected in the certificate; default: intake_host',
+  }),
+});
+
+const names = (what: string) => `${what}, by the name of their executable; * stands for any text`;
+
+const filter = z.strictObject({
+  include_names: key(list(), [], { help: names('Only processes of these'), live: true }),
+  exclude_names: key(list(), [], { help: names('Not the processes of these'), live: true }),
+  include_pids: key(numbers(1, 2 ** 22), [], {
+    help: 'Only these processes, by number',
+    live: true,
+  }),
+  exclude_pids: key(numbers(1, 2 ** 22), [], {
+    help: 'Not these processes, by number',
+    live: true,
+  }),
+  include_cgroups: key(list(), [], {
+    help: 'Only processes in these cgroups and below, by path; * stands for any text',
+    live: true,
+  }),
+  exclude_cgroups: key(list(), [], {
+    help: 'Not the processes in these cgroups and below, by path',
+    live: true,
   }),
 });
 
@@ -121,6 +173,9 @@ const collector = z.strictObject({
   pin_path: key(pinPath, '/sys/fs/bpf/sonde', {
     help: 'Folder of bpffs for pinned maps and programs, which a restarted collector takes over',
   }),
+  kernel_prefix: key(kernelPrefix, '', {
+    help: 'Before the names of maps and programs in the kernel, as bpftool shows them',
+  }),
   btf_path: optionalKey(path, {
     help: "Type information of the kernel; default: the kernel's own",
   }),
@@ -131,15 +186,28 @@ const collector = z.strictObject({
     help: 'Disk space for batches that the reducer has not acknowledged; the oldest go first, counted',
   }),
   maps: maps.prefault({}),
-  capture: capture.prefault({}),
   http: http.prefault({}),
+  dns: dns.prefault({}),
+  capture: capture.prefault({}),
+  filter: filter.prefault({}),
   probes: z.record(z.string(), probe.prefault({})).prefault({}),
+  syscalls: latency('how long each system call takes: twice the cost of counting them'),
+  fileio: latency('how long each read and write takes'),
+  scheduler: latency('how long each wait for a processor is, at every switch'),
+  memory: memory.prefault({}),
   tls: clientTls.prefault({}),
   token,
   allow_plaintext,
   fail_sources: key(list(), [], {
     help: 'Test aid: sources that are made to fail at loading, to see that the others go on',
     env: 'SONDE_FAIL_SOURCE',
+  }),
+});
+
+const agent = z.strictObject({
+  metrics: key(hostPort, ':8888', {
+    help: 'Where `sonde start` shows /metrics to Prometheus',
+    flag: '--metrics',
   }),
 });
 
@@ -200,18 +268,8 @@ export const config_schema = z.strictObject({
   log: log.prefault({}),
   collector: collector.prefault({}),
   reducer: reducer.prefault({}),
+  agent: agent.prefault({}),
 });
 
 /** The whole configuration in force: durations in milliseconds, sizes in bytes, every default filled in. */
 export type Config = z.output<typeof config_schema>;
-
-/** `collectors.ebpf` of the agents' documents, as aliases: the old place → the key that it stands for. */
-export const SECTION_ALIASES: ReadonlyMap<string, string> = new Map([
-  ['enabled', 'collector.enabled'],
-  ['interval', 'collector.interval'],
-  ['btf_path', 'collector.btf_path'],
-  ['pin_path', 'collector.pin_path'],
-  ['ring_bytes', 'collector.ring_bytes'],
-  ['maps', 'collector.maps'],
-  ['ephemeral_port', 'collector.ephemeral_port'],
-]);

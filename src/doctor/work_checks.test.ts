@@ -50,6 +50,7 @@ function trial(part: Partial<SourceReport['parts'][number]>, state: SourceReport
     state,
     reason: state === 'on' ? '' : whole.reason,
     rights: [],
+    lacking: [],
     parts: [whole],
   };
   return { running: { trial: async () => [report] } };

@@ -58,7 +58,16 @@ interface PlainMetric {
   }>;
 }
 
+/** What is known of a metric before it has samples. */
+export interface MetricHead {
+  readonly name: string;
+  readonly help: string;
+  readonly type: MetricType;
+}
+
 export class PrometheusOutlet {
+  /** Every metric of the page, in its order. */
+  readonly heads: MetricHead[] = [];
   readonly #registry = new Registry();
   readonly #tables = new Map<string, SeriesTable>();
 
@@ -91,6 +100,7 @@ export class PrometheusOutlet {
 
   /** Adds a metric whose samples are made when the page is asked for. */
   register(name: string, help: string, type: MetricType, read: () => Iterable<Sample>): void {
+    this.heads.push({ name, help, type });
     const metric: PlainMetric = {
       name,
       help,
@@ -138,7 +148,8 @@ export class PrometheusOutlet {
   }
 }
 
-function labelsOf(def: TableDefinition): readonly string[] {
+/** The dimensions that are labels, where the page is not told others. */
+export function labelsOf(def: TableDefinition): readonly string[] {
   const all = [...def.dimensions, ...(def.enriched ?? [])].map(({ name }) => name);
   if (def.name !== 'netflow') return all.filter((name) => name !== 'host');
   return NETFLOW_LABELS.filter((name) => all.includes(name));

@@ -224,7 +224,8 @@ function labelColumn(column: DimensionColumn | undefined, counts: SeriesCounts):
   return (row) => texts[column.ids[row]!] ?? '';
 }
 
-function mended(text: string, counts: SeriesCounts): string {
+/** Cut, and Unicode, as a label has to be. */
+export function mended(text: string, counts: SeriesCounts): string {
   const fits = text.length <= LABEL_LENGTH_MAX;
   if (fits && text.isWellFormed() && !text.includes('\u0000')) return text;
   counts.mended += 1;

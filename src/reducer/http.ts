@@ -45,7 +45,7 @@ export async function servePages(
 
 function cannotListen({ host, port }: { host: string; port: number }, error: Error): OperatorError {
   const message = `Cannot listen on ${authority(host, port)} for /metrics: ${reasonOf(error)}`;
-  const cure = 'free the port or name another address (reducer.metrics, --metrics)';
+  const cure = 'free the port or name another address: --metrics';
   return new OperatorError('metrics_address', message, cure);
 }
 

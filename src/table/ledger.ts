@@ -12,6 +12,7 @@ export const STAGES = [
   'ring',
   'decode',
   'fold',
+  'filter',
   'spool',
   'wire',
   'intake',

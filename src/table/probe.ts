@@ -2,6 +2,7 @@
 // needs, and how its records become rows. Probes know neither the loader nor the collector.
 
 import type { TableDefinition } from './definition.ts';
+import type { DomainCache } from './domains.ts';
 import type { Fold } from './fold.ts';
 import type { CaptureOptions, LineOutlet } from './outlet.ts';
 
@@ -15,10 +16,10 @@ export type Right =
   | 'CAP_SYS_ADMIN';
 
 /**
- * What a variant asks of the kernel before it is tried: `btf:NAME` a type, `tp:NAME` a BTF-typed tracepoint,
+ * What a variant asks of the kernel before it is tried: `btf:NAME` a type, `enum:NAME` an enum, `tp:NAME` a BTF-typed tracepoint,
  * `atomics` instructions that return the old value (5.12 and later).
  */
-export type Need = `btf:${string}` | `tp:${string}` | 'atomics' | 'no-atomics';
+export type Need = `btf:${string}` | `enum:${string}` | `tp:${string}` | 'atomics' | 'no-atomics';
 
 /** One way to do a part's work. The programs of a variant are used together or not at all. */
 export interface Variant {
@@ -36,6 +37,10 @@ export interface Part {
   readonly variants: readonly Variant[];
   /** Without it the probe is `unsupported`; else the probe goes on without the part and says so. */
   readonly required: boolean;
+  /** Whether the configuration asks for the part; absent: always. */
+  readonly wanted?: (options: Readonly<ProbeOptions>) => boolean;
+  /** Maps that are made only where a part that names them is on; sources of rows that read others are left out. */
+  readonly own_maps?: readonly string[];
 }
 
 /** A pass over a map (or over all open files) that the collector starts: every interval, on demand, or at start. */
@@ -58,13 +63,42 @@ export interface Owner {
 /** Finds the owner of a record; the result stays the same object as long as nothing new is known of the process. */
 export type OwnerLookup = (tgid: number, start_ns: number, cgroup_id: number) => Owner;
 
+/** Where a cgroup of the v2 hierarchy is. */
+export interface CgroupPlace {
+  /** From the root of the hierarchy. */
+  readonly path: string;
+  readonly container_id: string;
+}
+
+/** A network namespace that a process is in. */
+export interface Netns extends CgroupPlace {
+  readonly inode: number;
+  /** Text of /proc/PID/net/snmp, netstat and snmp6. */
+  readonly counters: readonly string[];
+}
+
 /** Of the configuration what decoders go by: the section `collector`. What is not `live` there is read once, at start. */
 export interface ProbeOptions {
   ephemeral_port: number;
-  maps: { readonly sockets_max: number; readonly processes_max: number };
-  readonly ring_bytes?: number;
-  readonly capture?: CaptureOptions;
+  maps: {
+    readonly sockets_max: number;
+    readonly processes_max: number;
+    readonly syscalls_max: number;
+    readonly process_totals_max: number;
+  };
+  syscalls: { readonly latency: boolean };
+  fileio: { readonly latency: boolean };
+  scheduler: { readonly latency: boolean };
+  memory: { readonly allocations: boolean };
+  dns: {
+    readonly ports: readonly number[];
+    /** Milliseconds. */
+    readonly timeout: number;
+    readonly domains_max: number;
+  };
   http?: { readonly raw_path: boolean };
+  readonly capture?: CaptureOptions;
+  readonly ring_bytes?: number;
 }
 
 /** What the collector gives to a decoder. */
@@ -72,8 +106,16 @@ export interface DecodeContext {
   /** The fold of a table that the probe names; the same for all who ask for it. */
   fold(table: TableDefinition): Fold;
   readonly owner: OwnerLookup;
+  /** A cgroup that exists, by its id; undefined: not found, or not now. Absent where nothing can be asked. */
+  readonly cgroup?: (cgroup_id: number) => CgroupPlace | undefined;
+  /** Names of an enum of the kernel that runs, by value; empty: it has none. Absent where nothing can be asked. */
+  readonly kernelEnum?: (name: string) => ReadonlyMap<number, string>;
+  /** The network namespaces of the host. Absent where nothing can be asked. */
+  readonly netns?: () => readonly Netns[];
   /** The object stays, its live values change. */
   readonly options: Readonly<ProbeOptions>;
+  /** Names that addresses were looked up by: filled from DNS answers, asked for the peers of flows. */
+  readonly domains: DomainCache;
   /** Books something that was seen and kept whole but for a detail that `what` names, in the ledger's stage `decode`. */
   note(what: string, count: number): void;
   /** Books what was seen and could not be kept. */
@@ -119,12 +161,23 @@ export interface MapEntries {
 
 /**
  * Totals that the kernel side keeps in a map, read each interval. `drain`: entries are taken out, so that the map holds
- * one interval; `copy`: they stay and grow, and the decoder reports differences.
+ * one interval; what a program adds to an entry while that is taken may be lost. `turns`: the same and exact also then:
+ * `map` names a pair, `<map>_0` and `<map>_1` (bpf/turns.bpf.h), and the one is taken while programs fill the other.
+ * `copy`: entries stay and grow, and the decoder reports differences. Probes may share a source.
  */
 export interface MapSource {
   readonly map: string;
-  readonly read: 'drain' | 'copy';
+  readonly read: 'drain' | 'copy' | 'turns';
   open(context: DecodeContext): MapDecoder;
+}
+
+/** Makes rows of what is not in a map or the ring, at the end of each interval. */
+export interface Poller {
+  poll(now_ms: number): void;
+}
+
+export interface PollSource {
+  open(context: DecodeContext): Poller;
 }
 
 export interface Probe {
@@ -141,7 +194,8 @@ export interface Probe {
   readonly enabled_variable: string;
   readonly records?: readonly RecordSource[];
   readonly map_sources?: readonly MapSource[];
-  /** Maps that no other probe's programs use: not made while the probe is off. */
+  readonly polls?: readonly PollSource[];
+  /** Maps that are made only while a probe that names them is on. */
   readonly own_maps?: readonly string[];
   /** Sizes of maps that follow from the configuration, in entries. */
   readonly map_entries?: (options: Readonly<ProbeOptions>) => Readonly<Record<string, number>>;

@@ -4,8 +4,20 @@ import fc from 'fast-check';
 import { type Batch, isHistogramColumn, isStringColumn } from './columns.ts';
 import { defineTable, type TableDefinition } from './definition.ts';
 import { Fold, type FoldOptions } from './fold.ts';
+import type { ProbeOptions } from './probe.ts';
 
-/** Runs of all property tests; printed in their names, so that a failure can be had again. */
+/** What decoders go by, for tests: all that a probe can do is asked for. */
+export const probeOptions: ProbeOptions = {
+  ephemeral_port: 10_001,
+  maps: { sockets_max: 64, processes_max: 64, syscalls_max: 64, process_totals_max: 64 },
+  syscalls: { latency: true },
+  fileio: { latency: true },
+  scheduler: { latency: true },
+  memory: { allocations: true },
+  dns: { ports: [53], timeout: 5000, domains_max: 1000 },
+};
+
+/** Of all property tests; printed in their names, so that a failure can be had again. */
 export const SEED = 20_260_101;
 
 /** One column of each kind. */

@@ -17,6 +17,8 @@ static const struct {
 	{ "client", run_client },
 	{ "udp-server", run_udp_server },
 	{ "udp-client", run_udp_client },
+	{ "cgroups", run_cgroups },
+	{ "processes", run_processes },
 };
 
 /* Nothing stays behind a test that dies. Neither bound is inherited, so each process sets its own. */

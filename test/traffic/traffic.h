@@ -67,5 +67,7 @@ int run_server(void);
 int run_client(void);
 int run_udp_server(void);
 int run_udp_client(void);
+int run_cgroups(void);
+int run_processes(void);
 
 #endif

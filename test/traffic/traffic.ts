@@ -20,7 +20,7 @@ const ROOT = join(import.meta.dirname, '../..');
 const TOOL = join(ROOT, 'build/traffic');
 const FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', '-pthread'];
 
-export type Mode = 'server' | 'client' | 'udp-server' | 'udp-client';
+export type Mode = 'server' | 'client' | 'udp-server' | 'udp-client' | 'cgroups' | 'processes';
 export type Words = Readonly<Record<string, string | number>>;
 
 /** A test's context: what is to be undone at its end, first come first done. */
@@ -38,6 +38,8 @@ export interface Counts {
   readonly datagrams_written: number;
   readonly errors: Readonly<Record<string, number>>;
 }
+
+const JOIN = 'echo $$ >"$0" && exec "$@"';
 
 interface Line extends Counts {
   readonly event: 'ready' | 'open' | 'exchanged' | 'counts';
@@ -76,18 +78,23 @@ export class Traffic {
   #ended: Error | undefined;
   #wake: () => void = () => undefined;
 
-  /** Killed at the latest at the test's end. `netns`: run in this network namespace. `program`: another name for the tool. */
+  /**
+   * Killed at the latest at the test's end. `netns`: run in this network namespace. `cgroup`: and in this folder of cgroup2,
+   * which is out of sight within a network namespace. `program`: another name for the tool.
+   */
   static async start(
     t: Cleanup,
     mode: Mode,
     words: Words,
-    options: { netns?: string; program?: string } = {},
+    options: { netns?: string; cgroup?: string; program?: string } = {},
   ): Promise<Traffic> {
     const tool = await buildTraffic();
     const pairs = Object.entries(words).map(([name, value]) => `${name}=${value}`);
     const command = [options.program ?? tool, mode, ...pairs];
     const inside = options.netns === undefined ? [] : ['ip', 'netns', 'exec', options.netns];
-    const traffic = new Traffic([...inside, ...command]);
+    const { cgroup } = options;
+    const joined = cgroup === undefined ? [] : ['sh', '-c', JOIN, `${cgroup}/cgroup.procs`];
+    const traffic = new Traffic([...joined, ...inside, ...command]);
     t.after(() => traffic.kill()); // where a test failed before its end
     return traffic;
   }

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * What a system call is where it enters and returns: its number, its first arguments, its time. One pair of programs on these
+ * hooks serves all probes that look at calls (sonde.bpf.c), since each program costs every call of every process its entry.
+ */
+#ifndef SONDE_SYSCALL_H
+#define SONDE_SYSCALL_H
+
+#include "kernel.bpf.h"
+
+#define SYSCALL_COMPAT 0x8000 /* of a 32-bit program on x86-64: another table of numbers */
+#define SYSCALL_SIGRETURN 0x7fff /* rt_sigreturn restores the registers: it returns under no number */
+#define TS_COMPAT 0x0002
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct pt_regs___syscall {
+	unsigned long orig_ax; /* x86: the number */
+	unsigned long di; /* the first argument */
+	s32 syscallno; /* arm64 */
+	u64 orig_x0;
+};
+
+struct thread_info___syscall {
+	u32 status;
+};
+
+struct task_struct___syscall {
+	struct thread_info___syscall thread_info;
+};
+
+#pragma clang attribute pop
+
+/* When the call that a thread is in began, 0: in none that was seen to begin. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, u64);
+} syscall_begun SEC(".maps");
+
+static __always_inline void syscall_begin(void)
+{
+	u64 *begun = bpf_task_storage_get(&syscall_begun, bpf_get_current_task_btf(), 0,
+					  BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (begun)
+		*begun = bpf_ktime_get_ns();
+}
+
+static __always_inline u64 syscall_took(void)
+{
+	u64 *begun = bpf_task_storage_get(&syscall_begun, bpf_get_current_task_btf(), 0, 0);
+	u64 from;
+
+	if (!begun || !*begun)
+		return 0;
+	from = *begun;
+	*begun = 0;
+	return bpf_ktime_get_ns() - from;
+}
+
+/* 16 bits: the number, marks as above; what is no number of a call becomes the last one. */
+static __always_inline u32 syscall_nr(struct pt_regs___syscall *regs)
+{
+	s32 nr;
+
+#if defined(__TARGET_ARCH_x86)
+	nr = regs->orig_ax;
+#else
+	nr = regs->syscallno;
+#endif
+	if (nr < 0)
+		return SYSCALL_SIGRETURN;
+	return nr < SYSCALL_SIGRETURN ? nr : SYSCALL_SIGRETURN - 1;
+}
+
+static __always_inline u32 syscall_compat(void)
+{
+#if defined(__TARGET_ARCH_x86)
+	struct task_struct___syscall *task = (void *)bpf_get_current_task();
+
+	if (BPF_CORE_READ(task, thread_info.status) & TS_COMPAT)
+		return SYSCALL_COMPAT;
+#endif
+	return 0;
+}
+
+static __always_inline u32 syscall_fd(struct pt_regs___syscall *regs)
+{
+#if defined(__TARGET_ARCH_x86)
+	return regs->di;
+#else
+	return regs->orig_x0;
+#endif
+}
+
+#endif

@@ -1,0 +1,184 @@
+// Records of the kernel side (http2.bpf.h) → connections → requests. Keeps the connections that are open, up to a limit;
+// one that sends no end is let go when it is idle.
+
+import type { DecodeContext, RecordDecoder, RecordSource } from '../../src/table/probe.ts';
+import {
+  flow_role,
+  Http2RecordView,
+  http2_flag,
+  http2_record,
+  record_kind,
+} from '../layout.gen.ts';
+import { Http2Connection, type Http2Counts, type Http2Exchange, type Side } from './connection.ts';
+import { Http2Rows } from './rows.ts';
+
+const CONNECTIONS_MAX = 8192;
+/** Open requests of all connections. */
+const STREAMS_MAX = 65_536;
+const IDLE_MS = 10 * 60_000;
+const LOCAL: Side = 0;
+const PEER: Side = 1;
+const BOTH = 3;
+
+export const http2Records: RecordSource = {
+  kind: record_kind.RECORD_HTTP2,
+  open: (context) => new Http2Decoder(context),
+};
+
+/** An open connection, and whose it is. */
+export interface Http2Peer {
+  readonly connection: Http2Connection;
+  readonly cookie: number;
+  /** Sequence numbers: what each side has told so far. */
+  readonly told: [number, number];
+  readonly booked: Http2Counts;
+  /** The decoder's bytes and place of the record that tells addresses and owner. */
+  readonly ends: Uint8Array;
+  serves: boolean;
+  ended: number;
+  last_ms: number;
+}
+
+export class Http2Decoder implements RecordDecoder {
+  readonly #context: DecodeContext;
+  readonly #rows: Http2Rows;
+  readonly #view = new Http2RecordView(new Uint8Array(0));
+  readonly #peers = new Map<number, Http2Peer>();
+  readonly #budget = { open: 0, max: STREAMS_MAX };
+  #bytes: Uint8Array = new Uint8Array(0);
+
+  constructor(context: DecodeContext) {
+    this.#context = context;
+    this.#rows = new Http2Rows(context);
+  }
+
+  get connections(): number {
+    return this.#peers.size;
+  }
+
+  over(bytes: Uint8Array): void {
+    this.#bytes = bytes;
+    this.#view.over(bytes);
+  }
+
+  decode(at: number, length: number, now_ms: number): boolean {
+    if (length < http2_record.SIZE) return false;
+    const view = this.#view.move(at);
+    if (length < http2_record.SIZE + view.length) return false;
+    const { cookie, head_flags: flags, now_ns } = view;
+    const peer = this.#peers.get(cookie) ?? this.#open(view, now_ms);
+    peer.last_ms = now_ms;
+    if (view.owner_tgid !== 0) this.#keepEnds(peer, at);
+    peer.connection.at(now_ns);
+    const side = (flags & http2_flag.HTTP2_EGRESS) === 0 ? PEER : LOCAL;
+    this.#read(peer, side, at, view);
+    if ((flags & http2_flag.HTTP2_END) !== 0) peer.ended |= 1 << side;
+    if ((flags & http2_flag.HTTP2_RESET) !== 0 || peer.ended === BOTH) this.#close(peer, now_ns);
+    return true;
+  }
+
+  tick(now_ms: number): void {
+    for (const peer of this.#peers.values()) {
+      this.#book(peer);
+      if (now_ms - peer.last_ms < IDLE_MS) continue;
+      this.#context.note('http2_idle', 1);
+      this.#close(peer, 0);
+    }
+  }
+
+  /** Gives the record's bytes to the connection; the payload that is left out is passed over. */
+  #read(peer: Http2Peer, side: Side, at: number, view: Http2RecordView): void {
+    const { connection, told } = peer;
+    const reader = connection.readers[side];
+    const flags = view.head_flags;
+    const begins = (flags & http2_flag.HTTP2_BEGIN) !== 0 && reader.state === 'start';
+    // A record is missing, or the kernel side itself had lost its place.
+    if (!begins && view.after !== told[side]) connection.gap(side);
+    if ((flags & http2_flag.HTTP2_RESYNC) !== 0) connection.gap(side);
+    if (reader.state === 'lost' && (flags & http2_flag.HTTP2_AT_HEAD) !== 0) reader.resync();
+    told[side] = view.to;
+    const from = at + http2_record.SIZE;
+    const bytes = this.#bytes.subarray(from, from + view.length);
+    let place = 0;
+    while (place < bytes.length && reader.state !== 'lost') {
+      if (reader.skip > 0) reader.pass(reader.skip);
+      place = reader.take(bytes, place);
+    }
+    if (reader.skip > view.skip) reader.pass(reader.skip - view.skip);
+  }
+
+  #open(view: Http2RecordView, now_ms: number): Http2Peer {
+    if (this.#peers.size >= CONNECTIONS_MAX) this.#evict();
+    const flags = view.head_flags;
+    const client = this.#clientOf(view, flags);
+    const rows = this.#rows;
+    const joined = (flags & http2_flag.HTTP2_BEGIN) === 0;
+    const sink = { exchange: (one: Http2Exchange) => rows.add(peer, one) };
+    const budget = this.#budget;
+    const connection = new Http2Connection(sink, { joined, client, budget });
+    const peer: Http2Peer = {
+      connection,
+      cookie: view.cookie,
+      told: [0, 0],
+      booked: { ...connection.counts },
+      ends: Buffer.alloc(http2_record.SIZE),
+      serves: client === PEER,
+      ended: 0,
+      last_ms: now_ms,
+    };
+    this.#peers.set(view.cookie, peer);
+    this.#keepEnds(peer, view.at);
+    if (joined) this.#context.note('http2_joined_late', 1);
+    return peer;
+  }
+
+  #keepEnds(peer: Http2Peer, at: number): void {
+    peer.ends.set(this.#bytes.subarray(at, at + http2_record.SIZE));
+  }
+
+  /** Who is the client: by the preface, by who connected, or by the ports. */
+  #clientOf(view: Http2RecordView, flags: number): Side | undefined {
+    if ((flags & http2_flag.HTTP2_CLIENT) !== 0) return LOCAL;
+    if ((flags & http2_flag.HTTP2_SERVER) !== 0) return PEER;
+    if (view.role === flow_role.ROLE_OUTGOING) return LOCAL;
+    if (view.role === flow_role.ROLE_INCOMING) return PEER;
+    const { ephemeral_port } = this.#context.options;
+    const local_high = view.local_port >= ephemeral_port;
+    const peer_high = view.peer_port >= ephemeral_port;
+    if (local_high === peer_high) return undefined;
+    return local_high ? LOCAL : PEER;
+  }
+
+  #evict(): void {
+    for (const oldest of this.#peers.values()) {
+      this.#context.note('http2_connection_evicted', 1);
+      this.#close(oldest, 0);
+      return;
+    }
+  }
+
+  /** `now_ns` 0: nothing is known of its end. */
+  #close(peer: Http2Peer, now_ns: number): void {
+    peer.connection.close(now_ns);
+    this.#book(peer);
+    this.#peers.delete(peer.cookie);
+  }
+
+  #book({ connection, booked }: Http2Peer): void {
+    const { counts } = connection;
+    for (const name of COUNTS) {
+      const count = counts[name] - booked[name];
+      booked[name] = counts[name];
+      if (count > 0) this.#context.note(`http2_${name}`, count);
+    }
+  }
+}
+
+const COUNTS: readonly (keyof Http2Counts)[] = [
+  'unknown_fields',
+  'bad_blocks',
+  'lost',
+  'evicted',
+  'partial',
+  'pushed',
+];

@@ -1,0 +1,48 @@
+// The tables `memory`, what processes ask of it, and `oom_kill`, those that the kernel ended for want of it.
+
+import { type Dimension, defineTable, type Measure } from '../../src/table/definition.ts';
+import { processDimensions } from '../process_columns.ts';
+
+const off = 'empty unless collector.memory.allocations is set';
+
+export const memoryTable = defineTable({
+  name: 'memory',
+  help: 'page faults and allocations of processes, all threads together',
+  kind: 'fold',
+  dimensions: processDimensions,
+  measures: [
+    sum('faults_minor', '1', 'page faults served from memory'),
+    sum('faults_major', '1', 'page faults that had to wait for a disk'),
+    sum('allocations', '1', `calls of the page allocator while the process ran; ${off}`),
+    sum('allocated_pages', '1', `pages that they were given; ${off}`),
+    sum('allocation_failures', '1', `calls that were given none; ${off}`),
+  ],
+  rows_max: 16384,
+});
+
+const victim: readonly Dimension[] = [
+  { name: 'comm', type: 'string', help: 'name of the thread that the kernel chose' },
+  { name: 'uid', type: 'u32', help: 'user id of the process, as the host numbers it' },
+  { name: 'oom_score_adj', type: 'i32', help: "the process's own say in the choice" },
+  { name: 'by_pid', type: 'u32', help: 'process that asked for the memory that was not there' },
+  { name: 'by_comm', type: 'string', help: 'name of its thread' },
+];
+
+export const oomTable = defineTable({
+  name: 'oom_kill',
+  help: 'processes that the kernel ended because memory ran out, of the host or of a cgroup',
+  kind: 'event',
+  dimensions: [...processDimensions, ...victim],
+  measures: [
+    sum('kills', '1', 'always 1'),
+    sum('total_vm', 'By', 'size of its address space'),
+    sum('anon_rss', 'By', 'anonymous memory that it held'),
+    sum('file_rss', 'By', 'memory of files that it held'),
+    sum('shmem_rss', 'By', 'shared memory that it held'),
+  ],
+  rows_max: 1024,
+});
+
+function sum(name: string, unit: '1' | 'By', help: string): Measure {
+  return { name, type: 'u64', unit, fold: 'sum', help };
+}

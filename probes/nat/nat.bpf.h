@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Where the packets of an outgoing flow really go. The egress hook of a cgroup runs after the netfilter hooks of the socket's
+ * own network namespace, so that a header whose destination is not the socket's tells of a destination NAT there, without
+ * any look at conntrack and whatever made it (iptables, nftables, IPVS on OUTPUT). A flow without NAT costs a comparison
+ * for each packet, an entry in `nat_peers` is made for those with it alone. Read when a flow is reported: nat_of_flow.
+ */
+#ifndef SONDE_NAT_H
+#define SONDE_NAT_H
+
+#include "../../bpf/packet.bpf.h"
+
+const volatile bool nat_enabled = false;
+
+/* A TCP connection by the address of its struct sock, as in tcp_conns, and no peer; a UDP flow as in udp_flows. */
+struct nat_key {
+	u64 socket;
+	u8 peer_addr[16];
+	u16 peer_port;
+	u8 family;
+	u8 unused[5];
+};
+
+struct nat_peer {
+	u8 addr[16];
+	u16 port;
+	u8 unused[6];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct nat_key);
+	__type(value, struct nat_peer);
+} nat_peers SEC(".maps");
+
+/* The peer after NAT, if there is one: into the record. */
+static __always_inline bool nat_of_flow(struct nat_key *key, struct flow_record *flow)
+{
+	struct nat_peer *peer = bpf_map_lookup_elem(&nat_peers, key);
+
+	flow->head.flags &= ~FLOW_NAT;
+	if (!peer)
+		return false;
+	flow->head.flags |= FLOW_NAT;
+	__builtin_memcpy(flow->nat_addr, peer->addr, sizeof(flow->nat_addr));
+	flow->nat_port = peer->port;
+	return true;
+}
+
+/* `mark`: of the connection's entry, where skb_out left FLOW_NAT when it made the one in `nat_peers`. */
+static __always_inline void nat_of_tcp(u64 socket, u8 mark, struct flow_record *flow)
+{
+	struct nat_key key = { .socket = socket };
+
+	if (!nat_enabled || !(mark & FLOW_NAT))
+		return;
+	if (!nat_of_flow(&key, flow))
+		count(COUNT_NAT_LOST);
+}
+
+/* No other connection at this address of a struct sock shall find it. */
+static __always_inline void nat_forget_tcp(u64 socket, u8 mark)
+{
+	struct nat_key key = { .socket = socket };
+
+	if (nat_enabled && mark & FLOW_NAT)
+		bpf_map_delete_elem(&nat_peers, &key);
+}
+
+#endif

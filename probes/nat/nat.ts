@@ -1,0 +1,25 @@
+// The NAT probe as data; its kernel part is nat.bpf.h. It adds `dst_nat_ip` and `dst_nat_port` to the flows of others.
+
+import type { Probe } from '../../src/table/probe.ts';
+import { netflow } from '../netflow.ts';
+import { packetVariants } from '../packets.ts';
+
+export const nat: Probe = {
+  name: 'nat',
+  help: 'where outgoing flows go after destination NAT: dst_nat_ip and dst_nat_port of netflow',
+  tables: [netflow],
+  enabled_variable: 'nat_enabled',
+  rights: ['CAP_BPF', 'CAP_PERFMON', 'CAP_NET_ADMIN'],
+  parts: [
+    {
+      name: 'packets',
+      help: 'destinations in the headers that are not those of the sockets',
+      required: true,
+      variants: packetVariants(
+        'NAT in another network namespace than the socket, as of a container by its host',
+      ),
+    },
+  ],
+  sweeps: [],
+  own_maps: ['nat_peers'],
+};

@@ -1,0 +1,181 @@
+// Where the rows of an interval go. The pipeline reads on only while nothing is held back, and lets the kernel write over
+// the records of rows that are safe.
+
+import { encodeBatch } from '../table/batch.ts';
+import type { Batch } from '../table/columns.ts';
+import { type Ledger, ledgerCounts, ledgerTable } from '../table/ledger.ts';
+import type { FlightSender } from '../wire/client.ts';
+import type { Spool, SpoolEntry, SpoolInput } from '../wire/spool.ts';
+
+/** The ring and how far in it the rows reach. */
+export interface RingCursor {
+  readonly ring_id: string;
+  readonly cursor: number;
+}
+
+export interface Delivery {
+  /** How far rows of this ring are safe from a run before this one; undefined: none are. */
+  cursorOf(ring_id: string): number | undefined;
+  /** Takes rows; `safe` is called once, when they are safe. Not called while `holding`. */
+  take(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void;
+  /** True while rows wait for room. Meanwhile nothing is read: the kernel keeps totals. */
+  readonly holding: boolean;
+  /** Tries again what is held. */
+  retry(now_ms: number): void;
+  /** Why rows wait; '' while all is well. */
+  readonly error: string;
+  /** For the report on sonde itself. */
+  readonly waiting: { readonly bytes: number; readonly batches: number };
+  /** Resolves when all that was taken has arrived. */
+  flush(): Promise<void>;
+  close(): void;
+}
+
+/** A full disk is tried again this often. */
+const RETRY_MS = 1000;
+
+interface Held {
+  readonly inputs: readonly SpoolInput[];
+  readonly ring: RingCursor;
+  readonly safe: () => void;
+}
+
+/** To a reducer: into the spool on disk, from there over the network. */
+export class SpoolDelivery implements Delivery {
+  readonly #spool: Spool;
+  readonly #sender: FlightSender;
+  readonly #ledger: Ledger;
+  /** Batches that no disk took and the reducer has not stored. */
+  #held: Held | undefined;
+  #retry_ms = 0;
+  error = '';
+
+  constructor(spool: Spool, sender: FlightSender, ledger: Ledger) {
+    this.#spool = spool;
+    this.#sender = sender;
+    this.#ledger = ledger;
+  }
+
+  get holding(): boolean {
+    return this.#held !== undefined;
+  }
+
+  get waiting(): { readonly bytes: number; readonly batches: number } {
+    const batches = (this.#spool.last()?.seq ?? 0) - this.#spool.acknowledged();
+    return { bytes: this.#spool.bytes(), batches: Math.max(0, batches) };
+  }
+
+  cursorOf(ring_id: string): number | undefined {
+    const last = this.#spool.last()?.ring;
+    return last?.ring_id === ring_id ? last.cursor : undefined;
+  }
+
+  take(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void {
+    const inputs = batches.map(input);
+    for (const { table, rows } of inputs) this.#ledger.seen('spool', table, rows);
+    this.#append({ inputs, ring, safe }, now_ms);
+  }
+
+  retry(now_ms: number): void {
+    if (this.#held !== undefined && now_ms >= this.#retry_ms) this.#append(this.#held, now_ms);
+  }
+
+  async flush(): Promise<void> {
+    await this.#sender.flush();
+  }
+
+  close(): void {
+    void this.#sender.close();
+    this.#spool.close();
+  }
+
+  #append(held: Held, now_ms: number): void {
+    const { inputs, ring } = held;
+    const result = this.#spool.appendGroup(inputs, ring);
+    if (result.ok) {
+      this.error = '';
+      this.#safe(held);
+      this.#sender.kick();
+      return;
+    }
+    this.error = result.reason;
+    this.#held = held;
+    this.#retry_ms = now_ms + RETRY_MS;
+    const { seqs } = result;
+    if (seqs === undefined) return; // not even a sequence could be noted: tried again
+    this.#retry_ms = Number.POSITIVE_INFINITY; // under way from memory, never twice
+    const entries = inputs.map((one, i): SpoolEntry => ({ ...one, seq: seqs[i]! }));
+    void this.#sender.sendMemory(entries).then((stored) => {
+      if (!stored) {
+        this.#retry_ms = 0;
+        return;
+      }
+      this.#spool.noteRing(ring);
+      this.#safe(held);
+    });
+  }
+
+  /** The rows are on disk or in the store: the kernel may write over their records. */
+  #safe({ inputs, safe }: Held): void {
+    for (const { table, rows } of inputs) this.#ledger.kept('spool', table, rows);
+    this.#held = undefined;
+    safe();
+  }
+}
+
+/** To whoever reads the batches in this process. Nothing outlives it, so nothing is written down. */
+export class DirectDelivery implements Delivery {
+  readonly holding = false;
+  readonly error = '';
+  readonly waiting = { bytes: 0, batches: 0 };
+  readonly #reader: (batch: Batch, now_ms: number) => void;
+  readonly #ledger: Ledger;
+
+  constructor(reader: (batch: Batch, now_ms: number) => void, ledger: Ledger) {
+    this.#reader = reader;
+    this.#ledger = ledger;
+  }
+
+  cursorOf(): undefined {
+    return undefined;
+  }
+
+  take(batches: readonly Batch[], _ring: RingCursor, now_ms: number, safe: () => void): void {
+    for (const batch of batches) {
+      const { name } = batch.definition;
+      this.#ledger.seen('outlet', name, batch.rows);
+      this.#reader(batch, now_ms);
+      this.#ledger.kept('outlet', name, batch.rows);
+    }
+    safe();
+  }
+
+  retry(): void {
+    // holds nothing
+  }
+
+  async flush(): Promise<void> {
+    // what was taken has arrived
+  }
+
+  close(): void {
+    // holds nothing
+  }
+}
+
+function input(batch: Batch): SpoolInput {
+  const { name } = batch.definition;
+  const counts = name === ledgerTable.name ? ledgerCounts(batch) : sums(batch);
+  return { table: name, payload: encodeBatch(batch), rows: batch.rows, counts };
+}
+
+/** The sums of a batch by measure: what the ledger must say when the batch is lost. */
+function sums(batch: Batch): Record<string, number> {
+  const counts: Record<string, number> = {};
+  batch.definition.measures.forEach((measure, i) => {
+    const column = batch.measures[i];
+    if (measure.fold !== 'sum' || column === undefined || !('values' in column)) return;
+    counts[measure.name] = column.values.reduce((total, value) => total + value, 0);
+  });
+  return counts;
+}

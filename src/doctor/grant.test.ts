@@ -1,0 +1,39 @@
+// The lines that give rights: those of the chosen sources, and no others.
+
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { parse } from 'yaml';
+import type { Probe } from '../table/probe.ts';
+import { grantText, rightsOf } from './grant.ts';
+
+const PLACE = { pin_path: '/sys/fs/bpf/sonde', data_dir: '/var/lib/sonde', node: '/opt/node' };
+
+function probe(name: string, rights: Probe['rights']): Probe {
+  return { name, help: '', tables: [], parts: [], sweeps: [], rights, enabled_variable: name };
+}
+
+const plain = probe('plain', ['CAP_PERFMON', 'CAP_BPF']);
+const net = probe('net', ['CAP_BPF', 'CAP_NET_ADMIN']);
+
+test('rights of several sources, each once, in one order', () => {
+  assert.deepEqual(rightsOf([plain]), ['CAP_BPF', 'CAP_PERFMON']);
+  assert.deepEqual(rightsOf([net, plain]), ['CAP_BPF', 'CAP_PERFMON', 'CAP_NET_ADMIN']);
+});
+
+test('setcap, systemd and Kubernetes say the same', () => {
+  const text = grantText([plain, net], PLACE);
+  const names = 'CAP_BPF CAP_PERFMON CAP_NET_ADMIN';
+  assert.match(text, /setcap cap_bpf,cap_perfmon,cap_net_admin\+ep /);
+  assert.ok(text.includes(`AmbientCapabilities=${names}\n`));
+  assert.ok(text.includes(`CapabilityBoundingSet=${names}\n`));
+  assert.match(text, /ReadWritePaths=\/sys\/fs\/bpf\/sonde \/var\/lib\/sonde\n/);
+  const { securityContext } = parse(text.slice(text.indexOf('  securityContext:')));
+  assert.deepEqual(securityContext.capabilities, {
+    drop: ['ALL'],
+    add: ['BPF', 'PERFMON', 'NET_ADMIN'],
+  });
+  assert.equal(securityContext.privileged, false);
+  assert.match(text, /CAP_NET_ADMIN +attach to the root cgroup.*\(net\)/);
+  const without = grantText([plain], PLACE);
+  assert.doesNotMatch(without, /net_admin|NET_ADMIN/);
+});
