@@ -210,22 +210,32 @@ static __always_inline void capture_data(struct packet *packet, struct capture_r
 static __always_inline void capture_packet(struct packet *packet)
 {
 	struct capture_record record = { .head.kind = RECORD_CAPTURE };
+	u64 key = (u64)packet->sk;
 	struct capture_conn *known;
 	struct conn *conn;
 	bool server;
+	u32 modes;
 
 	if (packet->protocol != IPPROTO_TCP || !packet->sk || packet->tcp_flags & TCP_FLAG_SYN)
 		return;
-	conn = conn_of((u64)packet->sk);
+	conn = bpf_map_lookup_elem(&tcp_conns, &key);
+	modes = capture_modes(packet, conn, &record);
+	if (!modes)
+		return;
+	if (conn && !is_conn_of(conn, key))
+		conn = 0;
 	record.cookie = bpf_get_socket_cookie(packet->skb);
 	known = bpf_map_lookup_elem(&capture_conns, &record.cookie);
 	record.role = capture_role(packet, conn, known ? known->role : ROLE_UNKNOWN);
-	if (record.role == ROLE_UNKNOWN || !capture_selected(packet, conn, &record) ||
+	server = record.role == ROLE_INCOMING;
+	if (record.role == ROLE_UNKNOWN || !(modes & (server ? CAPTURE_INGRESS : CAPTURE_EGRESS)) ||
 	    !capture_ends(packet, &record))
 		return;
 	if (packet->sk->state == TCP_LISTEN)
 		record.head.flags |= CAPTURE_LISTENER;
-	server = record.role == ROLE_INCOMING;
+	if (conn)
+		record.owner = conn->owner;
+	record.netns = capture_netns(key);
 	record.side = server == packet->ingress ? SIDE_REQUEST : SIDE_RESPONSE;
 	record.time_ns = bpf_ktime_get_boot_ns();
 	if (packet->payload_length)

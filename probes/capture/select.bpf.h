@@ -78,16 +78,6 @@ static __always_inline u32 capture_netns(u64 key)
 	return sock_netns_probe(sk);
 }
 
-/* The entry of the tcp source, if it is still this socket's. */
-static __always_inline struct conn *conn_of(u64 key)
-{
-	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
-	struct sock *sk = 0;
-
-	bpf_probe_read_kernel(&sk, sizeof(sk), &key);
-	return conn && conn->ident == sock_ident_probe(sk) ? conn : 0;
-}
-
 /* A request of HTTP/1 begins here, or what may be the first bytes of one. */
 static __always_inline bool starts_request(struct packet *packet)
 {
@@ -106,24 +96,32 @@ static __always_inline u8 capture_role(struct packet *packet, struct conn *conn,
 	return packet->ingress ? ROLE_INCOMING : ROLE_OUTGOING;
 }
 
-/* Who owns the connection, and is it selected: fills the record's head; false: not selected. */
-static __always_inline bool capture_selected(struct packet *packet, struct conn *conn,
-					     struct capture_record *record)
+/* False: the entry of the tcp source is of a former socket at this address. */
+static __always_inline bool is_conn_of(struct conn *conn, u64 key)
 {
-	u32 wanted = record->role == ROLE_INCOMING ? CAPTURE_INGRESS : CAPTURE_EGRESS;
-	u32 modes = capture_all;
+	struct sock *sk = 0;
 
-	record->netns = capture_netns((u64)packet->sk);
-	if (conn && conn->owner.tgid) {
-		record->owner = conn->owner;
-		modes |= modes_of_proc(conn->owner.tgid) | modes_of_group(conn->owner.cgroup_id);
-		return modes & wanted;
-	}
+	bpf_probe_read_kernel(&sk, sizeof(sk), &key);
+	return conn->ident == sock_ident_probe(sk);
+}
+
+/* The modes in which the connection is selected: what most connections go through, so as little as can be. */
+static __always_inline u32 capture_modes(struct packet *packet, struct conn *conn,
+					 struct capture_record *record)
+{
+	u32 modes = capture_all;
+	u32 by_port;
+
+	if (conn && conn->owner.tgid)
+		return modes | modes_of_proc(conn->owner.tgid) |
+		       modes_of_group(conn->owner.cgroup_id);
 	modes |= modes_of_group(bpf_skb_cgroup_id(packet->skb));
-	if (modes & wanted)
-		return true;
-	record->head.flags |= CAPTURE_PROVISIONAL;
-	return modes_of_port(record->netns, packet->local_port) & wanted;
+	if (modes & CAPTURE_INGRESS)
+		return modes;
+	by_port = modes_of_port(capture_netns((u64)packet->sk), packet->local_port);
+	if (by_port & CAPTURE_INGRESS)
+		record->head.flags |= CAPTURE_PROVISIONAL;
+	return modes | (by_port & CAPTURE_INGRESS);
 }
 
 #endif
