@@ -206,5 +206,7 @@ test('a reader that stops', { skip: NO_LIVE }, async (t) => {
     () => next.connections,
     1,
   ); // what is sent before is counted as `reader_gone`
+  const lines = live.collector.ledger.rows().filter(({ table }) => table === 'capture_lines');
+  assert.equal(lines.find(({ outcome }) => outcome === 'kept')?.count, reader.count);
   await exact({ live, reader: next }, await exchange(client, port, { first: 4000, count: 20 }));
 });

@@ -235,7 +235,7 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
       request_errors: this.#counts.request_errors,
       response_errors: this.#counts.response_errors,
       events_lost: this.#kernel_counts[capture_count.CAPTURE_LOST] ?? 0,
-      requests_sent: this.#sent,
+      requests_sent: this.#context.outlet?.counts.sent ?? 0,
       events_dropped_queue: this.#segments.refused + this.#unparked,
       events_dropped_parsing: this.#counts.pieces_lost + this.#segments.strays,
       event_queue_max: this.#segments.chunks_most,

@@ -1,7 +1,18 @@
 // The section `collector.capture`: whole HTTP messages of selected processes.
 
 import * as z from 'zod';
-import { bool, choice, count, key, list, optionalKey, path, size } from './leaf.ts';
+import {
+  bool,
+  choice,
+  count,
+  key,
+  linearPatterns,
+  list,
+  numbers,
+  optionalKey,
+  path,
+  size,
+} from './leaf.ts';
 
 /** The keys of the first group have the names that operators of such tracers know. */
 export const capture = z.strictObject({
@@ -33,7 +44,7 @@ export const capture = z.strictObject({
   max_active_ret_probe: key(count(1, 1_000_000), 1, {
     help: 'Accepted and without effect: sonde uses no return probes, so none can be missed',
   }),
-  pids: key(list('list of process ids'), [], { help: 'Processes that are captured' }),
+  pids: key(numbers(1, 4_194_304), [], { help: 'Processes that are captured' }),
   cgroups: key(list('list of cgroup paths'), [], {
     help: 'cgroups that are captured, with those below: paths from the root of cgroup v2',
   }),
@@ -49,7 +60,7 @@ export const capture = z.strictObject({
   redact_keys: key(list(), [], {
     help: 'Keys in queries and bodies whose values are taken out, beside passwords, secrets and tokens',
   }),
-  redact_patterns: key(list('list of regular expressions'), [], {
+  redact_patterns: key(linearPatterns, [], {
     help: 'What they match is taken out of headers, targets and bodies; without look-around and back-references',
   }),
 });
