@@ -200,8 +200,13 @@ test('a reader that stops', { skip: NO_LIVE }, async (t) => {
     [of('seen'), of('kept'), of('dropped', 'queue_full')],
     [seen, reader.count, dropped.queue_full],
   );
-  await exact(
-    { live, reader: await reader.again() },
-    await exchange(client, port, { first: 4000, count: 20 }),
-  );
+  const next = await reader.again();
+  await settles(
+    () => live.collector.flush(),
+    () => next.connections,
+    1,
+  ); // what is sent before is counted as `reader_gone`
+  const lines = live.collector.ledger.rows().filter(({ table }) => table === 'capture_lines');
+  assert.equal(lines.find(({ outcome }) => outcome === 'kept')?.count, reader.count);
+  await exact({ live, reader: next }, await exchange(client, port, { first: 4000, count: 20 }));
 });

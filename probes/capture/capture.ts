@@ -57,11 +57,13 @@ export function modeBits(mode: 'ingress' | 'egress' | 'all'): number {
   return mode === 'ingress' ? CAPTURE_INGRESS : CAPTURE_EGRESS;
 }
 
-function constants({ capture = CAPTURE_DEFAULTS }: Readonly<ProbeOptions>) {
+function constants({ capture = CAPTURE_DEFAULTS, ring_bytes = 0 }: Readonly<ProbeOptions>) {
+  const share = capture.perfmap_queue_size * PAGE;
   return {
     capture_all: capture.capture_all_namespaces ? modeBits(capture.mode) : 0,
     capture_max: capture.message_bytes_max,
-    capture_ring: capture.perfmap_queue_size * PAGE,
+    // a quarter of the ring always stays for what the others count
+    capture_ring: ring_bytes > 0 ? Math.min(share, ring_bytes - ring_bytes / 4) : share,
   };
 }
 

@@ -6,7 +6,8 @@ import fc from 'fast-check';
 import type { TableDefinition } from '../../src/table/definition.ts';
 import { DomainCache } from '../../src/table/domains.ts';
 import { Fold } from '../../src/table/fold.ts';
-import type { DecodeContext, LineOutlet, Owner } from '../../src/table/probe.ts';
+import type { LineOutlet } from '../../src/table/outlet.ts';
+import type { DecodeContext, Owner } from '../../src/table/probe.ts';
 import { probeOptions } from '../../src/table/testing.ts';
 import {
   capture_chunk,

@@ -1,7 +1,8 @@
 // Records of captured bytes → connections → exchanges: each goes into the catalogue, and redacted to the reader.
 
 import type { Fold } from '../../src/table/fold.ts';
-import type { CaptureOptions, DecodeContext, RecordDecoder } from '../../src/table/probe.ts';
+import type { CaptureOptions } from '../../src/table/outlet.ts';
+import type { DecodeContext, RecordDecoder } from '../../src/table/probe.ts';
 import { ipv4Text, ipv6Text } from '../address.ts';
 import {
   CaptureChunkView,
@@ -57,6 +58,7 @@ interface Piece {
 interface Parked {
   readonly key: string;
   readonly cookie: number;
+  readonly seq: number;
   readonly pieces: Piece[];
 }
 
@@ -233,7 +235,7 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
       request_errors: this.#counts.request_errors,
       response_errors: this.#counts.response_errors,
       events_lost: this.#kernel_counts[capture_count.CAPTURE_LOST] ?? 0,
-      requests_sent: this.#sent,
+      requests_sent: this.#context.outlet?.counts.sent ?? 0,
       events_dropped_queue: this.#segments.refused + this.#unparked,
       events_dropped_parsing: this.#counts.pieces_lost + this.#segments.strays,
       event_queue_max: this.#segments.chunks_most,
@@ -368,12 +370,12 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
       if (oldest !== undefined) this.#unpark(oldest);
       this.#unparked += 1;
     }
-    const { cookie } = view;
+    const { cookie, seq } = view;
     const key = endsKey(this.#ends(view));
-    const before = this.#parked.get(key);
-    if (before?.cookie === cookie) return; // sent again
+    const before = this.#parked_by_cookie.get(cookie) ?? this.#parked.get(key);
+    if (before?.key === key && before.seq === seq) return; // sent again
     if (before !== undefined) this.#unpark(before);
-    const parked: Parked = { key, cookie, pieces: [] };
+    const parked: Parked = { key, cookie, seq, pieces: [] };
     this.#parked.set(key, parked);
     this.#parked_by_cookie.set(cookie, parked);
   }

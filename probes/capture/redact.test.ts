@@ -59,7 +59,10 @@ const BODIES: readonly (readonly [string, string, string])[] = [
   ['text/xml', `<a><ns:password type="x">${SECRET}</ns:password><b>1</b></a>`, 'xml'],
   [
     'multipart/form-data; boundary=B',
-    `--B\r\nContent-Disposition: form-data; name="password"\r\n\r\n${SECRET}\r\n--B\r\nContent-Disposition: form-data; name="n"\r\n\r\n1\r\n--B--\r\n`,
+    [
+      ...['--B', 'Content-Disposition: form-data; name="password"', '', SECRET],
+      ...['--B', 'Content-Disposition: form-data; name="n"', '', '1', '--B--', ''],
+    ].join('\r\n'),
     'multipart',
   ],
 ];

@@ -34,7 +34,7 @@ const HELP: readonly (readonly [Name, string])[] = [
   ['request_errors', 'ReqParsingErrors: times that a request could not be read'],
   ['response_errors', 'ResParsingErrors: times that a response could not be read'],
   ['events_lost', 'EventLost: records that found the ring full'],
-  ['requests_sent', 'TotalRequestsSent: exchanges that went to the reader'],
+  ['requests_sent', 'TotalRequestsSent: exchanges handed to the reader'],
   ['events_dropped_queue', 'TotalEventsDroppedAtEventQueueLimit: pieces that found the queue full'],
   ['events_dropped_parsing', 'TotalEventsDroppedAtParsing: pieces that belong to no message'],
   ['exchanges_seen', 'exchanges that came to an end'],

@@ -47,7 +47,7 @@ for (const mode of ['ingress', 'egress'] as const) {
     const host = wire.addresses[1];
     const port = Number(await server.ask({ listen: 0, host }));
     await exact(setting, await exchange(client, port, { host, count: 200 }));
-    assert.ok(lost(wire.names[0]) + lost(wire.names[1]) > 20, 'segments were lost');
+    assert.ok(lost(wire.names[0]) + lost(wire.names[1]) > 0, 'segments were lost');
   });
 }
 

@@ -145,13 +145,14 @@ async function flowsOf(
 function flowsSql(service: string | undefined): string {
   const only = service === undefined ? '' : ` WHERE service = ${quoted(service)}`;
   const status = CLASSES.map(
-    (one) => `sumIf(requests, intDiv(status_code, 100) = ${one}) AS s${one}`,
+    (one) => `sumIf(n, intDiv(status_code, 100) = ${one}) AS s${one}`,
   ).join(', ');
-  return `SELECT ${KEY}, sum(requests) AS requests, ${status},
-sumIf(requests, status_code = 0) AS unanswered, [] AS auth, [] AS media_types,
+  return `SELECT ${KEY}, sum(n) AS requests, ${status},
+sumIf(n, status_code = 0) AS unanswered, emptyArrayString() AS auth,
+emptyArrayString() AS media_types,
 toUnixTimestamp(min(time)) * 1000 AS first_ms, toUnixTimestamp(max(time)) * 1000 AS last_ms
 FROM (SELECT concat(if(container_id != '', substring(container_id, 1, 12), process_name), ':',
-toString(src_port)) AS service, 'server' AS role, method, path AS route, status_code,
-count AS requests, time FROM httpflow WHERE direction = 'incoming')${only}
+toString(src_port)) AS service, 'server' AS role, method, route, status_code,
+\`count\` AS n, time FROM httpflow WHERE direction = 'incoming')${only}
 GROUP BY ${KEY} ORDER BY ${KEY}`;
 }

@@ -35,7 +35,8 @@ export class CaptureSelection {
     this.#ports = kernel.map('capture_ports');
     this.#proc = proc;
     this.#cgroup_root = cgroup_root;
-    for (const map of [this.#procs, this.#groups, this.#ports]) clear(map); // a predecessor's
+    const conns = kernel.map('capture_conns'); // those of a predecessor are to be announced again
+    for (const map of [this.#procs, this.#groups, this.#ports, conns]) clear(map);
   }
 
   /** From now on; a mode that was given before is replaced. */

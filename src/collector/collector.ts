@@ -24,6 +24,7 @@ import { Identity } from './identity.ts';
 import { type Kernel, openKernel } from './kernel.ts';
 import { kernelOptions } from './kernel_options.ts';
 import { bookLost } from './loss.ts';
+import { OutletBook } from './outlet_book.ts';
 import { lockPins, type PinLock } from './pin_lock.ts';
 import { Pipeline } from './pipeline.ts';
 import { CgroupIndex } from './proc.ts';
@@ -289,6 +290,7 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     statistics: (line) => options.log[collector.capture.log_level](line),
   });
   const filter = new ProcessFilter(collector.filter, ledger);
+  const lines = outlet && new OutletBook(outlet, ledger);
   const pipeline = new Pipeline({
     kernel,
     delivery,
@@ -296,7 +298,10 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     filter,
     ledger,
     ring_id: `${bootId()}:${kernel.ring.id}`,
-    extra: (now_ms) => self.batches(now_ms),
+    extra: (now_ms) => {
+      lines?.book();
+      return self.batches(now_ms);
+    },
   });
   if (!kernel.taken_over) sweepFiles(kernel, pipeline);
   uprobes.turn(Date.now(), UPROBES_START_MS);
@@ -339,7 +344,7 @@ function openCapture(
   log.info({ capture }, 'capture: the configuration in force');
   const { proc, cgroup_root } = hostPaths(host_dir);
   const selection = new CaptureSelection(kernel, capture.proc_fs_path ?? proc, cgroup_root);
-  for (const pid of capture.pids) selection.select({ tgid: Number(pid) }, capture.mode);
+  for (const pid of capture.pids) selection.select({ tgid: pid }, capture.mode);
   for (const path of capture.cgroups) selection.select({ cgroup: path }, capture.mode);
   const { unix_domain_socket_addr: path } = capture;
   if (path === undefined) return { selection, outlet: undefined };

@@ -9,9 +9,9 @@ import type { TableDefinition } from '../table/definition.ts';
 import { DomainCache } from '../table/domains.ts';
 import { Fold, type FoldCounts } from '../table/fold.ts';
 import { bookFold, type Ledger } from '../table/ledger.ts';
+import type { LineOutlet } from '../table/outlet.ts';
 import type {
   DecodeContext,
-  LineOutlet,
   MapDecoder,
   MapSource,
   Poller,

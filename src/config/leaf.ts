@@ -2,6 +2,7 @@
 // the last two) and says in words what is wrong and what to write. `key()` ties a kind to its help, names and default.
 
 import { isIP } from 'node:net';
+import { setFlagsFromString } from 'node:v8';
 import * as z from 'zod';
 
 export type Milliseconds = number;
@@ -374,3 +375,34 @@ export const url: Kind<string> = {
     return new Fault('holds a password', 'put user and password into their own keys');
   },
 };
+
+const PATTERNS_MAX = 64;
+const PATTERN_LENGTH_MAX = 1024;
+
+/** Regular expressions for V8's linear engine, whose time does not depend on what they are run over. */
+export const linearPatterns: Kind<readonly string[]> = {
+  name: 'list of regular expressions',
+  parse(value) {
+    const found = list('list of regular expressions').parse(value);
+    if (found instanceof Fault) return found;
+    if (found.length > PATTERNS_MAX) {
+      return new Fault('is too long', `give at most ${PATTERNS_MAX} patterns`);
+    }
+    const bad = found.find((source) => !isLinear(source));
+    if (bad === undefined) return found;
+    return new Fault(
+      `holds a pattern that cannot be used: ${bad.slice(0, 80)}`,
+      'give regular expressions without look-around and back-references',
+    );
+  },
+};
+
+function isLinear(source: string): boolean {
+  if (source.length > PATTERN_LENGTH_MAX) return false;
+  setFlagsFromString('--enable-experimental-regexp-engine'); // without it V8 has no flag `l`
+  try {
+    return new RegExp(source, 'gl') instanceof RegExp;
+  } catch {
+    return false; // no regular expression, or not for this engine
+  }
+}

@@ -2,7 +2,7 @@
 // limit in lines and in bytes, what comes then is dropped and counted, and nobody who sends ever waits.
 
 import { connect, type Socket } from 'node:net';
-import type { LineOutlet, OutletCounts } from '../table/probe.ts';
+import type { LineOutlet, OutletCounts } from '../table/outlet.ts';
 
 export interface UnixSocketOptions {
   readonly path: string;

@@ -4,6 +4,7 @@
 import type { TableDefinition } from './definition.ts';
 import type { DomainCache } from './domains.ts';
 import type { Fold } from './fold.ts';
+import type { CaptureOptions, LineOutlet } from './outlet.ts';
 
 /** A capability as Linux spells it. */
 export type Right =
@@ -99,36 +100,7 @@ export interface ProbeOptions {
   };
   http?: { readonly raw_path: boolean };
   readonly capture?: CaptureOptions;
-}
-
-/** Which traffic is captured whole, how much of it, and what is taken out of it: the section `collector.capture`. */
-export interface CaptureOptions {
-  readonly mode: 'ingress' | 'egress' | 'all';
-  readonly capture_all_namespaces: boolean;
-  /** Pages of 4 KiB of the ring that may wait before capture leaves it to the others. */
-  readonly perfmap_queue_size: number;
-  /** Chunks that may wait for missing ones before them. */
-  readonly probe_event_queue_size: number;
-  readonly message_bytes_max: number;
-  readonly redact_headers: readonly string[];
-  readonly redact_keys: readonly string[];
-  readonly redact_patterns: readonly string[];
-}
-
-/** Where whole messages leave by, a line each. */
-export interface LineOutlet {
-  /** False: it is dropped, and counted, since too much waits for the reader. Never waits itself. */
-  send(line: string): boolean;
-  readonly counts: OutletCounts;
-}
-
-export interface OutletCounts {
-  /** `seen = sent + dropped + waiting` at any time. */
-  readonly seen: number;
-  /** Handed to the reader's socket. */
-  readonly sent: number;
-  readonly dropped: Readonly<Record<string, number>>;
-  readonly waiting: number;
+  readonly ring_bytes?: number;
 }
 
 /** Where a process's users have their names: its root directory, by the kernel's device and inode number. */
