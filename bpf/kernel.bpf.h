@@ -197,10 +197,6 @@ struct tty_struct {
 	char name[64];
 };
 
-struct signal_struct {
-	struct tty_struct *tty;
-};
-
 struct kernfs_node {
 	u64 id;
 };
@@ -225,6 +221,7 @@ struct signal_struct {
 	int nr_threads;
 	int group_exit_code;
 	unsigned int flags;
+	struct tty_struct *tty;
 };
 
 struct task_struct {

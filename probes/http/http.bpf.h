@@ -370,8 +370,8 @@ static __always_inline void http_sweep_message(struct http_conn *c)
 	struct http_record *rec;
 	struct http_mark mark;
 
-	if (PHASE(old) == HTTP_REQUEST)
-		return;
+	if (PHASE(old) == HTTP_REQUEST || !(old >> 2))
+		return; /* it waits, or there was none yet */
 	if (PHASE(old) == HTTP_DONE)
 		now += 4; /* the mark of this number is not the one that the producer reads meanwhile */
 	mark.message = now >> 2;

@@ -173,11 +173,15 @@ static __always_inline int http_scan_of(struct __sk_buff *skb, u64 user, u32 at,
 		if (from + 4 > left)
 			return 0;
 		if ((i & 7) == 0) {
-			u32 n = left - from < 72 ? left - from : 72;
+			s64 n = left - from < 72 ? left - from : 72;
 
 			__builtin_memset(words, 0, sizeof(words));
+			/* each bound by itself, signed: older verifiers keep track of no more */
 			asm volatile("" : "+r"(n));
-			if (n - 1 >= 72 || http_load(skb, user, at + from, words, n, in_user))
+			if (n <= 0)
+				return 0;
+			asm volatile("" : "+r"(n));
+			if (n > 72 || http_load(skb, user, at + from, words, n, in_user))
 				return 0;
 		}
 		w = words[i & 7];
