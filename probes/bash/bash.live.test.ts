@@ -149,6 +149,49 @@ test('each line typed into a bash is a row, once', { skip: NO_PTY }, async (t) =
   );
 });
 
+/** Two roots over the same lower layer, as containers of one image have them. */
+function makeOverlays(t: TestContext, lower: string): readonly string[] {
+  const folder = mkdtempSync(join(tmpdir(), 'sonde-overlay-'));
+  const roots = ['one', 'two'].map((name) => {
+    const [upper, work, root] = ['upper', 'work', 'root'].map((part) => join(folder, name, part));
+    for (const path of [upper!, work!, root!]) mkdirSync(path, { recursive: true });
+    const layers = `lowerdir=${lower},upperdir=${upper},workdir=${work}`;
+    execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', layers, root!]);
+    return root!;
+  });
+  t.after(() => {
+    for (const root of roots) spawnSync('umount', ['-l', root]);
+    rmSync(folder, { recursive: true, force: true });
+  });
+  return roots;
+}
+
+const NO_OVERLAY = spawnSync('sh', ['-c', 'grep -q overlay /proc/filesystems']).status !== 0;
+
+test('containers of one image share a file, and each line is one row', {
+  skip: NO_PTY || (NO_OVERLAY && 'needs overlayfs'),
+}, async (t) => {
+  const typist = new Typist(t);
+  const roots = makeOverlays(t, makeRoot(t));
+  const shells: Shell[] = [];
+  for (const root of roots) shells.push(await typist.open(root, { root }));
+  const live = await startLive(t, { collector: { probes: { bash: { enabled: true } } } });
+  await placed(live);
+  const expected: (readonly unknown[])[] = [];
+  for (let round = 0; round < 5; round += 1) {
+    for (const shell of shells) {
+      const line = `echo ${shell.pid} ${round}`;
+      await typist.type(shell, line);
+      expected.push([shell.pid, 'root', line, shell.tty, 0, 0]);
+    }
+  }
+  await settles(
+    () => live.collector.flush(),
+    () => lines(live, shells),
+    expected,
+  );
+});
+
 test('long lines are kept to 4095 bytes', { skip: NO_PTY }, async (t) => {
   const typist = new Typist(t);
   const live = await startLive(t, { collector: { probes: { bash: { enabled: true } } } });
