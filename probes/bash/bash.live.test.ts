@@ -1,59 +1,15 @@
 // Lines typed through pseudo terminals into several bashes: each appears exactly once, with its process, user and terminal.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { createInterface } from 'node:readline';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
-
-const BASH = '/bin/bash';
-const NO_PTY =
-  spawnSync('python3', ['-c', 'import termios']).status !== 0 ? 'needs python3, to type' : NO_LIVE;
-
-interface Shell {
-  readonly name: string;
-  readonly pid: number;
-  readonly tty: string;
-}
-
-class Typist {
-  readonly #child: ChildProcess;
-  readonly #answers: AsyncIterator<string>;
-
-  constructor(t: TestContext) {
-    const script = join(import.meta.dirname, 'typist.py');
-    this.#child = spawn('python3', [script], { stdio: ['pipe', 'pipe', 'inherit'] });
-    this.#answers = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
-    t.after(() => this.#child.kill('SIGKILL'));
-  }
-
-  async open(name: string, options: { root?: string; uid?: number } = {}): Promise<Shell> {
-    const argv = [BASH, '--norc', '--noprofile', '-i'];
-    return (await this.#ask({ do: 'open', name, argv, ...options })) as Shell;
-  }
-
-  /** Types a line and waits for what it prints; `marker` must not stand in the line itself. */
-  async type({ name }: Shell, text: string, marker = 'ready> '): Promise<void> {
-    await this.#ask({ do: 'type', name, text: `${text}\n`, until: marker });
-  }
-
-  async exit({ name }: Shell): Promise<void> {
-    await this.#ask({ do: 'type', name, text: 'exit\n', until: 'exit' });
-    await this.#ask({ do: 'end', name });
-  }
-
-  async #ask(order: object): Promise<unknown> {
-    this.#child.stdin!.write(`${JSON.stringify(order)}\n`);
-    const { value, done } = await this.#answers.next();
-    assert.ok(done !== true, 'the typist has ended');
-    return JSON.parse(value);
-  }
-}
+import { type Live, settles, startLive } from '../../test/live.ts';
+import { BASH, NO_PTY, type Shell, Typist } from '../../test/typist.ts';
 
 /** A root directory with a bash of its own and what it needs, as a container has it. */
 function makeRoot(t: TestContext): string {
