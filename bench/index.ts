@@ -43,6 +43,11 @@ const BENCHMARKS: readonly Benchmark[] = [
     load: async () => (await import('./http.ts')).run,
   },
   {
+    name: 'tls',
+    help: 'processor time a request over TLS, with the programs where sonde places them and elsewhere',
+    load: async () => (await import('./tls.ts')).run,
+  },
+  {
     name: 'collector',
     help: 'processor time and memory of the collector, what it lost, sweeps of many sockets',
     load: async () => (await import('./collector.ts')).run,

@@ -6,13 +6,10 @@ import { Collector } from '../src/collector/collector.ts';
 import { liveConfig } from './live.ts';
 
 const [data_dir, pin_path, port, ring_bytes, more = '{}'] = process.argv.slice(2);
+const own = { interval: 200, ring_bytes: Number(ring_bytes), ...JSON.parse(more) };
 
 const collector = await Collector.start({
-  config: liveConfig(data_dir!, pin_path!, {
-    interval: 200,
-    ring_bytes: Number(ring_bytes),
-    ...JSON.parse(more), // of the section `collector`
-  }),
+  config: liveConfig(data_dir!, pin_path!, own),
   log: pino({ level: process.env.SONDE_TEST_LOG ?? 'silent' }, pino.destination(2)),
   version: 'test',
   to: { intake: { host: '127.0.0.1', port: Number(port) } },

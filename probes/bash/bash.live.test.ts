@@ -1,59 +1,15 @@
 // Lines typed through pseudo terminals into several bashes: each appears exactly once, with its process, user and terminal.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { createInterface } from 'node:readline';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
-
-const BASH = '/bin/bash';
-const NO_PTY =
-  spawnSync('python3', ['-c', 'import termios']).status !== 0 ? 'needs python3, to type' : NO_LIVE;
-
-interface Shell {
-  readonly name: string;
-  readonly pid: number;
-  readonly tty: string;
-}
-
-class Typist {
-  readonly #child: ChildProcess;
-  readonly #answers: AsyncIterator<string>;
-
-  constructor(t: TestContext) {
-    const script = join(import.meta.dirname, 'typist.py');
-    this.#child = spawn('python3', [script], { stdio: ['pipe', 'pipe', 'inherit'] });
-    this.#answers = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
-    t.after(() => this.#child.kill('SIGKILL'));
-  }
-
-  async open(name: string, options: { root?: string; uid?: number } = {}): Promise<Shell> {
-    const argv = [BASH, '--norc', '--noprofile', '-i'];
-    return (await this.#ask({ do: 'open', name, argv, ...options })) as Shell;
-  }
-
-  /** Types a line and waits for what it prints; `marker` must not stand in the line itself. */
-  async type({ name }: Shell, text: string, marker = 'ready> '): Promise<void> {
-    await this.#ask({ do: 'type', name, text: `${text}\n`, until: marker });
-  }
-
-  async exit({ name }: Shell): Promise<void> {
-    await this.#ask({ do: 'type', name, text: 'exit\n', until: 'exit' });
-    await this.#ask({ do: 'end', name });
-  }
-
-  async #ask(order: object): Promise<unknown> {
-    this.#child.stdin!.write(`${JSON.stringify(order)}\n`);
-    const { value, done } = await this.#answers.next();
-    assert.ok(done !== true, 'the typist has ended');
-    return JSON.parse(value);
-  }
-}
+import { type Live, settles, startLive } from '../../test/live.ts';
+import { BASH, NO_PTY, type Shell, Typist } from '../../test/typist.ts';
 
 /** A root directory with a bash of its own and what it needs, as a container has it. */
 function makeRoot(t: TestContext): string {
@@ -146,6 +102,49 @@ test('each line typed into a bash is a row, once', { skip: NO_PTY }, async (t) =
     live.collector.uprobes.placed.filter((path) => basename(path) === 'bash').length,
     2,
     'one file of the host, one of the root',
+  );
+});
+
+/** Two roots over the same lower layer, as containers of one image have them. */
+function makeOverlays(t: TestContext, lower: string): readonly string[] {
+  const folder = mkdtempSync(join(tmpdir(), 'sonde-overlay-'));
+  const roots = ['one', 'two'].map((name) => {
+    const [upper, work, root] = ['upper', 'work', 'root'].map((part) => join(folder, name, part));
+    for (const path of [upper!, work!, root!]) mkdirSync(path, { recursive: true });
+    const layers = `lowerdir=${lower},upperdir=${upper},workdir=${work}`;
+    execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', layers, root!]);
+    return root!;
+  });
+  t.after(() => {
+    for (const root of roots) spawnSync('umount', ['-l', root]);
+    rmSync(folder, { recursive: true, force: true });
+  });
+  return roots;
+}
+
+const NO_OVERLAY = spawnSync('sh', ['-c', 'grep -q overlay /proc/filesystems']).status !== 0;
+
+test('containers of one image share a file, and each line is one row', {
+  skip: NO_PTY || (NO_OVERLAY && 'needs overlayfs'),
+}, async (t) => {
+  const typist = new Typist(t);
+  const roots = makeOverlays(t, makeRoot(t));
+  const shells: Shell[] = [];
+  for (const root of roots) shells.push(await typist.open(root, { root }));
+  const live = await startLive(t, { collector: { probes: { bash: { enabled: true } } } });
+  await placed(live);
+  const expected: (readonly unknown[])[] = [];
+  for (let round = 0; round < 5; round += 1) {
+    for (const shell of shells) {
+      const line = `echo ${shell.pid} ${round}`;
+      await typist.type(shell, line);
+      expected.push([shell.pid, 'root', line, shell.tty, 0, 0]);
+    }
+  }
+  await settles(
+    () => live.collector.flush(),
+    () => lines(live, shells),
+    expected,
   );
 });
 

@@ -53,6 +53,7 @@ enum http2_flag {
 	HTTP2_SERVER = 128, /* or the server */
 	HTTP2_RAW = 256, /* all bytes from `to - length` to `to`: of a packet that came before another one */
 	HTTP2_HOLE = 512, /* bytes before these are still to come */
+	HTTP2_TLS = 1024, /* plain text from within a TLS library */
 };
 
 struct http2_record {

@@ -5,7 +5,7 @@ import type { DecodeContext } from '../../src/table/probe.ts';
 import { Routes, type ServiceRoutes } from '../http/route.ts';
 import { httpflow } from '../httpflow.ts';
 import { AF_INET, AF_INET6, Interned, positions } from '../interned.ts';
-import { Http2RecordView } from '../layout.gen.ts';
+import { Http2RecordView, http2_flag } from '../layout.gen.ts';
 import { grpcName, type Http2Exchange } from './connection.ts';
 
 const FAMILIES: ReadonlyMap<number, string> = new Map([
@@ -101,6 +101,7 @@ export class Http2Rows {
     dims[D.container_id] = words.container_id;
     dims[D.netns] = view.netns;
     dims[D.http_version] = this.#word('2');
+    dims[D.tls] = (view.head_flags & http2_flag.HTTP2_TLS) === 0 ? 0 : 1;
     ends.dims = dims;
     ends.epoch = this.#fold.epoch;
     ends.routes = this.#routes.service(

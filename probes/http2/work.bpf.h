@@ -24,7 +24,8 @@ static __always_inline void http2_flush(struct http2_work *work)
 	work->way.told = rec->to;
 	rec->after = rec->to;
 	rec->length = 0;
-	rec->head.flags &= HTTP2_EGRESS | HTTP2_CLIENT | HTTP2_SERVER | HTTP2_RAW | HTTP2_HOLE;
+	rec->head.flags &= HTTP2_EGRESS | HTTP2_CLIENT | HTTP2_SERVER | HTTP2_RAW | HTTP2_HOLE |
+			   HTTP2_TLS;
 	work->interest = work->way.have || work->way.want;
 	if (!work->interest)
 		rec->head.flags |= HTTP2_AT_HEAD;

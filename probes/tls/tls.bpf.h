@@ -11,6 +11,7 @@
 #define SONDE_TLS_H
 
 #include "../http/http.bpf.h"
+#include "../http2/frame.bpf.h"
 
 #define TLS_IDLE_NS (300ULL * 1000000000) /* a session without a socket is forgotten after this time */
 
@@ -32,7 +33,9 @@ struct tls_conn {
 	u32 read; /* bytes so far, as sequence numbers */
 	u32 written;
 	u32 known; /* one end has begun a request: it is HTTP/1 */
-	u32 unused;
+	u32 h2_role; /* HTTP2_CLIENT or HTTP2_SERVER: it is HTTP/2 */
+	u64 h2_name; /* names the connection where its socket is not known */
+	struct http2_way h2_way[2]; /* what is read, what is written */
 };
 
 /* What a thread is doing, from its first call of a TLS library on. */
@@ -68,6 +71,8 @@ struct {
 	__type(key, u64); /* tgid << 32 | tid */
 	__type(value, struct tls_thread);
 } tls_threads SEC(".maps");
+
+#include "h2.bpf.h"
 
 /* ---- sockets ---- */
 
@@ -112,6 +117,12 @@ static __always_inline void tls_name_ends(struct http_record *rec, u64 sk)
 
 /* ---- sessions ---- */
 
+static __always_inline void tls_end(struct tls_conn *conn)
+{
+	tls_h2_end(conn);
+	http_end(&conn->http);
+}
+
 /* Zeroed, for a new session at this address; what an older one has left is reported. */
 static __noinline int tls_renew(struct tls_key *key)
 {
@@ -123,7 +134,7 @@ static __noinline int tls_renew(struct tls_key *key)
 		return 0;
 	conn = bpf_map_lookup_elem(&tls_conns, key);
 	if (conn)
-		http_end(&conn->http);
+		tls_end(conn);
 	if (bpf_map_update_elem(&tls_conns, key, blank, BPF_ANY)) {
 		count(COUNT_TLS_CONN_FULL);
 		return 0;
@@ -134,6 +145,7 @@ static __noinline int tls_renew(struct tls_key *key)
 	conn->http.rec.head.kind = RECORD_HTTP;
 	conn->http.rec.head.flags = HTTP_TLS;
 	conn->http.last_ns = bpf_ktime_get_ns();
+	conn->h2_name = 1ULL << 52 | ((key->session >> 4) ^ (u64)key->tgid << 24) % (1ULL << 48);
 	owner_of_current(&conn->http.rec.owner);
 	return 1;
 }
@@ -167,6 +179,10 @@ __noinline int tls_feed(struct tls_conn *conn, struct http_bytes *from, u32 read
 	if (!conn || !from)
 		return 0;
 	c = &conn->http;
+	if (conn->h2_role || (!conn->known && tls_h2_begins(conn, from, reads))) {
+		tls_h2_feed(conn, from, reads);
+		return 0;
+	}
 	if (!conn->known) {
 		if (!http_line_user(from->user, from->length))
 			return 0;
@@ -294,7 +310,7 @@ int tls_free(struct pt_regs *ctx)
 
 	if (!conn)
 		return 0;
-	http_end(&conn->http);
+	tls_end(conn);
 	bpf_map_delete_elem(&tls_conns, &key);
 	return 0;
 }
@@ -318,7 +334,7 @@ int tls_sweep(struct bpf_iter__bpf_map_elem *ctx)
 		return 0;
 	if (conn->socket.cookie ? tls_is_gone(&conn->socket) :
 				  bpf_ktime_get_ns() - conn->http.last_ns > TLS_IDLE_NS) {
-		http_end(&conn->http);
+		tls_end(conn);
 		bpf_map_delete_elem(&tls_conns, &key);
 		return 0;
 	}

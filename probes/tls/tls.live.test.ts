@@ -83,6 +83,28 @@ test('Go, at both ends', { skip: NO_TLS || lacks('go') }, async (t) => {
   ]);
 });
 
+test('Go with HTTP/2, at both ends', { skip: NO_TLS || lacks('go') }, async (t) => {
+  const { folder, cert, key } = makeCertificate(t);
+  const program = join(folder, 'go-peer');
+  execFileSync('go', ['build', '-o', program, join(import.meta.dirname, 'peer.go')]);
+  const server = new Peer(t, program, ['server', cert, key, 'h2']);
+  const port = Number(await server.line());
+  const live = await startLive(t, { collector: COLLECTOR });
+  const client = new Peer(t, program, ['client', `${port}`, '4', '250', 'h2']);
+  await probed(live, /go-peer/);
+  client.go();
+  assert.deepEqual(JSON.parse(await client.line()), { requests: 1000 });
+  await client.ended();
+  const counts = JSON.parse(await server.finish());
+  await exact(live, port, [
+    { direction: 'incoming', pid: server.pid, counts },
+    { direction: 'outgoing', pid: client.pid, counts },
+  ]);
+  assert.deepEqual(live.sink.total({ tls: 1, http_version: '2' }, ['count'], 'httpflow'), {
+    count: 2000,
+  });
+});
+
 const PAGES = 20;
 
 function nginxConfig({ folder, cert, key }: Certificate, port: number): string {

@@ -3,13 +3,14 @@
 
 import type { Probe } from '../../src/table/probe.ts';
 import { httpRecords } from '../http/decode.ts';
+import { http2Records } from '../http2/decode.ts';
 import { httpflow } from '../httpflow.ts';
 import { placesInGo } from './go_places.ts';
 import { placesInGnuTls, placesInOpenSsl } from './places.ts';
 
 export const tls: Probe = {
   name: 'tls',
-  help: 'requests of HTTP/1 under TLS, at the ends that are on this host: OpenSSL, GnuTLS, Go',
+  help: 'requests of HTTP under TLS, at the ends that are on this host: OpenSSL, GnuTLS, Go',
   enabled_default: false,
   tables: [httpflow],
   enabled_variable: 'tls_enabled',
@@ -77,9 +78,9 @@ export const tls: Probe = {
     { programs: ['tls_sweep'], map: 'tls_conns', when: 'interval' },
     { programs: ['http_rest_sweep'], map: 'http_rests', when: 'interval' },
   ],
-  records: [httpRecords],
+  records: [httpRecords, http2Records],
   map_entries: ({ maps }) => ({ tls_conns: maps.sockets_max }),
-  own_maps: ['tls_conns', 'tls_blank', 'tls_threads', 'tls_go_reads'],
+  own_maps: ['tls_conns', 'tls_blank', 'tls_threads', 'tls_go_reads', 'http2_works'],
   uprobes: [
     {
       name: 'openssl',

@@ -2,7 +2,7 @@
 // processes are announced by the kernel program on exec; a periodic look at all processes finds what was loaded later. The
 // work is done in slices within the collector's turns.
 
-import { globSync } from 'node:fs';
+import { existsSync, globSync } from 'node:fs';
 import { join } from 'node:path';
 import { ElfFile } from '../bpf/elf-file.ts';
 import type { BpfLink } from '../bpf/link.ts';
@@ -66,6 +66,8 @@ export class Uprobes {
   readonly #options: UprobeOptions;
   readonly #libraries: RegExp;
   readonly #executables: RegExp;
+  /** The host's. */
+  readonly #root: string;
   /** By `fileIdentity`. */
   readonly #files = new Map<string, Known>();
   readonly #recent = new Map<number, { due_ms: number; look: number }>();
@@ -81,6 +83,7 @@ export class Uprobes {
       (uprobes ?? []).map((source) => ({ probe: name, source, placed: 0, reasons: new Map() })),
     );
     this.#programs = new Map(options.programs.map(({ name, program }) => [name, program]));
+    this.#root = rootOf(options.proc);
     this.#libraries = anyOf(this.#sources.map(({ source }) => source.libraries));
     this.#executables = anyOf(this.#sources.map(({ source }) => source.executables));
   }
@@ -184,7 +187,7 @@ export class Uprobes {
   }
 
   #lookStanding(pattern: string, now_ms: number): void {
-    const root = join(this.#options.proc, '1/root');
+    const root = this.#root;
     try {
       for (const path of globSync(pattern.slice(1), { cwd: root })) {
         const name = path.slice(path.lastIndexOf('/') + 1);
@@ -278,6 +281,12 @@ export class Uprobes {
     this.#options.ledger.seen('kernel', what, 1);
     this.#options.ledger.dropped('kernel', what, reason, 1);
   }
+}
+
+/** Where the first process may not be looked into, our own root is the best guess. */
+function rootOf(proc: string): string {
+  const root = join(proc, '1/root');
+  return existsSync(join(root, 'etc')) ? root : '/';
 }
 
 function isPlaced({ placed }: Known): boolean {

@@ -31,7 +31,9 @@ export class Users {
 
   constructor(proc: string) {
     this.#proc = proc;
-    this.learn(1); // the host's own, for its processes that are gone by the time they are asked for
+    // the host's own, for its processes that are gone by the time they are asked for
+    this.learn(1);
+    this.learn(process.pid);
   }
 
   /** Reads the names of this process's root, so that they are known when it is gone. */

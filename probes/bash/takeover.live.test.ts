@@ -1,0 +1,47 @@
+// A collector that is killed takes its placements with it; the next, which takes over the programs, places them again.
+
+import assert from 'node:assert/strict';
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import test from 'node:test';
+import { liveFolders, Sink, settles } from '../../test/live.ts';
+import { NO_PTY, Typist } from '../../test/typist.ts';
+
+const CHILD = join(import.meta.dirname, '../../test/collector-child.ts');
+const OWN = JSON.stringify({ probes: { bash: { enabled: true } } });
+
+async function hear(child: ChildProcess): Promise<{ said: string; taken_over: boolean }> {
+  const [message] = await once(child, 'message');
+  return message;
+}
+
+test('lines are seen after a kill', { skip: NO_PTY }, async (t) => {
+  const sink = await Sink.listen();
+  t.after(() => sink.close());
+  const { data_dir, pin_path } = liveFolders(t);
+  const words = [data_dir, pin_path, `${sink.port}`, `${8 << 20}`, OWN];
+  const typist = new Typist(t);
+  const shell = await typist.open('shell');
+  const first = fork(CHILD, words);
+  t.after(() => first.kill('SIGKILL'));
+  assert.deepEqual(await hear(first), { said: 'ready', taken_over: false });
+  await typist.type(shell, 'echo one');
+  const gone = once(first, 'exit');
+  first.kill('SIGKILL');
+  await gone;
+  const second = fork(CHILD, words);
+  t.after(() => second.kill('SIGKILL'));
+  assert.deepEqual(await hear(second), { said: 'ready', taken_over: true });
+  await typist.type(shell, 'echo two');
+  const flush = async (): Promise<void> => {
+    second.send('flush');
+    await hear(second);
+  };
+  await settles(flush, () => sink.rows({ pid: shell.pid }, 'bash').map(({ cmd }) => cmd), [
+    'echo one',
+    'echo two',
+  ]);
+  second.send('stop');
+  await hear(second);
+});
