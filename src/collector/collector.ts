@@ -25,6 +25,7 @@ import { kernelOptions } from './kernel_options.ts';
 import { bookLost } from './loss.ts';
 import { lockPins, type PinLock } from './pin_lock.ts';
 import { Pipeline } from './pipeline.ts';
+import { Pressure } from './pressure.ts';
 import { CgroupIndex } from './proc.ts';
 import { SelfReport } from './self.ts';
 
@@ -267,6 +268,7 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     statistics: (line) => options.log[collector.capture.log_level](line),
   });
   const filter = new ProcessFilter(collector.filter, ledger);
+  const pressure = kernel.isOn('memory') ? new Pressure(cgroup_root) : undefined;
   const pipeline = new Pipeline({
     kernel,
     delivery,
@@ -274,7 +276,7 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     filter,
     ledger,
     ring_id: `${bootId()}:${kernel.ring.id}`,
-    extra: (now_ms) => self.batches(now_ms),
+    extra: (now_ms) => [...self.batches(now_ms), ...(pressure?.batches(now_ms) ?? [])],
   });
   if (!kernel.taken_over) sweepFiles(kernel, pipeline);
   const own = { lock, kernel, id, delivery, identity, ledger, self, filter, pipeline };
