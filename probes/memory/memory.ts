@@ -12,7 +12,7 @@ import { pair, sizes } from '../kernel_maps.ts';
 import { oom_kill, owner, page_allocs } from '../layout.gen.ts';
 import { ProcessColumns, processDimensions, u64, viewOf } from '../process_columns.ts';
 import { taskTotals, totalsPart } from '../task_totals.ts';
-import { memoryTable, oomTable } from './memory_table.ts';
+import { memoryTable, oomTable, pressureTable } from './memory_table.ts';
 
 const PAGE_BYTES = 4096;
 const COMM_BYTES = 16;
@@ -107,7 +107,7 @@ const kills: MapSource = {
 export const memory: Probe = {
   name: 'memory',
   help: 'page faults of each process, the pages that it allocates if asked for, and kills for want of memory',
-  tables: [memoryTable, oomTable],
+  tables: [memoryTable, oomTable, pressureTable],
   enabled_variable: 'memory_enabled',
   rights: ['CAP_BPF', 'CAP_PERFMON'],
   parts: [

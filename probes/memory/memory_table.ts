@@ -43,6 +43,28 @@ export const oomTable = defineTable({
   rows_max: 1024,
 });
 
-function sum(name: string, unit: '1' | 'By', help: string): Measure {
+/** Filled by the collector itself (src/collector/pressure.ts), from files, where the kernel keeps pressure (PSI). */
+export const pressureTable = defineTable({
+  name: 'pressure',
+  help: 'time in which tasks of a control group stood still for want of a resource',
+  kind: 'fold',
+  dimensions: [
+    { name: 'cgroup_path', type: 'string', help: 'path of the control group; /: the whole host' },
+    { name: 'container_id', type: 'string', help: 'container, where the cgroup path names one' },
+    {
+      name: 'resource',
+      type: 'string',
+      values: ['memory', 'cpu', 'io', '<other>'],
+      help: 'what was wanted',
+    },
+  ],
+  measures: [
+    sum('some', 'us', 'time in which at least one task waited'),
+    sum('full', 'us', 'time in which all that were not idle did'),
+  ],
+  rows_max: 8192,
+});
+
+function sum(name: string, unit: '1' | 'By' | 'us', help: string): Measure {
   return { name, type: 'u64', unit, fold: 'sum', help };
 }

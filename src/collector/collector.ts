@@ -27,6 +27,7 @@ import { bookLost } from './loss.ts';
 import { OutletBook } from './outlet_book.ts';
 import { lockPins, type PinLock } from './pin_lock.ts';
 import { Pipeline } from './pipeline.ts';
+import { Pressure } from './pressure.ts';
 import { CgroupIndex } from './proc.ts';
 import { SelfReport } from './self.ts';
 import { Uprobes } from './uprobes.ts';
@@ -291,6 +292,7 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   });
   const filter = new ProcessFilter(collector.filter, ledger);
   const lines = outlet && new OutletBook(outlet, ledger);
+  const pressure = kernel.isOn('memory') ? new Pressure(cgroup_root) : undefined;
   const pipeline = new Pipeline({
     kernel,
     delivery,
@@ -300,7 +302,7 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     ring_id: `${bootId()}:${kernel.ring.id}`,
     extra: (now_ms) => {
       lines?.book();
-      return self.batches(now_ms);
+      return [...self.batches(now_ms), ...(pressure?.batches(now_ms) ?? [])];
     },
   });
   if (!kernel.taken_over) sweepFiles(kernel, pipeline);
