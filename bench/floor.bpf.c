@@ -60,3 +60,27 @@ int floor_ingress(struct __sk_buff *skb)
 {
 	return 1;
 }
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(floor_sys_exit)
+{
+	return 0;
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(floor_sys_enter)
+{
+	return 0;
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(floor_switch)
+{
+	return 0;
+}
+
+SEC("tp_btf/mm_page_alloc")
+int BPF_PROG(floor_alloc)
+{
+	return 0;
+}

@@ -28,6 +28,11 @@ const BENCHMARKS: readonly Benchmark[] = [
     load: async () => (await import('./programs.ts')).run,
   },
   {
+    name: 'sources',
+    help: 'nanoseconds an event of the sources of what processes spend, beside bcc and bpftrace',
+    load: async () => (await import('./sources.ts')).run,
+  },
+  {
     name: 'attached',
     help: 'processor time a request with the programs attached, turn about in slices of 0.1 s',
     load: async () => (await import('./attached.ts')).run,

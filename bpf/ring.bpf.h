@@ -48,6 +48,7 @@ enum kernel_count {
 	COUNT_TOTALS_FULL, /* totals of a process kept without it (map full) */
 	COUNT_TASK_FULL, /* tasks without room for what was reported of them: not counted */
 	COUNT_OOM_FULL, /* processes killed for want of memory beyond what one interval holds */
+	COUNT_BLOCK_FULL, /* requests of more block devices than the map holds */
 	COUNT_HTTP_FULL, /* records of requests that found the ring full: folded into `http_rests` */
 	COUNT_HTTP_CONN_FULL, /* requests whose connection found the map full: the same */
 	COUNT_HTTP2_LOST, /* directions of HTTP/2 connections that were not followed any more */

@@ -13,6 +13,8 @@
 #include "../probes/process/process.bpf.h"
 #include "../probes/tcp/tcp.bpf.h"
 #include "../probes/udp/udp.bpf.h"
+#include "../probes/block_io/block_io.bpf.h"
+#include "../probes/fileio/fileio.bpf.h"
 #include "../probes/memory/memory.bpf.h"
 #include "../probes/scheduler/scheduler.bpf.h"
 #include "../probes/syscalls/syscalls.bpf.h"
@@ -33,6 +35,8 @@ const volatile bool tcp_enabled = true;
 const volatile bool tcpstate_enabled = false;
 const volatile bool udp_enabled = true;
 const volatile bool syscalls_enabled = true;
+const volatile bool fileio_enabled = true;
+const volatile bool block_io_enabled = true;
 
 /* Never read: it makes the compiler describe these types, from which the TypeScript layouts are generated. */
 const volatile struct {
@@ -57,6 +61,12 @@ const volatile struct {
 	struct task_totals task_totals;
 	struct sched_waits sched_waits;
 	struct page_allocs page_allocs;
+	struct file_key file_key;
+	struct file_sums file_sums;
+	enum file_kind file_kind;
+	enum file_operation file_operation;
+	struct block_key block_key;
+	struct block_sums block_sums;
 	struct oom_kill oom_kill;
 	struct syscall_key syscall_key;
 	struct syscall_sums syscall_sums;
@@ -291,13 +301,16 @@ int files_sweep(struct bpf_iter__task_file *ctx)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(sys_exit, struct pt_regs___syscall *regs, long result)
 {
-	u64 took_ns = syscalls_timed ? syscall_took() : 0;
+	bool timed = (syscalls_enabled && syscalls_timed) || (fileio_enabled && fileio_timed);
+	u64 took_ns = timed ? syscall_took() : 0;
 	u32 nr = syscall_nr(regs) | syscall_compat();
 
 	if (syscalls_enabled && syscalls_timed)
 		syscalls_on_exit_timed(nr, result, took_ns);
 	else if (syscalls_enabled)
 		syscalls_on_exit_plain(nr, result);
+	if (fileio_enabled)
+		fileio_on_exit(nr, regs, result, fileio_timed ? took_ns : 0);
 	return 0;
 }
 
@@ -305,14 +318,21 @@ int BPF_PROG(sys_exit, struct pt_regs___syscall *regs, long result)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(sys_exit_510, struct pt_regs___syscall *regs, long result)
 {
+	u32 nr = syscall_nr(regs) | syscall_compat();
+
 	if (syscalls_enabled)
-		syscalls_on_exit_plain(syscall_nr(regs) | syscall_compat(), result);
+		syscalls_on_exit_plain(nr, result);
+	if (fileio_enabled)
+		fileio_on_exit(nr, regs, result, 0);
 	return 0;
 }
 
 SEC("tp_btf/sys_enter")
-int BPF_PROG(sys_enter)
+int BPF_PROG(sys_enter, struct pt_regs___syscall *regs, long nr)
 {
-	syscall_begin();
+	struct file_call call;
+
+	if ((syscalls_enabled && syscalls_timed) || file_call_of(nr, &call))
+		syscall_begin();
 	return 0;
 }

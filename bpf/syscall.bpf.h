@@ -16,9 +16,12 @@
 
 struct pt_regs___syscall {
 	unsigned long orig_ax; /* x86: the number */
-	unsigned long di; /* the first argument */
+	unsigned long di; /* the arguments */
+	unsigned long si;
+	unsigned long dx;
 	s32 syscallno; /* arm64 */
-	u64 orig_x0;
+	u64 orig_x0; /* the first argument: its register holds the result */
+	u64 regs[31];
 };
 
 struct thread_info___syscall {
@@ -78,20 +81,26 @@ static __always_inline u32 syscall_nr(struct pt_regs___syscall *regs)
 static __always_inline u32 syscall_compat(void)
 {
 #if defined(__TARGET_ARCH_x86)
-	struct task_struct___syscall *task = (void *)bpf_get_current_task();
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)) {
+		struct task_struct___syscall *task = (void *)bpf_get_current_task_btf();
 
-	if (BPF_CORE_READ(task, thread_info.status) & TS_COMPAT)
-		return SYSCALL_COMPAT;
+		return task->thread_info.status & TS_COMPAT ? SYSCALL_COMPAT : 0;
+	} else {
+		struct task_struct___syscall *task = (void *)bpf_get_current_task();
+
+		return BPF_CORE_READ(task, thread_info.status) & TS_COMPAT ? SYSCALL_COMPAT : 0;
+	}
 #endif
 	return 0;
 }
 
-static __always_inline u32 syscall_fd(struct pt_regs___syscall *regs)
+/* The first, second or third argument: 0, 1, 2. */
+static __always_inline u64 syscall_argument(struct pt_regs___syscall *regs, u32 which)
 {
 #if defined(__TARGET_ARCH_x86)
-	return regs->di;
+	return which == 0 ? regs->di : which == 1 ? regs->si : regs->dx;
 #else
-	return regs->orig_x0;
+	return which == 0 ? regs->orig_x0 : which == 1 ? regs->regs[1] : regs->regs[2];
 #endif
 }
 

@@ -4,9 +4,11 @@ import type { TableDefinition } from '../src/table/definition.ts';
 import { ledgerTable } from '../src/table/ledger.ts';
 import type { Probe } from '../src/table/probe.ts';
 import { selfTables } from '../src/table/self.ts';
+import { blockIo } from './block_io/block_io.ts';
 import { capture } from './capture/capture.ts';
 import { cgroup } from './cgroup/cgroup.ts';
 import { dns } from './dns/dns.ts';
+import { fileio } from './fileio/fileio.ts';
 import { http } from './http/http.ts';
 import { http2 } from './http2/http2.ts';
 import { memory } from './memory/memory.ts';
@@ -32,6 +34,8 @@ export const probes: readonly Probe[] = [
   process,
   tcpstate,
   syscalls,
+  fileio,
+  blockIo,
   scheduler,
   memory,
 ];

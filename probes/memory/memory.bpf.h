@@ -46,10 +46,11 @@ struct task_struct___memory {
 
 struct page_allocs {
 	struct owner owner; /* tgid 0: of processes that found the map full */
-	u64 allocations;
-	u64 pages;
+	u64 allocations; /* pages in the lower half, calls in the upper: one addition for both */
 	u64 failures;
 };
+
+#define ONE_ALLOCATION (1ull << 32)
 
 DEFINE_TURNS(page_allocs, u32, struct page_allocs, 4096)
 DEFINE_TURNS(page_rest, u32, struct page_allocs, 1)
@@ -98,10 +99,8 @@ int BPF_PROG(page_alloc, void *page, u32 order)
 	}
 	if (!allocs)
 		return 0; /* cannot be: the rest has its place */
-	TURN_ADD(allocs->allocations, 1);
-	if (page)
-		TURN_ADD(allocs->pages, 1ull << order);
-	else
+	TURN_ADD(allocs->allocations, ONE_ALLOCATION + (page ? 1ull << order : 0));
+	if (!page)
 		TURN_ADD(allocs->failures, 1);
 	return 0;
 }

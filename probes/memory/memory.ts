@@ -36,8 +36,9 @@ class AllocationsDecoder implements MapDecoder {
     for (let i = 0; i < count; i += 1) {
       const at = i * value_stride;
       this.#process.fill(this.#dims, view, at + page_allocs.owner_start_ns, owner);
-      this.#measures[ALLOCATIONS] = u64(view, at + page_allocs.allocations);
-      this.#measures[ALLOCATIONS + 1] = u64(view, at + page_allocs.pages);
+      const halves = at + page_allocs.allocations;
+      this.#measures[ALLOCATIONS] = view.getUint32(halves + 4, true);
+      this.#measures[ALLOCATIONS + 1] = view.getUint32(halves, true);
       this.#measures[ALLOCATIONS + 2] = u64(view, at + page_allocs.failures);
       this.#fold.add(this.#dims, this.#measures);
     }

@@ -69,6 +69,7 @@ export class KernelCounts {
     this.#drop('tasks', 'no_memory', delta(kernel_count.COUNT_TASK_FULL));
     this.#drop('oom_kills', 'map_full', delta(kernel_count.COUNT_OOM_FULL));
     this.#drop('process_events', 'ring_full', delta(kernel_count.COUNT_PROCESS_EVENTS));
+    this.#drop('block_requests', 'map_full', delta(kernel_count.COUNT_BLOCK_FULL));
     this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));
     this.#note('tcp_map_full', delta(kernel_count.COUNT_CONN_FULL));
     this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));

@@ -123,7 +123,7 @@ const KERNELS: Readonly<Record<string, readonly Need[]>> = {
 };
 
 /** Parts that have no way there. */
-const MISSING_510 = ['http', 'syscalls: latency', 'scheduler', 'memory: totals'];
+const MISSING_510 = ['http', 'syscalls: latency', 'fileio: latency', 'scheduler', 'memory: totals'];
 
 for (const [kernel, lacks] of Object.entries(KERNELS)) {
   test(`on a kernel like ${kernel} every part of every probe has a variant`, () => {

@@ -32,14 +32,25 @@ static void fail(const char *what)
 	exit(1);
 }
 
+// Standard input and output are sockets (Node makes such for its children), and are spoken to by calls of sockets alone, so
+// that what is said there is no read or write of files.
+static void begin(void)
+{
+	char text;
+
+	if (recv(0, &text, 1, 0) != 1)
+		fail("begin");
+}
+
 // The line of counts, and the wait for the end of the input.
 static void hold(const char *counts)
 {
-	char text[64];
+	char text[512];
+	int length = snprintf(text, sizeof(text), "{\"pid\": %d, %s}\n", getpid(), counts);
 
-	printf("{\"pid\": %d, %s}\n", getpid(), counts);
-	fflush(stdout);
-	while (read(0, text, sizeof(text)) > 0)
+	if (send(1, text, length, 0) != length)
+		fail("send");
+	while (recv(0, text, sizeof(text), 0) > 0)
 		;
 }
 
@@ -95,6 +106,7 @@ static void run_files(void)
 	char text[64];
 	struct termios raw;
 
+	begin();
 	if (file < 0 || (again = open(path, O_RDONLY)) < 0 || pipe(pipes) ||
 	    socketpair(AF_UNIX, SOCK_STREAM, 0, sockets))
 		fail("open");
@@ -114,7 +126,7 @@ static void run_files(void)
 	tcsetattr(again, TCSANOW, &raw);
 	pump(tty, again);
 	for (long i = 0; i < count; i++)
-		if (read(pipes[1], buffer, 1) != -1 || pread(file, buffer, size, 0) != size)
+		if (read(-1, buffer, 1) != -1 || pread(file, buffer, size, 0) != size)
 			fail("pread");
 	snprintf(text, sizeof(text), "\"count\": %ld, \"size\": %ld", count, size);
 	hold(text);
@@ -203,8 +215,7 @@ static void run_children(void)
 // Takes memory until the kernel ends it, from when there is a line of input. `size`: MiB at most.
 static void run_eat(void)
 {
-	if (read(0, buffer, 1) != 1)
-		return;
+	begin();
 	for (long i = 0; i < size; i++) {
 		char *part = malloc(1 << 20);
 

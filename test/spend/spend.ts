@@ -58,7 +58,7 @@ export class Spend {
     return this.#child.pid!;
   }
 
-  /** Lets `eat` begin. */
+  /** Lets `eat` and `files` begin. */
   begin(): void {
     this.#child.stdin.write('\n');
   }
@@ -79,8 +79,8 @@ export class Spend {
   }
 }
 
-/** Its line was written before it went to sleep: its counters in /proc stand still only after. */
-async function asleep(pid: number): Promise<void> {
+/** Until it sleeps: its line was written before that, and its counters in /proc stand still only after. */
+export async function asleep(pid: number): Promise<void> {
   let before = '';
   for (;;) {
     const state = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.charAt(0);
