@@ -222,7 +222,7 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	if (newstate != TCP_CLOSE)
-		return tcp_changed(sk, oldstate, newstate);
+		return tcp_enabled ? tcp_changed(sk, oldstate, newstate) : 0;
 	if (tcpstate_enabled)
 		tcpstate_looks(sk, oldstate, newstate);
 	if (http_enabled)

@@ -133,10 +133,13 @@ static __noinline int http_adopt(struct packet *p)
 	if (!parked)
 		return 0;
 	c = http_new_conn(p, true);
-	if (c)
+	if (c) {
 		http_unpark(c, parked);
-	else
+		if (AFTER(p->ack_seq, c->request_end))
+			c->request_end = p->ack_seq; /* a body that came meanwhile */
+	} else {
 		http_no_room(true);
+	}
 	bpf_map_delete_elem(&http_parked, &ends);
 	return c != NULL;
 }
@@ -367,8 +370,8 @@ static __always_inline void http_sweep_message(struct http_conn *c)
 	struct http_record *rec;
 	struct http_mark mark;
 
-	if (PHASE(old) == HTTP_REQUEST)
-		return;
+	if (PHASE(old) == HTTP_REQUEST || !(old >> 2))
+		return; /* it waits, or there was none yet */
 	if (PHASE(old) == HTTP_DONE)
 		now += 4; /* the mark of this number is not the one that the producer reads meanwhile */
 	mark.message = now >> 2;

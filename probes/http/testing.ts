@@ -30,7 +30,7 @@ class End {
   constructor(socket: Socket) {
     this.socket = socket;
     socket.setNoDelay(true);
-    socket.on('error', () => {}); // a reset is part of some conversations
+    socket.on('error', () => undefined); // a reset is part of some conversations
     socket.on('data', (bytes) => {
       this.#received += bytes.length;
       this.#waiting?.();
