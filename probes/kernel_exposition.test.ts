@@ -26,6 +26,9 @@ async function page(table: TableDefinition, rows: readonly Row[]): Promise<reado
   return (await outlet.text()).split('\n');
 }
 
+const GROUP =
+  'direction="egress",family="IPv6",cgroup_id="7",cgroup_path="/a",container_id="c",k8s_pod_uid="u"';
+
 const CASES: readonly (readonly [TableDefinition, readonly Row[], readonly string[]])[] = [
   [
     cgroup_packets,
@@ -37,8 +40,8 @@ const CASES: readonly (readonly [TableDefinition, readonly Row[], readonly strin
     ],
     [
       '# TYPE sonde_cgroup_packets_packets_total counter',
-      'sonde_cgroup_packets_packets_total{host="h",direction="egress",family="IPv6",cgroup_id="7",cgroup_path="/a",container_id="c",k8s_pod_uid="u"} 3',
-      'sonde_cgroup_packets_bytes_total{host="h",direction="egress",family="IPv6",cgroup_id="7",cgroup_path="/a",container_id="c",k8s_pod_uid="u"} 240',
+      `sonde_cgroup_packets_packets_total{host="h",${GROUP}} 3`,
+      `sonde_cgroup_packets_bytes_total{host="h",${GROUP}} 240`,
     ],
   ],
   [
