@@ -76,5 +76,7 @@ test('requests of a block device', { skip: NO_LIVE }, async (t) => {
     assert.deepEqual([row.errors, row.size_sum], [0, row.bytes]);
     assert.deepEqual([row.latency_count, row.size_count], [row.requests, row.requests]);
     assert.ok(Number(row.latency_sum) > 0);
+    // 8192 is the upper bound of the bucket of (2^12, 2^13], and in it.
+    assert.ok(Number(row.size_bucket_12) >= COUNT, `${row.size_bucket_12}`);
   }
 });

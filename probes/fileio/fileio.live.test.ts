@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
+import { type Live, lacks, NO_LIVE, settles, startLive } from '../../test/live.ts';
 import { asleep, Spend } from '../../test/spend/spend.ts';
 
 const COUNT = 2000;
@@ -52,6 +52,8 @@ function expected(count: number, size: number): Seen {
 for (const latency of [false, true]) {
   test(`reads and writes, latency ${latency}`, { skip: NO_LIVE }, async (t) => {
     const live = await startLive(t, { collector: { probes: ON, fileio: { latency } } });
+    const missing = lacks(live, 'fileio', latency ? 'latency' : 'calls');
+    if (missing) return t.skip(missing);
     const spend = Spend.start(t, 'files', COUNT, SIZE);
     await asleep(spend.pid);
     await live.collector.flush();

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import test from 'node:test';
 import { MapBuffer } from '../../src/bpf/map.ts';
-import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
+import { type Live, lacks, NO_LIVE, settles, startLive } from '../../test/live.ts';
 import { Spend } from '../../test/spend/spend.ts';
 import { pair } from '../kernel_maps.ts';
 import { TOTALS_MAPS } from '../task_totals.ts';
@@ -47,6 +47,8 @@ function seen({ sink }: Live, pid: number): Totals {
 
 test('what processes got of the processors', { skip: NO_LIVE }, async (t) => {
   const live = await startLive(t, { collector: { scheduler: { latency: true } } });
+  const missing = lacks(live, 'scheduler', 'latency');
+  if (missing) return t.skip(missing);
   for (const mode of ['switches', 'calls'] as const) {
     await t.test(`totals of a process: ${mode}`, async (t) => {
       const spend = Spend.start(t, mode, 20_000, 2000);

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
+import { type Live, lacks, NO_LIVE, settles, startLive } from '../../test/live.ts';
 import { Spend, type Spent } from '../../test/spend/spend.ts';
 
 const ON = { syscalls: { enabled: true } };
@@ -60,6 +60,8 @@ test('system calls, timed', { skip: NO_LIVE }, async (t) => {
   const sleep_us = 1000;
   const timed = { probes: ON, syscalls: { latency: true } };
   const live = await startLive(t, { collector: timed });
+  const missing = lacks(live, 'syscalls', 'latency');
+  if (missing) return t.skip(missing);
   const spend = Spend.start(t, 'sleeps', 100, sleep_us);
   const { pid, sleeps } = await spend.spent;
   const row = () => live.sink.rows({ pid, syscall: 'clock_nanosleep' }, 'syscall')[0];
