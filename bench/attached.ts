@@ -44,6 +44,7 @@ async function loadSonde(): Promise<readonly BpfProgram[]> {
   for (const [name, program] of object.programs) {
     program.autoload = names.has(name) && !program.section.startsWith('iter/');
   }
+  object.rodata({ http_enabled: names.has('http_sweep') });
   object.map('sonde_ring').maxEntries = RING_BYTES;
   object.load();
   return [...object.programs.values()].filter(({ autoload }) => autoload);

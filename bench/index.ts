@@ -38,6 +38,11 @@ const BENCHMARKS: readonly Benchmark[] = [
     load: async () => (await import('./attached.ts')).run,
   },
   {
+    name: 'http',
+    help: 'requests a second of nginx with and without the http source, nanoseconds a request',
+    load: async () => (await import('./http.ts')).run,
+  },
+  {
     name: 'collector',
     help: 'processor time and memory of the collector, what it lost, sweeps of many sockets',
     load: async () => (await import('./collector.ts')).run,

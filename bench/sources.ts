@@ -15,6 +15,7 @@ import { kernelOptions } from '../src/collector/kernel_options.ts';
 import { loadConfig } from '../src/config/load.ts';
 import type { Config } from '../src/config/schema.ts';
 import { buildSpend } from '../test/spend/spend.ts';
+import { Traffic, talk } from '../test/traffic/traffic.ts';
 import { type Figure, figure, printFigures, type RunOptions } from './figure.ts';
 import { attach, loadFloor } from './floor.ts';
 import { findProgram } from './packages.ts';
@@ -81,9 +82,55 @@ async function spend2(mode: string, count: number): Promise<undefined> {
   await spend(mode, count, 0);
 }
 
+const COUNT_BY_STATE =
+  'tracepoint:sock:inet_sock_set_state { @[args->oldstate, args->newstate] = count(); }';
 const COUNT_BY_COMM = 'tracepoint:raw_syscalls:sys_exit { @[comm, args->id] = count(); }';
 
+const DATAGRAMS = async (scale: number): Promise<undefined> => {
+  const words = { datagrams: 50_000 * scale, reply: 1, batch: 1 };
+  await talk({ after: later }, 'udp', words, words);
+};
+const CONNECTIONS = async (scale: number): Promise<undefined> => {
+  const words = { connections: 5000 * scale };
+  await talk({ after: later }, 'tcp', words, words);
+};
+/** To a port where nobody listens. */
+const REFUSED = async (scale: number): Promise<undefined> => {
+  const words = { port: 9, datagrams: 50_000 * scale };
+  await (await Traffic.start({ after: later }, 'udp-client', words)).counts();
+};
+
 const CASES: readonly SourceCase[] = [
+  {
+    name: 'packets by cgroup',
+    budget: 100,
+    event: 'packet',
+    probes: ['cgroup'],
+    options: {},
+    programs: ['skb_in', 'skb_out'],
+    work: DATAGRAMS,
+    peers: [],
+  },
+  {
+    name: 'packets dropped',
+    budget: 100,
+    event: 'drop',
+    probes: ['network'],
+    options: {},
+    programs: ['net_drop'],
+    work: REFUSED,
+    peers: [['bpftrace', '-e', 'tracepoint:skb:kfree_skb { @[args->reason] = count(); }']],
+  },
+  {
+    name: 'TCP states alone',
+    budget: 40,
+    event: 'change',
+    probes: ['tcpstate'],
+    options: {},
+    programs: ['tcp_state'],
+    work: CONNECTIONS,
+    peers: [['bpftrace', '-e', COUNT_BY_STATE]],
+  },
   {
     name: 'syscalls',
     budget: 50,
@@ -162,6 +209,11 @@ const CASES: readonly SourceCase[] = [
   },
 ];
 
+/** A packet runs one of the two programs; any other event all of them. */
+function eventsOf({ programs, event }: SourceCase, runs: number): number {
+  return event === 'packet' ? runs : runs / programs.length;
+}
+
 let opened = 0;
 
 async function open(one: SourceCase): Promise<Kernel> {
@@ -212,7 +264,7 @@ async function sondeFigures(one: SourceCase, rounds: number, scale: number): Pro
     const runs = after.runs - before.runs;
     const floor_runs = floor_after.runs - floor_before.runs;
     const floor_ns = floor_runs === 0 ? 35 : (floor_after.ns - floor_before.ns) / floor_runs;
-    net.push((after.ns - before.ns - runs * floor_ns) / (events ?? runs / one.programs.length));
+    net.push((after.ns - before.ns - runs * floor_ns) / (events ?? eventsOf(one, runs)));
   }
   for (const link of links) link.close();
   const note = one.budget === undefined ? '' : `the documents' table: ${one.budget}`;
@@ -259,8 +311,7 @@ async function peerFigure(
     const events = await one.work(scale);
     const after = runsOfProcess(started.pid);
     const runs = after.runs - before.runs;
-    if (runs > 0)
-      net.push((after.ns - before.ns - runs * 35) / (events ?? runs / one.programs.length));
+    if (runs > 0) net.push((after.ns - before.ns - runs * 35) / (events ?? eventsOf(one, runs)));
   }
   await started.stop('SIGINT');
   const note = net.length === 0 ? 'did not start here' : 'net of 35 ns a run';

@@ -144,6 +144,8 @@ struct file {
 
 struct mm_struct {
 	struct file *exe_file;
+	unsigned long arg_start;
+	unsigned long arg_end;
 };
 
 typedef struct {
@@ -175,8 +177,19 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+struct signal_struct {
+	struct {
+		int counter;
+	} live; /* threads that have not begun to exit */
+	int nr_threads;
+	int group_exit_code;
+	unsigned int flags;
+};
+
 struct task_struct {
 	unsigned int flags;
+	int exit_code;
+	struct signal_struct *signal;
 	int pid;
 	int tgid;
 	struct task_struct *group_leader;

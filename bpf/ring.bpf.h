@@ -16,6 +16,7 @@ enum record_kind {
 	RECORD_HTTP2 = 6,
 	RECORD_DNS = 4,
 	RECORD_CAPTURE = 8,
+	RECORD_PROCESS_EVENT = 9,
 };
 
 struct record_head {
@@ -58,6 +59,7 @@ enum kernel_count {
 	COUNT_DROP_FULL, /* packets that the kernel dropped, not counted (map full) */
 	COUNT_UDP_COARSE, /* datagrams counted without their flow: the source is over its budget */
 	COUNT_SYSCALL_COARSE, /* system calls counted without their process: the source is over its budget */
+	COUNT_PROCESS_EVENTS, /* begins, execs and ends of processes that found the ring full: lost */
 	COUNT_MAX,
 };
 

@@ -10,6 +10,7 @@
 #include "../probes/http2/http2.bpf.h"
 #include "../probes/nat/packet.bpf.h"
 #include "../probes/network/network.bpf.h"
+#include "../probes/process/process.bpf.h"
 #include "../probes/tcp/tcp.bpf.h"
 #include "../probes/udp/udp.bpf.h"
 #include "../probes/block_io/block_io.bpf.h"
@@ -29,6 +30,7 @@ const volatile bool dns_enabled = false;
 const volatile bool http_enabled = false;
 const volatile bool http2_enabled = false;
 const volatile bool network_enabled = false;
+const volatile bool process_enabled = false;
 const volatile bool tcp_enabled = true;
 const volatile bool tcpstate_enabled = false;
 const volatile bool udp_enabled = true;
@@ -47,6 +49,10 @@ const volatile struct {
 	struct cgroup_name cgroup_name;
 	enum cgroup_slot cgroup_slot;
 	struct conn conn;
+	struct process_event process_event;
+	struct process_exec_event process_exec_event;
+	enum process_event_kind process_event_kind;
+	enum process_event_flag process_event_flag;
 	struct drop_key drop_key;
 	struct drop_sums drop_sums;
 	struct tcpstate_key tcpstate_key;
@@ -217,7 +223,7 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	if (newstate != TCP_CLOSE)
-		return tcp_changed(sk, oldstate, newstate);
+		return tcp_enabled ? tcp_changed(sk, oldstate, newstate) : 0;
 	if (tcpstate_enabled)
 		tcpstate_looks(sk, oldstate, newstate);
 	if (http_enabled)
@@ -244,11 +250,13 @@ int BPF_PROG(tcp_destroy, struct sock *sk)
 
 /* A process that owns sockets called exec: announce it again, under its new name. */
 SEC("tp_btf/sched_process_exec")
-int BPF_PROG(process_exec)
+int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
 	u32 tgid = current_tgid();
 	struct owner owner;
 
+	if (process_enabled)
+		process_on_exec(task, bprm);
 	if (bpf_map_lookup_elem(&sonde_procs, &tgid))
 		owner_of_current(&owner);
 	return 0;

@@ -39,6 +39,11 @@ const dimensions: readonly Dimension[] = [
   },
   ...ends,
   {
+    name: 'dst_domain',
+    type: 'string',
+    help: 'domain that the peer was looked up by; empty: unknown, or the peer opened the connection',
+  },
+  {
     name: 'pid',
     type: 'u32',
     help: 'process that reads and writes the socket, as the host numbers it; 0: unknown',
@@ -65,8 +70,20 @@ const dimensions: readonly Dimension[] = [
     type: 'string',
     help: 'path as a route template: what varies is {id}, {uuid}, {hash} …',
   },
-  { name: 'status_code', type: 'u16', help: 'status of the response; 0: there was none' },
+  {
+    name: 'status_code',
+    type: 'u16',
+    help: 'status of the response; 0: there was none, or it is unknown',
+  },
   { name: 'http_version', type: 'string', help: '1.0, 1.1, 2; empty: unknown' },
+  { name: 'rpc_system', type: 'string', help: 'grpc, of requests over HTTP/2; empty: none' },
+  { name: 'rpc_service', type: 'string', help: 'service of a gRPC call, with its package' },
+  { name: 'rpc_method', type: 'string', help: 'method of a gRPC call' },
+  {
+    name: 'rpc_grpc_status_code',
+    type: 'string',
+    help: 'grpc-status of a gRPC call, a number; empty: none was sent, or it is unknown',
+  },
   { name: 'tls', type: 'u8', help: '1: seen as plain text within a TLS library' },
   {
     name: 'truncated',
@@ -77,7 +94,11 @@ const dimensions: readonly Dimension[] = [
 
 const measures: readonly Measure[] = [
   sum('count', '1', 'requests'),
-  sum('bytes_read', 'By', 'bytes of messages received: of requests by a server, else of responses'),
+  sum(
+    'bytes_read',
+    'By',
+    'bytes of messages received: of requests by a server, else of responses; of HTTP/2 the bodies alone',
+  ),
   sum('bytes_written', 'By', 'bytes of messages sent'),
   {
     name: 'latency',
@@ -98,7 +119,6 @@ const measures: readonly Measure[] = [
 
 const enriched: readonly Dimension[] = [
   { name: 'sub_source', type: 'string', help: 'class of the flow: K8s for traffic of pods' },
-  { name: 'dst_domain', type: 'string', help: 'domain that the peer was looked up by' },
   { name: 'dst_nat_ip', type: 'string', help: 'address after DNAT, of outgoing flows' },
   { name: 'dst_nat_port', type: 'u16', help: 'port after DNAT, of outgoing flows' },
   ...['src', 'dst'].flatMap((end) =>

@@ -14,6 +14,7 @@ import { http2 } from './http2/http2.ts';
 import { memory } from './memory/memory.ts';
 import { nat } from './nat/nat.ts';
 import { network } from './network/network.ts';
+import { process } from './process/process.ts';
 import { scheduler } from './scheduler/scheduler.ts';
 import { syscalls } from './syscalls/syscalls.ts';
 import { tcp } from './tcp/tcp.ts';
@@ -30,6 +31,7 @@ export const probes: readonly Probe[] = [
   capture,
   cgroup,
   network,
+  process,
   tcpstate,
   syscalls,
   fileio,

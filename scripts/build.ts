@@ -16,9 +16,8 @@ const ROOT = join(import.meta.dirname, '..');
 const SOURCE = 'bpf/sonde.bpf.c';
 const OBJECT = 'build/sonde.bpf.o';
 const LAYOUT = 'probes/layout.gen.ts';
-/** The walk-through's own program: `sonde cgroup-demo`. */
-const DEMO_SOURCE = 'bpf/cgroup_demo.bpf.c';
-const DEMO_OBJECT = 'build/cgroup_demo.bpf.o';
+/** Programs of commands that need no collector, an object each: cgroup-demo, profile. */
+const SMALL = ['cgroup_demo', 'profile'] as const;
 
 /** All kernel C, since any of it may be included, and what turns it into the two files above. */
 const OBJECT_SOURCES = [
@@ -58,11 +57,13 @@ async function buildObject(): Promise<void> {
   await rename(object, join(ROOT, OBJECT));
 }
 
-async function buildDemo(): Promise<void> {
-  const inputs = [DEMO_SOURCE, 'bpf/kernel.bpf.h', 'src/bpf/compile.ts', 'scripts/build.ts'];
-  if (changedAt(DEMO_OBJECT) >= changedAt(...inputs)) return;
-  say(`build: ${DEMO_OBJECT}`);
-  await compileBpf(join(ROOT, DEMO_SOURCE), join(ROOT, DEMO_OBJECT));
+async function buildSmall(name: string): Promise<void> {
+  const source = `bpf/${name}.bpf.c`;
+  const object = `build/${name}.bpf.o`;
+  const inputs = [source, 'bpf/kernel.bpf.h', 'src/bpf/compile.ts', 'scripts/build.ts'];
+  if (changedAt(object) >= changedAt(...inputs)) return;
+  say(`build: ${object}`);
+  await compileBpf(join(ROOT, source), join(ROOT, object));
 }
 
 /** The types of the members of `layouts`, and the structs within them; the compiler describes what that variable holds. */
@@ -93,7 +94,7 @@ async function bundleCollector(): Promise<void> {
 try {
   await buildAddon();
   await buildObject();
-  await buildDemo();
+  for (const name of SMALL) await buildSmall(name);
   await bundleCollector();
 } catch (error) {
   if (!(error instanceof BpfError)) throw error;

@@ -2,7 +2,7 @@
 // dimensions are found once, its requests are added one by one.
 
 import type { Fold } from '../../src/table/fold.ts';
-import type { DecodeContext, RecordDecoder, RecordSource } from '../../src/table/probe.ts';
+import type { DecodeContext, Owner, RecordDecoder, RecordSource } from '../../src/table/probe.ts';
 import { httpflow } from '../httpflow.ts';
 import { type Address, AF_INET, AF_INET6, Interned, positions } from '../interned.ts';
 import {
@@ -81,7 +81,7 @@ export class HttpDecoder implements RecordDecoder {
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  decode(at: number, length: number): boolean {
+  decode(at: number, length: number, now_ms: number): boolean {
     if (length < http_rest_record.SIZE) return false;
     if (this.#interned.renew()) this.#services.clear();
     if ((this.#rest.move(at).head_flags & http_flag.HTTP_OVERFLOW) !== 0) return this.#decodeRest();
@@ -89,19 +89,18 @@ export class HttpDecoder implements RecordDecoder {
     const view = this.#view.move(at);
     const room = Math.min(ENTRIES_MAX, Math.floor((length - HEAD_BYTES) / ENTRY_BYTES));
     if (view.entries > room || view.first >= view.entries) return false;
-    this.#decodeKey(view);
+    this.#decodeKey(view, now_ms);
     this.#decodeEntries(view, at);
     return true;
   }
 
-  #decodeKey(view: HttpRecordView): void {
+  #decodeKey(view: HttpRecordView, now_ms: number): void {
     const dims = this.#dims;
     const { ephemeral_port } = this.#context.options; // from here on, the client's is folded
     const serves = view.role === flow_role.ROLE_INCOMING;
     const peer = this.#address(view, view.peer_addr_offset);
     const local = this.#address(view, view.local_addr_offset);
     const owner = this.#context.owner(view.owner_tgid, view.owner_start_ns, view.owner_cgroup_id);
-    const words = this.#interned.owner(owner);
     dims[D.direction] = this.#word(serves ? 'incoming' : 'outgoing');
     dims[D.transport] = this.#word('tcp');
     dims[D.family] = this.#word(FAMILIES.get(view.family) ?? '');
@@ -111,6 +110,21 @@ export class HttpDecoder implements RecordDecoder {
     dims[D.dst_ip] = peer.text;
     dims[D.dst_ip_type] = peer.type;
     dims[D.dst_port] = serves && view.peer_port >= ephemeral_port ? 0 : view.peer_port;
+    const domain = serves ? '' : this.#context.domains.find(view.netns, peer.ip, now_ms);
+    dims[D.dst_domain] = this.#word(domain);
+    this.#decodeOwner(view, owner);
+    dims[D.netns] = view.netns;
+    dims[D.status_code] = view.status;
+    dims[D.tls] = (view.head_flags & http_flag.HTTP_TLS) === 0 ? 0 : 1;
+    const service = serves
+      ? `${owner.container_id} ${owner.process_name} ${view.local_port}`
+      : `${peer.ip} ${view.peer_port}`;
+    this.#decodeLine(view, service);
+  }
+
+  #decodeOwner(view: HttpRecordView, owner: Owner): void {
+    const dims = this.#dims;
+    const words = this.#interned.owner(owner);
     dims[D.pid] = view.owner_tgid;
     dims[D.uid] = view.owner_uid;
     const { owner_cgroup_id } = view; // beyond 2^53 it is garbage: no kernel counts that far
@@ -119,13 +133,6 @@ export class HttpDecoder implements RecordDecoder {
     dims[D.process_executable_path] = words.process_executable_path;
     dims[D.cgroup_path] = words.cgroup_path;
     dims[D.container_id] = words.container_id;
-    dims[D.netns] = view.netns;
-    dims[D.status_code] = view.status;
-    dims[D.tls] = (view.head_flags & http_flag.HTTP_TLS) === 0 ? 0 : 1;
-    const service = serves
-      ? `${owner.container_id} ${owner.process_name} ${view.local_port}`
-      : `${peer.ip} ${view.peer_port}`;
-    this.#decodeLine(view, service);
   }
 
   #decodeLine(view: HttpRecordView, service: string): void {

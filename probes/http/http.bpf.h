@@ -8,6 +8,8 @@
 
 #include "message.bpf.h"
 
+#define QUICK_LINE 64 /* longer request lines take the general way */
+
 /* ---- the begin and the end of a connection ---- */
 
 /* With a stack of its own: the callers' are deep. */
@@ -36,17 +38,19 @@ static __always_inline u64 http_sock_of(struct packet *p)
 	return address;
 }
 
-static __always_inline struct http_conn *http_new_conn(struct packet *p, u64 cookie, bool serves)
+static __always_inline struct http_conn *http_new_conn(struct packet *p, bool serves)
 {
+	struct bpf_sock *key = p->sk;
 	u32 zero = 0;
 	struct http_conn *c = bpf_map_lookup_elem(&http_blank, &zero);
 	struct http_ends ends;
 
-	if (!c || bpf_map_update_elem(&http_conns, &cookie, c, BPF_NOEXIST))
+	if (!c || bpf_map_update_elem(&http_conns, &key, c, BPF_NOEXIST))
 		return NULL;
-	c = bpf_map_lookup_elem(&http_conns, &cookie);
+	c = bpf_map_lookup_elem(&http_conns, &key);
 	if (!c)
 		return NULL;
+	c->cookie = bpf_get_socket_cookie(p->skb);
 	c->sk = http_sock_of(p);
 	http_ends_of(c->sk, &ends);
 	c->rec.family = ends.family;
@@ -117,7 +121,7 @@ static __always_inline void http_no_room(bool serves)
 }
 
 /* A response on a socket without state: its request may have come on the listening socket. */
-static __noinline int http_adopt(struct packet *p, u64 cookie)
+static __noinline int http_adopt(struct packet *p)
 {
 	struct http_parked *parked;
 	struct http_ends ends;
@@ -128,17 +132,20 @@ static __noinline int http_adopt(struct packet *p, u64 cookie)
 	parked = bpf_map_lookup_elem(&http_parked, &ends);
 	if (!parked)
 		return 0;
-	c = http_new_conn(p, cookie, true);
-	if (c)
+	c = http_new_conn(p, true);
+	if (c) {
 		http_unpark(c, parked);
-	else
+		if (AFTER(p->ack_seq, c->request_end))
+			c->request_end = p->ack_seq; /* a body that came meanwhile */
+	} else {
 		http_no_room(true);
+	}
 	bpf_map_delete_elem(&http_parked, &ends);
-	return 0;
+	return c != NULL;
 }
 
-/* A packet of a socket without state. It is made when a request begins here, or waited for this response. */
-static __noinline int http_first(struct packet *p, u64 cookie)
+/* A packet of a socket without state. True: it has one now, since a request begins here, or waited for this response. */
+static __noinline int http_first(struct packet *p)
 {
 	struct http_conn *c;
 	u32 word = 0x41414100;
@@ -154,16 +161,18 @@ static __noinline int http_first(struct packet *p, u64 cookie)
 	if ((word & 0xff) - 'A' > 'Z' - 'A')
 		return 0; /* no capital letter: all but text goes here */
 	if (word == WORD_HTTP)
-		return p->ingress || state == TCP_LISTEN ? 0 : http_adopt(p, cookie);
+		return p->ingress || state == TCP_LISTEN ? 0 : http_adopt(p);
 	n = http_line(p->skb, p->payload_offset, p->payload_length);
 	if (n == 0)
 		return 0;
 	if (state == TCP_LISTEN) {
 		int length = http_extent(p->skb, p->payload_offset, p->payload_length, false);
 
-		return n > 0 && p->ingress ? http_park(p, n, length) : 0;
+		if (n > 0 && p->ingress)
+			http_park(p, n, length);
+		return 0;
 	}
-	c = http_new_conn(p, cookie, p->ingress);
+	c = http_new_conn(p, p->ingress);
 	if (!c) {
 		http_no_room(p->ingress);
 		return 0;
@@ -171,17 +180,95 @@ static __noinline int http_first(struct packet *p, u64 cookie)
 	c->request_end = c->request_next = p->seq;
 	c->request_known = true;
 	c->response_end = p->ack_seq;
-	return 0;
+	return 1;
 }
 
-static __noinline int http_packet(struct http_conn *c, struct packet *p)
+/* When TCP sent it, which it has noted (the monotonic clock); reading the clock costs as much as all the rest here. */
+static __always_inline u64 http_now(struct packet *p)
+{
+	u64 sent = p->ingress ? 0 : p->skb->tstamp;
+
+	return sent ? sent : bpf_ktime_get_ns();
+}
+
+/*
+ * The common case: one whole request in one segment, with the same line and length as the last one, which was answered.
+ * False: nothing was done.
+ */
+static __always_inline bool http_quick_request(struct http_conn *c, struct packet *p, u64 now)
+{
+	u64 *line = (u64 *)c->rec.line, message = c->message;
+	u64 ttfb = c->response_ns - c->request_ns, duration = c->last_ns - c->request_ns;
+	u32 n = c->entries, size = c->rec.line_bytes;
+	u64 words[QUICK_LINE / 8] = {};
+	struct http_entry *entry;
+
+	if (p->payload_length != c->whole_length || p->seq != c->request_next ||
+	    !c->request_known || PHASE(message) != HTTP_RESPONSE || c->queued || c->queued_other ||
+	    c->pieces || n >= HTTP_RUN || (n && c->rec.status != c->status) ||
+	    duration >= HTTP_COARSE || ttfb > duration || size - 1 >= QUICK_LINE)
+		return false;
+	CLAMP(size, QUICK_LINE);
+	if (bpf_skb_load_bytes(p->skb, p->payload_offset, words, size))
+		return false;
+	for (int i = 0; i < QUICK_LINE / 8; i++)
+		if (words[i] != line[i])
+			return false;
+	if (!http_swap(&c->message, message, ((message >> 2) + 1) << 2 | HTTP_REQUEST))
+		return false;
+	c->rec.status = c->status;
+	entry = &c->rec.entry[n];
+	entry->ttfb = ttfb;
+	entry->duration = duration;
+	entry->bytes_request = p->seq - c->request_from;
+	entry->bytes_response = c->response_end - c->response_from;
+	barrier(); /* the sweep looks at the number first */
+	c->entries = n + 1;
+	c->request_ns = now;
+	c->request_from = p->seq;
+	c->request_next = c->request_end = p->seq + p->payload_length;
+	c->response_from = c->response_next = c->response_end;
+	c->response_loose = false;
+	c->status_pieces = 0;
+	return true;
+}
+
+/* The same of a response: its begin in a segment of its own, or more of it. */
+static __always_inline bool http_quick_response(struct http_conn *c, struct packet *p, u64 now)
+{
+	u32 end = p->seq + p->payload_length;
+	u64 line[2] = {};
+	u16 status;
+
+	if (c->queued || c->queued_other || c->status_pieces)
+		return false;
+	if (PHASE(c->message) == HTTP_REQUEST) {
+		if (c->response_loose || p->seq != c->response_next ||
+		    p->payload_length < STATUS_BYTES ||
+		    bpf_skb_load_bytes(p->skb, p->payload_offset, line, STATUS_BYTES))
+			return false;
+		status = http_status(line);
+		if (status < 200)
+			return false;
+		http_answered(c, p->seq, status, now);
+	} else if (end - c->response_from >= PARTIAL_BYTES) {
+		return false;
+	}
+	if (AFTER(end, c->response_end)) {
+		c->response_end = end;
+		c->last_ns = now;
+	}
+	return true;
+}
+
+static __noinline int http_packet(struct http_conn *c, struct packet *p, u64 now)
 {
 	struct http_bytes from = {};
 
 	from.at = p->payload_offset;
 	from.length = p->payload_length;
 	from.seq = p->seq;
-	from.now = bpf_ktime_get_ns();
+	from.now = now;
 	if (p->ingress == (c->rec.role == ROLE_INCOMING))
 		http_on_request(p->skb, c, &from, false);
 	else
@@ -189,43 +276,63 @@ static __noinline int http_packet(struct http_conn *c, struct packet *p)
 	return 0;
 }
 
+/* The entry of the packet's socket. One of a former socket at this address, whose end nobody saw, is ended here. */
+static __always_inline struct http_conn *http_find(struct packet *p)
+{
+	struct bpf_sock *key = p->sk; /* its address, by which all hooks find it */
+	struct http_conn *c = bpf_map_lookup_elem(&http_conns, &key);
+
+	if (!c || (c->rec.local_port == p->local_port && c->rec.peer_port == p->peer_port))
+		return c;
+	http_end(c);
+	bpf_map_delete_elem(&http_conns, &key);
+	return NULL;
+}
+
 static __always_inline void http_on_packet(struct packet *p)
 {
 	struct http_conn *c;
-	u64 cookie;
+	u64 now;
 
 	if (p->protocol != IPPROTO_TCP || !p->payload_length || !p->sk)
 		return;
-	cookie = bpf_get_socket_cookie(p->skb);
-	c = bpf_map_lookup_elem(&http_conns, &cookie);
+	c = http_find(p);
 	if (!c) {
-		http_first(p, cookie);
-		c = bpf_map_lookup_elem(&http_conns, &cookie);
+		if (!http_first(p))
+			return;
+		c = http_find(p);
+		if (!c)
+			return;
 	}
-	if (c && !c->off)
-		http_packet(c, p);
+	if (c->off)
+		return;
+	now = http_now(p);
+	if (p->ingress == (c->rec.role == ROLE_INCOMING) ? http_quick_request(c, p, now) :
+							    http_quick_response(c, p, now))
+		return;
+	http_packet(c, p, now);
 }
 
 /* TCP_CLOSE, before the connection's entry in `tcp_conns` goes: it knows the owner. */
 static __always_inline void http_on_close(struct sock *sk)
 {
-	u64 cookie = sk->__sk_common.skc_cookie.counter;
-	struct http_conn *c = cookie ? bpf_map_lookup_elem(&http_conns, &cookie) : NULL;
+	u64 key = (u64)sk;
+	struct http_conn *c = bpf_map_lookup_elem(&http_conns, &key);
 
 	if (!c)
 		return;
 	http_end(c);
-	bpf_map_delete_elem(&http_conns, &cookie);
+	bpf_map_delete_elem(&http_conns, &key);
 }
 
 /* ---- the sweep ---- */
 
 /* A closed socket whose close nobody saw, or another's memory by now. */
-static __always_inline bool http_is_gone(struct http_conn *c, u64 cookie)
+static __always_inline bool http_is_gone(struct http_conn *c)
 {
 	struct sock *sk = (struct sock *)c->sk;
 
-	return (u64)BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != cookie ||
+	return (u64)BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != c->cookie ||
 	       BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE;
 }
 
@@ -263,8 +370,8 @@ static __always_inline void http_sweep_message(struct http_conn *c)
 	struct http_record *rec;
 	struct http_mark mark;
 
-	if (PHASE(old) == HTTP_REQUEST)
-		return;
+	if (PHASE(old) == HTTP_REQUEST || !(old >> 2))
+		return; /* it waits, or there was none yet */
 	if (PHASE(old) == HTTP_DONE)
 		now += 4; /* the mark of this number is not the one that the producer reads meanwhile */
 	mark.message = now >> 2;
@@ -296,17 +403,17 @@ int http_sweep(struct bpf_iter__bpf_map_elem *ctx)
 {
 	u64 *key_now = ctx->key;
 	struct http_conn *c;
-	u64 cookie;
+	u64 key;
 
 	if (!key_now)
 		return 0; /* the end of the pass */
-	cookie = *key_now;
-	c = bpf_map_lookup_elem(&http_conns, &cookie);
+	key = *key_now;
+	c = bpf_map_lookup_elem(&http_conns, &key);
 	if (!c || ring_nearly_full())
 		return 0;
-	if (http_is_gone(c, cookie)) {
+	if (http_is_gone(c)) {
 		http_end(c);
-		bpf_map_delete_elem(&http_conns, &cookie);
+		bpf_map_delete_elem(&http_conns, &key);
 		return 0;
 	}
 	http_sweep_run(c);

@@ -84,7 +84,8 @@ static __always_inline int http_queue_of(struct __sk_buff *skb, struct http_conn
 	return 0;
 }
 
-__noinline int http_queue(struct __sk_buff *skb, struct http_conn *c, struct http_bytes *from, u32 done,
+__noinline int http_queue(struct __sk_buff *skb, struct http_conn *c,
+			  struct http_bytes *from, u32 done,
 			  u32 n)
 {
 	return c && from ? http_queue_of(skb, c, from, done, n, false) : 0;
@@ -104,7 +105,8 @@ static __always_inline bool has_no_body(const char *line)
 	       first == 0x454c4544 /* "DELE" */ || first == 0x4954504f /* "OPTI" */;
 }
 
-static __always_inline void http_take_line(struct __sk_buff *skb, struct http_conn *c, struct http_bytes *from, u32 done,
+static __always_inline void http_take_line(struct __sk_buff *skb, struct http_conn *c,
+					   struct http_bytes *from, u32 done,
 					   u32 n, const bool in_user)
 {
 	http_new_line(c, n);
@@ -113,7 +115,8 @@ static __always_inline void http_take_line(struct __sk_buff *skb, struct http_co
 }
 
 /* The begin of a request line whose end has not come yet. */
-static __always_inline void http_first_piece(struct __sk_buff *skb, struct http_conn *c, struct http_bytes *from, u32 done,
+static __always_inline void http_first_piece(struct __sk_buff *skb, struct http_conn *c,
+					     struct http_bytes *from, u32 done,
 					     const bool in_user)
 {
 	u32 left = from->length - done, seq = from->seq + done;
@@ -127,7 +130,8 @@ static __always_inline void http_first_piece(struct __sk_buff *skb, struct http_
 }
 
 /* A request begins, or should begin, at `done`. The length of what is understood; 0: the segment is done. */
-static __always_inline u32 http_one_request(struct __sk_buff *skb, struct http_conn *c, struct http_bytes *from, u32 done,
+static __always_inline u32 http_one_request(struct __sk_buff *skb, struct http_conn *c,
+					    struct http_bytes *from, u32 done,
 					    const bool in_user)
 {
 	bool same = in_user ? http_same_line_user(c, from, done) :
@@ -223,7 +227,8 @@ __noinline int http_more_pieces_user(struct http_conn *c, struct http_bytes *fro
 	return c && from ? http_more_pieces_of(NULL, c, from, true) : 0;
 }
 
-static __always_inline void http_on_request(struct __sk_buff *skb, struct http_conn *c, struct http_bytes *from,
+static __always_inline void http_on_request(struct __sk_buff *skb, struct http_conn *c,
+					    struct http_bytes *from,
 					    const bool in_user)
 {
 	u32 length = from->length, end = from->seq + length, done = length;
@@ -300,7 +305,8 @@ static __always_inline int http_status_piece_of(struct __sk_buff *skb, struct ht
 	return 0;
 }
 
-__noinline int http_status_piece(struct __sk_buff *skb, struct http_conn *c, struct http_bytes *from)
+__noinline int http_status_piece(struct __sk_buff *skb, struct http_conn *c,
+				 struct http_bytes *from)
 {
 	return c && from ? http_status_piece_of(skb, c, from, false) : 0;
 }
@@ -311,7 +317,8 @@ __noinline int http_status_piece_user(struct http_conn *c, struct http_bytes *fr
 }
 
 /* A response begins, or should begin, at `done`. The length of what is understood; 0: the segment is done. */
-static __always_inline u32 http_one_response(struct __sk_buff *skb, struct http_conn *c, struct http_bytes *from, u32 done,
+static __always_inline u32 http_one_response(struct __sk_buff *skb, struct http_conn *c,
+					     struct http_bytes *from, u32 done,
 					     const bool in_user)
 {
 	u32 left = from->length - done, seq = from->seq + done;
@@ -369,7 +376,8 @@ static __always_inline u32 http_response_at(struct http_conn *c, struct http_byt
 	return behind >= 0 && behind < (s32)from->length ? behind : from->length;
 }
 
-static __always_inline void http_on_response(struct __sk_buff *skb, struct http_conn *c, struct http_bytes *from,
+static __always_inline void http_on_response(struct __sk_buff *skb, struct http_conn *c,
+					     struct http_bytes *from,
 					     const bool in_user)
 {
 	u32 length = from->length, end = from->seq + length;

@@ -94,7 +94,8 @@ struct http_conn {
 	u64 request_ns;
 	u64 response_ns;
 	u64 last_ns;
-	u64 sk; /* address of its struct sock: key of `tcp_conns` */
+	u64 sk; /* address of its struct sock: the key here and of `tcp_conns` */
+	u64 cookie;
 	struct http_mark mark[2]; /* by the last bit of the message's number: the sweep writes the one that is not in use */
 	u32 entries; /* in the run */
 	u32 request_from; /* sequence numbers: where the message begins, */
@@ -125,7 +126,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072); /* configuration: collector.maps.sockets_max */
 	__uint(map_flags, BPF_F_NO_PREALLOC); /* memory only for what is open */
-	__type(key, u64); /* socket cookie */
+	__type(key, u64); /* address of the struct sock */
 	__type(value, struct http_conn);
 } http_conns SEC(".maps");
 

@@ -261,15 +261,19 @@ static __always_inline void http_long_response(struct http_conn *c)
 }
 
 /* The connection has ended: what is under way, and what waited. */
-static __always_inline void http_end(struct http_conn *c)
+__noinline int http_end(struct http_conn *c)
 {
 	struct http_entry none = { .ttfb = HTTP_NO_RESPONSE };
-	u32 ahead = c->queued + c->queued_other;
+	u32 ahead;
 
+	if (!c)
+		return 0;
+	ahead = c->queued + c->queued_other;
 	http_finish(c, HTTP_DONE, c->request_end, c->response_end);
 	for (u32 i = 0; i < HTTP_RUN && i < ahead; i++)
 		http_push(c, &none, 0);
 	http_emit(c);
+	return 0;
 }
 
 #endif

@@ -16,6 +16,7 @@ export interface Http2Exchange {
   method: string | undefined;
   /** As sent, cut to PATH_MAX. */
   path: string | undefined;
+  path_cut: boolean;
   authority: string | undefined;
   /** undefined: unknown; 0: there was none. */
   status: number | undefined;
@@ -132,6 +133,11 @@ export class Http2Connection {
     return this.#streams.size;
   }
 
+  /** The side that is the client, once that is known. */
+  get client(): Side | undefined {
+    return this.#client;
+  }
+
   /** The moment of the bytes that are read next. */
   at(now_ns: number): void {
     this.#now_ns = now_ns;
@@ -237,8 +243,10 @@ export class Http2Connection {
       const value = values[i];
       if (value === undefined) continue;
       if (name === ':method') exchange.method = value.slice(0, 32);
-      else if (name === ':path') exchange.path = value.slice(0, PATH_MAX);
-      else if (name === ':authority' || (name === 'host' && exchange.authority === undefined)) {
+      else if (name === ':path') {
+        exchange.path = value.slice(0, PATH_MAX);
+        exchange.path_cut = value.length > PATH_MAX;
+      } else if (name === ':authority' || (name === 'host' && exchange.authority === undefined)) {
         exchange.authority = value.slice(0, PATH_MAX);
       } else if (name === 'content-type') exchange.grpc ||= isGrpc(value);
     }
@@ -374,6 +382,7 @@ function newExchange(stream: number): Http2Exchange {
     request_seen: false,
     method: undefined,
     path: undefined,
+    path_cut: false,
     authority: undefined,
     status: undefined,
     grpc: false,

@@ -10,12 +10,14 @@ import {
   record_kind,
 } from '../layout.gen.ts';
 import { Http2Connection, type Http2Counts, type Http2Exchange, type Side } from './connection.ts';
-import { Http2Rows } from './rows.ts';
+import { type Http2Ends, Http2Rows } from './rows.ts';
 
 const CONNECTIONS_MAX = 8192;
 /** Open requests of all connections. */
 const STREAMS_MAX = 65_536;
 const IDLE_MS = 10 * 60_000;
+/** One side has ended and the other one says nothing: its program is gone. */
+const HALF_CLOSED_MS = 30_000;
 const LOCAL: Side = 0;
 const PEER: Side = 1;
 const BOTH = 3;
@@ -26,15 +28,13 @@ export const http2Records: RecordSource = {
 };
 
 /** An open connection, and whose it is. */
-export interface Http2Peer {
+interface Http2Peer {
   readonly connection: Http2Connection;
   readonly cookie: number;
   /** Sequence numbers: what each side has told so far. */
   readonly told: [number, number];
   readonly booked: Http2Counts;
-  /** The decoder's bytes and place of the record that tells addresses and owner. */
-  readonly ends: Uint8Array;
-  serves: boolean;
+  readonly ends: Http2Ends;
   ended: number;
   last_ms: number;
 }
@@ -68,7 +68,7 @@ export class Http2Decoder implements RecordDecoder {
     const { cookie, head_flags: flags, now_ns } = view;
     const peer = this.#peers.get(cookie) ?? this.#open(view, now_ms);
     peer.last_ms = now_ms;
-    if (view.owner_tgid !== 0) this.#keepEnds(peer, at);
+    this.#keepEnds(peer, at, view.owner_tgid);
     peer.connection.at(now_ns);
     const side = (flags & http2_flag.HTTP2_EGRESS) === 0 ? PEER : LOCAL;
     this.#read(peer, side, at, view);
@@ -80,7 +80,7 @@ export class Http2Decoder implements RecordDecoder {
   tick(now_ms: number): void {
     for (const peer of this.#peers.values()) {
       this.#book(peer);
-      if (now_ms - peer.last_ms < IDLE_MS) continue;
+      if (now_ms - peer.last_ms < (peer.ended === 0 ? IDLE_MS : HALF_CLOSED_MS)) continue;
       this.#context.note('http2_idle', 1);
       this.#close(peer, 0);
     }
@@ -113,7 +113,13 @@ export class Http2Decoder implements RecordDecoder {
     const client = this.#clientOf(view, flags);
     const rows = this.#rows;
     const joined = (flags & http2_flag.HTTP2_BEGIN) === 0;
-    const sink = { exchange: (one: Http2Exchange) => rows.add(peer, one) };
+    const sink = {
+      exchange: (one: Http2Exchange) => {
+        peer.ends.serves ??=
+          connection.client === undefined ? undefined : connection.client === PEER;
+        rows.add(peer.ends, one);
+      },
+    };
     const budget = this.#budget;
     const connection = new Http2Connection(sink, { joined, client, budget });
     const peer: Http2Peer = {
@@ -121,19 +127,28 @@ export class Http2Decoder implements RecordDecoder {
       cookie: view.cookie,
       told: [0, 0],
       booked: { ...connection.counts },
-      ends: Buffer.alloc(http2_record.SIZE),
-      serves: client === PEER,
+      ends: {
+        record: Buffer.alloc(http2_record.SIZE),
+        serves: client === undefined ? undefined : client === PEER,
+        dims: undefined,
+        epoch: -1,
+        routes: undefined,
+      },
       ended: 0,
       last_ms: now_ms,
     };
     this.#peers.set(view.cookie, peer);
-    this.#keepEnds(peer, view.at);
     if (joined) this.#context.note('http2_joined_late', 1);
     return peer;
   }
 
-  #keepEnds(peer: Http2Peer, at: number): void {
-    peer.ends.set(this.#bytes.subarray(at, at + http2_record.SIZE));
+  /** The owner of an accepted socket is known when it has read: later than its first record. */
+  #keepEnds({ ends }: Http2Peer, at: number, tgid: number): void {
+    const known = ends.record.readUInt32LE(http2_record.owner_tgid);
+    const is_new = ends.record[http2_record.head_kind] === 0;
+    if (!is_new && (tgid === 0 || tgid === known)) return;
+    ends.record.set(this.#bytes.subarray(at, at + http2_record.SIZE));
+    ends.dims = undefined;
   }
 
   /** Who is the client: by the preface, by who connected, or by the ports. */

@@ -12,6 +12,7 @@ export const WANT_MAX = 16384;
 /** A header block, over all its frames. */
 const BLOCK_MAX = 64 << 10;
 const BLOCK_FIRST = 1024;
+const NOTHING = Buffer.alloc(0);
 
 export const frame_type = {
   DATA: 0,
@@ -64,7 +65,7 @@ export class FrameReader {
   /** Payload bytes to come that are read, and after them those that are passed over. */
   #want = 0;
   #skip = 0;
-  #payload = Buffer.alloc(BLOCK_FIRST);
+  #payload = NOTHING;
   #payload_length = 0;
   /** Of the DATA frame in hand: bytes of the body that are still to come; the rest of `#skip` is padding. */
   #body_left = 0;
@@ -299,7 +300,7 @@ export class FrameReader {
     this.#block_broken = false;
     if (this.#block_promised !== 0) this.#sink.promise(stream, this.#block_promised, block);
     else this.#sink.headers(stream, block, this.#block_ends_stream);
-    if (this.#payload.length > 8 * BLOCK_FIRST) this.#payload = Buffer.alloc(BLOCK_FIRST);
+    if (this.#payload.length > 8 * BLOCK_FIRST) this.#payload = NOTHING;
   }
 }
 

@@ -15,16 +15,17 @@ const STATIC_COUNT = 61;
 export interface HpackLimits {
   /** Bytes of table entries that are kept, whatever the peers agree upon; what is older is unknown. */
   readonly table_max: number;
-  /** Bytes of a name or a value; a longer one is unknown. */
+  /** Bytes of a name or a value, 16 KB at most; a longer one is unknown. */
   readonly string_max: number;
   /** Fields and bytes that are kept of one block; the rest is decoded for the table's sake. */
   readonly fields_max: number;
   readonly list_max: number;
 }
 
+const STRING_MAX = 16 << 10;
 const LIMITS: HpackLimits = {
   table_max: 64 << 10,
-  string_max: 16 << 10,
+  string_max: STRING_MAX,
   fields_max: 256,
   list_max: 64 << 10,
 };
@@ -50,7 +51,6 @@ export class HpackDecoder {
   #at = 0;
   #to = 0;
   #list_size = 0;
-  readonly #scratch: Buffer;
   /** Of the block decoded last; `undefined`: unknown. */
   readonly names: (string | undefined)[] = [];
   readonly values: (string | undefined)[] = [];
@@ -63,10 +63,10 @@ export class HpackDecoder {
 
   /** `joined`: the connection is older than this decoder. */
   constructor(joined: boolean, limits: Partial<HpackLimits> = {}) {
-    this.#limits = { ...LIMITS, ...limits };
+    const all = { ...LIMITS, ...limits };
+    this.#limits = { ...all, string_max: Math.min(all.string_max, STRING_MAX) };
     this.#has_unknown = joined;
     this.#capacity = joined ? undefined : CAPACITY_DEFAULT;
-    this.#scratch = Buffer.alloc(this.#limits.string_max);
   }
 
   /** A block was missed: nothing is known of the table any more. */
@@ -241,11 +241,11 @@ export class HpackDecoder {
       const { buffer, byteOffset } = this.#bytes;
       return Buffer.from(buffer, byteOffset + from, length).toString('latin1');
     }
-    const decoded = huffmanDecode(this.#bytes, from, from + length, this.#scratch);
+    const decoded = huffmanDecode(this.#bytes, from, from + length, SCRATCH);
     if (decoded < 0) return this.#failString('a Huffman code is wrong');
     this.#string_length = decoded;
-    if (decoded > this.#scratch.length) return this.#tooLong();
-    return this.#scratch.toString('latin1', 0, decoded);
+    if (decoded > this.#limits.string_max) return this.#tooLong();
+    return SCRATCH.toString('latin1', 0, decoded);
   }
 
   #tooLong(): undefined {
@@ -264,5 +264,7 @@ export class HpackDecoder {
   }
 }
 
+/** Of all decoders, since each string is taken out at once. */
+const SCRATCH = Buffer.alloc(STRING_MAX);
 const EMPTY = new Uint8Array(0);
 const UNKNOWN: Entry = { name: undefined, value: undefined, size: ENTRY_OVERHEAD };

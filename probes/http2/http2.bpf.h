@@ -26,9 +26,9 @@ static __always_inline void http2_flush(struct http2_work *work)
 	rec->after = rec->to;
 	rec->length = 0;
 	rec->head.flags &= HTTP2_EGRESS | HTTP2_CLIENT | HTTP2_SERVER;
-	if (!work->way.have && !work->way.want)
+	work->interest = work->way.have || work->way.want;
+	if (!work->interest)
 		rec->head.flags |= HTTP2_AT_HEAD;
-	work->interest = 0;
 }
 
 static __always_inline void http2_advance(struct http2_work *work, u32 bytes)
@@ -101,6 +101,7 @@ __noinline int http2_step(struct __sk_buff *skb, u32 slot)
 		return 1;
 	if (way->want) {
 		way->want -= n;
+		work->interest = 1;
 	} else {
 		u32 part = n;
 
@@ -184,6 +185,23 @@ static __always_inline u32 http2_start(struct http2_way *way, u32 seq)
 	return flags;
 }
 
+/*
+ * True where this direction can be followed from here: behind the preface, at the first byte that answers it, or where
+ * packets begin with frames.
+ */
+static __always_inline bool http2_may_start(struct packet *p, struct http2_way *way, u32 ahead)
+{
+	u32 at = p->payload_offset + ahead;
+	u8 first = 0xff;
+
+	if (way->state == HTTP2_WAITING && ahead == HTTP2_PREFACE_BYTES)
+		return true;
+	if (way->state == HTTP2_WAITING && way->next == p->seq && p->payload_length &&
+	    !bpf_skb_load_bytes(p->skb, at, &first, 1) && !first)
+		return true; /* a first frame is short; an answer of HTTP/1 begins with a letter */
+	return http2_fits(p->skb, at, p->payload_length - ahead);
+}
+
 /* Bytes before `seq` were not seen. Where they are of those that are not sent, that is no harm. */
 static __always_inline void http2_hole(struct http2_way *way, u32 bytes)
 {
@@ -232,7 +250,8 @@ static __always_inline void http2_follow(struct packet *p, struct http2_conn *co
 	work->at = p->payload_offset + ahead;
 	work->left = p->payload_length - ahead;
 	work->seq = p->seq + ahead;
-	work->interest = flags || (way->ends_stream && !way->skip);
+	/* what was begun in the record before must be gone on with */
+	work->interest = flags || way->have || way->want || (way->ends_stream && !way->skip);
 	http2_begin_record(p, conn, work, flags);
 	for (u32 i = 0; i < HTTP2_STEPS; i++)
 		if (http2_step(p->skb, slot))
@@ -301,6 +320,7 @@ static __always_inline struct http2_conn *http2_begin(struct packet *p)
 	conn->way[0].state = HTTP2_WAITING;
 	conn->way[1].state = HTTP2_WAITING;
 	http2_way_of(conn, p->ingress)->next = p->seq;
+	http2_way_of(conn, !p->ingress)->next = p->ack_seq;
 	conn->role_flags = p->ingress ? HTTP2_SERVER : HTTP2_CLIENT;
 	return conn;
 }
@@ -356,9 +376,7 @@ static __noinline int http2_packet(struct packet *p)
 	if (way->state == HTTP2_FOLLOWED && known < 0)
 		http2_hole(way, -known);
 	if (way->state != HTTP2_FOLLOWED) {
-		if (ahead == HTTP2_PREFACE_BYTES && way->state == HTTP2_WAITING)
-			flags |= http2_start(way, seq);
-		else if (http2_fits(p->skb, p->payload_offset + ahead, p->payload_length - ahead))
+		if (http2_may_start(p, way, ahead))
 			flags |= http2_start(way, seq);
 		else
 			ahead = p->payload_length;

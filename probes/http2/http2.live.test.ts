@@ -4,103 +4,19 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http2 from 'node:http2';
+import net from 'node:net';
 import test, { type TestContext } from 'node:test';
-import { type FlowRow, type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
-import { ask, h2Server, portOf, type Truth } from '../../test/traffic/h2.ts';
-import { routeOf } from '../http/route.ts';
-import { grpcName } from './connection.ts';
-import { requests } from './table.ts';
-
-type Row = Readonly<Record<string, string | number>>;
-
-const SHOWN = [
-  'method',
-  'path',
-  'status_code',
-  'http_version',
-  'rpc_system',
-  'rpc_service',
-  'rpc_method',
-  'rpc_grpc_status_code',
-  'pid',
-] as const;
-
-/** Rows by what they show, with the sums of those that are alike. */
-function fold(rows: readonly Row[]): Row[] {
-  const folded = new Map<string, Record<string, string | number>>();
-  for (const row of rows) {
-    const dims = Object.fromEntries(SHOWN.map((name) => [name, row[name]!]));
-    const key = JSON.stringify(dims);
-    const sums = folded.get(key) ?? { ...dims, requests: 0, bytes_request: 0, bytes_response: 0 };
-    folded.set(key, sums);
-    for (const name of ['requests', 'bytes_request', 'bytes_response']) {
-      sums[name] = Number(sums[name]) + Number(row[name]);
-    }
-  }
-  return [...folded.values()].sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
-}
-
-function expected(truths: readonly Truth[]): Row[] {
-  return fold(
-    truths.map(({ method, path, status, request_bytes, response_bytes, grpc_status }) => {
-      const grpc = grpc_status !== undefined;
-      const name = grpc ? grpcName(path) : { service: '', method: '' };
-      return {
-        method,
-        path: routeOf(path),
-        status_code: status,
-        http_version: '2',
-        rpc_system: grpc ? 'grpc' : '',
-        rpc_service: name.service,
-        rpc_method: name.method,
-        rpc_grpc_status_code: grpc ? `${grpc_status}` : '',
-        pid: process.pid,
-        requests: 1,
-        bytes_request: request_bytes,
-        bytes_response: response_bytes,
-      };
-    }),
-  );
-}
-
-/** What both ends of the connections to this port show. */
-function shown(live: Live, port: number): { server: Row[]; client: Row[] } {
-  const rows = (match: Row): readonly FlowRow[] => live.sink.rows(match, requests.name);
-  return {
-    server: fold(rows({ direction: 'incoming', src_port: port })),
-    client: fold(rows({ direction: 'outgoing', dst_port: port })),
-  };
-}
-
-async function exact(live: Live, port: number, truths: readonly Truth[]): Promise<void> {
-  const both = expected(truths);
-  await settles(
-    () => live.collector.flush(),
-    () => shown(live, port),
-    { server: both, client: both },
-  );
-}
-
-const KINDS = ['GET', 'POST', 'PUT', 'DELETE', 'HEAD'];
-
-/** Many requests at once, of all kinds. */
-async function round(session: http2.ClientHttp2Session, n: number, count: number): Promise<void> {
-  const asked = Array.from({ length: count }, (_, i) => {
-    const method = KINDS[(i + n) % KINDS.length]!;
-    const body = method === 'POST' || method === 'PUT' ? Buffer.alloc(700 * i, 'q') : undefined;
-    const status = [200, 201, 204, 404, 500][i % 5]!;
-    const bytes = status === 204 ? 0 : i % 7 === 0 ? 70_000 : 100 + i;
-    const kind = i % 6 === 1 ? 'early' : 's';
-    return ask(session, method, `/${kind}/${status}/${bytes}/${n}`, body, { 'x-round': `${n}` });
-  });
-  const calls = [0, 5, 13].map((code) =>
-    ask(session, 'POST', `/shop.v1.Cart/Add${n}?${code}`, Buffer.alloc(9), {
-      'content-type': 'application/grpc',
-      te: 'trailers',
-    }),
-  );
-  await Promise.all([...asked, ...calls]);
-}
+import { exact, type Row, shown } from '../../test/h2.ts';
+import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
+import {
+  ask,
+  finish,
+  h2Server,
+  portOf,
+  relayTo,
+  round,
+  type Truth,
+} from '../../test/traffic/h2.ts';
 
 async function serve(t: TestContext): Promise<{ port: number; truths: Truth[] }> {
   const truths: Truth[] = [];
@@ -109,9 +25,11 @@ async function serve(t: TestContext): Promise<{ port: number; truths: Truth[] }>
   return { port: portOf(server), truths };
 }
 
-async function finish(session: http2.ClientHttp2Session): Promise<void> {
-  session.close();
-  await once(session, 'close');
+/** Sums over what both ends of a port show: for connections whose rows are not all alike. */
+function total(live: Live, port: number): { server: number; client: number } {
+  const { server, client } = shown(live, port);
+  const sum = (rows: readonly Row[]) => rows.reduce((n, row) => n + Number(row.requests), 0);
+  return { server: sum(server), client: sum(client) };
 }
 
 test('HTTP/2 in clear text', { skip: NO_LIVE }, async (t) => {
@@ -126,4 +44,113 @@ test('HTTP/2 in clear text', { skip: NO_LIVE }, async (t) => {
     assert.equal(truths.length, 4 * 8 * 33);
     await exact(live, port, truths);
   });
+  for (const piece of [1, 5, 9, 700]) {
+    await t.test(`in segments of ${piece} bytes`, async (s) => {
+      const { port, truths } = await serve(s);
+      const relay = await relayTo(port, piece);
+      s.after(() => relay.close());
+      const session = http2.connect(`http://127.0.0.1:${relay.port}`);
+      for (let n = 0; n < 3; n += 1) await round(session, n, 6);
+      await finish(session);
+      await exact(live, port, truths);
+      await exact(live, relay.port, truths);
+    });
+  }
+  await t.test('large bodies, both ways', async (s) => {
+    const { port, truths } = await serve(s);
+    const session = http2.connect(`http://127.0.0.1:${port}`);
+    await Promise.all(
+      [3, 5, 8].map((n) =>
+        ask(session, 'POST', `/s/200/${n * 1_000_003}/x`, Buffer.alloc(n * 700_001, 'q')),
+      ),
+    );
+    await finish(session);
+    await exact(live, port, truths);
+  });
+  await t.test('a thousand short connections', async (s) => {
+    const { port, truths } = await serve(s);
+    for (let n = 0; n < 50; n += 1) {
+      const sessions = Array.from({ length: 20 }, () => http2.connect(`http://127.0.0.1:${port}`));
+      await Promise.all(sessions.map((one) => ask(one, 'GET', `/s/200/5/short`, undefined)));
+      await Promise.all(sessions.map(finish));
+    }
+    assert.equal(truths.length, 1000);
+    await exact(live, port, truths);
+  });
+  await t.test('a client that goes in the middle of a response', async (s) => {
+    const server = http2.createServer((request, response) => {
+      response.writeHead(206);
+      response.write('some');
+      request.stream.on('error', () => request.stream.destroy());
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    s.after(() => server.close());
+    const socket = net.connect(portOf(server), '127.0.0.1');
+    const session = http2.connect('http://127.0.0.1', { createConnection: () => socket });
+    session.on('error', () => session.destroy());
+    const request = session.request({ ':path': '/never-ends' });
+    request.on('error', () => request.destroy());
+    await once(request, 'data');
+    socket.resetAndDestroy();
+    const row = { method: 'GET', path: '/never-ends', status_code: 206, requests: 1 };
+    await settles(
+      () => live.collector.flush(),
+      () => Object.values(shown(live, portOf(server))).map((rows) => rows.map(named)),
+      [[row], [row]],
+    );
+  });
+  await t.test('other protocols, and bytes at random, are not taken for HTTP/2', async (s) => {
+    await others(s, live);
+  });
 });
+
+const named = ({ method, path, status_code, requests: count }: Row): Row => ({
+  method: method!,
+  path: path!,
+  status_code: status_code!,
+  requests: count!,
+});
+
+/** Deterministic noise. */
+function noise(seed: number, length: number): Buffer {
+  let state = seed * 2654435761 + 1;
+  return Buffer.from(
+    Array.from({ length }, () => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return state >>> 24;
+    }),
+  );
+}
+
+async function others(t: TestContext, live: Live): Promise<void> {
+  let received = 0;
+  const server = net.createServer((socket) => {
+    socket.on('data', (bytes) => {
+      received += bytes.length;
+      socket.write(bytes);
+    });
+    socket.on('error', () => socket.destroy());
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => server.close());
+  const port = portOf(server);
+  let sent = 0;
+  for (let n = 0; n < 100; n += 1) {
+    const socket = net.connect({ port, host: '127.0.0.1', noDelay: true });
+    for (let i = 0; i < 20; i += 1) {
+      // Also with what a frame's head begins with: a length of less than 64 KB, and a type.
+      const bytes = noise(n * 20 + i, 9 + ((n * 37 + i * 101) % 900));
+      if (i % 2 === 0) bytes.set([0, i, n, i % 10], 0);
+      sent += bytes.length;
+      socket.write(bytes);
+      await once(socket, 'data');
+    }
+    socket.end();
+    await once(socket, 'close');
+  }
+  assert.equal(received, sent);
+  await live.collector.flush();
+  assert.deepEqual(total(live, port), { server: 0, client: 0 });
+}

@@ -44,7 +44,7 @@ static __always_inline int network_on_drop(struct sk_buff *skb, u32 reason)
 	struct drop_key key = {
 		.netns = skb_netns(skb),
 		.reason = reason,
-		.protocol = bpf_ntohs(BPF_CORE_READ(skb, protocol)),
+		.protocol = bpf_ntohs(skb->protocol),
 	};
 	struct drop_sums *sums = net_drops_find(&key);
 	struct drop_sums fresh = {};
@@ -56,7 +56,7 @@ static __always_inline int network_on_drop(struct sk_buff *skb, u32 reason)
 		return 0;
 	}
 	TURN_ADD(sums->packets, 1);
-	TURN_ADD(sums->bytes, BPF_CORE_READ(skb, len));
+	TURN_ADD(sums->bytes, skb->len);
 	return 0;
 }
 

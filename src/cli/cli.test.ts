@@ -84,6 +84,7 @@ const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
   ['catalog', QUERY_FLAGS],
   ['detach', [...CONFIG_FLAGS]],
   ['cgroup-demo', ['--every', '--rate', '--for']],
+  ['profile', ['--seconds', '--frequency', '--format', '--pid', '--output']],
 ]);
 
 test('--help, and no words at all, list the commands', () => {

@@ -95,6 +95,17 @@ function addDemo(top: Command): void {
   demo.option('--every <seconds>', 'print the count this often', '1');
   demo.option('--rate <packets>', 'packets sent a second', '10');
   demo.option('--for <seconds>', 'stop after so many seconds; else on TERM or INT');
+  const profile = command(
+    top,
+    'profile',
+    'what the processors are busy with: stacks of kernel and programs',
+    async () => (await import('./profile.ts')).run,
+  );
+  profile.option('--seconds <seconds>', 'how long to look', '10');
+  profile.option('--frequency <hertz>', 'samples a second on each processor', '49');
+  profile.option('--format <format>', 'folded (flame graphs) or pprof', 'folded');
+  profile.option('--pid <pid>', 'one process alone');
+  profile.option('--output <file>', 'instead of standard output');
 }
 
 const top = program();

@@ -364,7 +364,7 @@ function load(
 
 /** Those of the plan, and the shared ones that were not refused. */
 function wantedPrograms(plan: Plan, refused: ReadonlyMap<string, string>): readonly string[] {
-  return [...plan.programs, ...SHARED.filter((name) => !refused.has(name))];
+  return [...new Set([...plan.programs, ...SHARED.filter((name) => !refused.has(name))])];
 }
 
 function openObject(

@@ -49,6 +49,7 @@ export class KernelCounts {
     this.#drop('oom_kills', 'map_full', delta(kernel_count.COUNT_OOM_FULL));
     this.#folded('syscalls_over_budget', delta(kernel_count.COUNT_SYSCALL_COARSE));
     this.#folded('udp_over_budget', delta(kernel_count.COUNT_UDP_COARSE));
+    this.#drop('process_events', 'ring_full', delta(kernel_count.COUNT_PROCESS_EVENTS));
     this.#drop('block_requests', 'map_full', delta(kernel_count.COUNT_BLOCK_FULL));
     this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));
     this.#note('tcp_map_full', delta(kernel_count.COUNT_CONN_FULL));

@@ -75,6 +75,12 @@ const memory = z.strictObject({
   allocations: key(bool, false, { help: 'Count the pages that each process allocates' }),
 });
 
+const process = z.strictObject({
+  arguments: key(bool, false, {
+    help: 'Report the arguments of each exec in process_event; they may hold secrets',
+  }),
+});
+
 const dns = z.strictObject({
   ports: key(ports(4), [53], {
     help: 'Ports at which DNS is spoken, over UDP and TCP; 5353 for multicast DNS',
@@ -260,6 +266,7 @@ const collector = z.strictObject({
   fileio: latency('how long each read and write takes'),
   scheduler: latency('how long each wait for a processor is, at every switch'),
   memory: memory.prefault({}),
+  process: process.prefault({}),
   tls: clientTls.prefault({}),
   token,
   allow_plaintext,

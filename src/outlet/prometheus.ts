@@ -34,6 +34,16 @@ const NETFLOW_LABELS: readonly string[] = [
   'dst_k8s_deployment_name',
 ];
 
+/** The path is a label by its template only. */
+const HTTPFLOW_LABELS: readonly string[] = [
+  ...NETFLOW_LABELS.filter((name) => name !== 'error_type' && name !== 'transport'),
+  'method',
+  'route',
+  'status_code',
+  'http_version',
+  'tls',
+];
+
 const SERIES_MAX_DEFAULT = 5000;
 const IDLE_MS_DEFAULT = 3_600_000;
 
@@ -151,8 +161,11 @@ export class PrometheusOutlet {
 /** The dimensions that are labels, where the page is not told others. */
 export function labelsOf(def: TableDefinition): readonly string[] {
   const all = [...def.dimensions, ...(def.enriched ?? [])].map(({ name }) => name);
-  if (def.name !== 'netflow') return all.filter((name) => name !== 'host');
-  return NETFLOW_LABELS.filter((name) => all.includes(name));
+  const chosen = new Map([
+    ['netflow', NETFLOW_LABELS],
+    ['httpflow', HTTPFLOW_LABELS],
+  ]).get(def.name);
+  return chosen?.filter((name) => all.includes(name)) ?? all.filter((name) => name !== 'host');
 }
 
 function* samples(table: SeriesTable, metric: MetricName, i: number): Generator<Sample> {

@@ -89,6 +89,7 @@ export interface ProbeOptions {
   fileio: { readonly latency: boolean };
   scheduler: { readonly latency: boolean };
   memory: { readonly allocations: boolean };
+  process: { readonly arguments: boolean };
   dns: {
     readonly ports: readonly number[];
     /** Milliseconds. */

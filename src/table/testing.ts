@@ -14,6 +14,7 @@ export const probeOptions: ProbeOptions = {
   fileio: { latency: true },
   scheduler: { latency: true },
   memory: { allocations: true },
+  process: { arguments: true },
   dns: { ports: [53], timeout: 5000, domains_max: 1000 },
 };
 

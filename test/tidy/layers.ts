@@ -15,12 +15,13 @@ const LAYERS: ReadonlyMap<string, readonly string[]> = new Map([
   ['src/collector', ['src/bpf', 'src/config', 'src/outlet', 'src/table', 'src/wire', 'probes']],
   ['src/reducer', ['src/config', 'src/outlet', 'src/store', 'src/table', 'src/wire', 'probes']],
   ['src/web', ['src/config', 'src/store', 'src/table']],
+  ['src/profile', ['src/bpf', 'src/wire']],
   ['src/doctor', ['src/bpf', 'src/collector', 'src/config', 'src/table', 'src/wire', 'probes']],
   [
     'src/cli',
     [
       ...['src/bpf', 'src/collector', 'src/config', 'src/doctor', 'src/outlet', 'src/reducer'],
-      ...['src/store', 'src/table', 'src/web', 'src/wire', 'probes'],
+      ...['src/profile', 'src/store', 'src/table', 'src/web', 'src/wire', 'probes'],
     ],
   ],
 ]);

@@ -11,6 +11,8 @@ export interface Piece {
   readonly bytes: Buffer;
 }
 
+const PREFACE_BYTES = 24;
+
 export interface Relay {
   readonly port: number;
   /** By connection. */
@@ -18,21 +20,27 @@ export interface Relay {
   close(): Promise<void>;
 }
 
-export async function relayTo(port: number): Promise<Relay> {
+/** `piece`: bytes that it passes on in one segment, if the kernel will; the preface stays whole. */
+export async function relayTo(port: number, piece = Infinity): Promise<Relay> {
   const pieces: Piece[][] = [];
   const sockets = new Set<net.Socket>();
   const server = net.createServer((client) => {
     const own: Piece[] = [];
     pieces.push(own);
-    const upstream = net.connect(port, '127.0.0.1');
+    const upstream = net.connect({ port, host: '127.0.0.1', noDelay: true });
+    client.setNoDelay();
     for (const [from, to, side] of [
       [client, upstream, 0],
       [upstream, client, 1],
     ] as const) {
       sockets.add(from);
       from.on('data', (bytes) => {
+        const is_first = !own.some((one) => one.side === side);
         own.push({ side, bytes: Buffer.from(bytes) });
-        to.write(bytes);
+        for (let at = 0, end = 0; at < bytes.length; at = end) {
+          end = at + (is_first && at === 0 ? Math.max(piece, PREFACE_BYTES) : piece);
+          to.write(bytes.subarray(at, end));
+        }
       });
       from.on('end', () => to.end());
       from.on('error', () => to.destroy());
@@ -131,4 +139,34 @@ export function ask(
     request.resume();
     request.end(body);
   });
+}
+
+const KINDS = ['GET', 'POST', 'PUT', 'DELETE', 'HEAD'];
+
+/** Many requests at once, of all kinds. */
+export async function round(
+  session: http2.ClientHttp2Session,
+  n: number,
+  count: number,
+): Promise<void> {
+  const asked = Array.from({ length: count }, (_, i) => {
+    const method = KINDS[(i + n) % KINDS.length]!;
+    const body = method === 'POST' || method === 'PUT' ? Buffer.alloc(700 * i, 'q') : undefined;
+    const status = [200, 201, 204, 404, 500][i % 5]!;
+    const bytes = status === 204 ? 0 : i % 7 === 0 ? 70_000 : 100 + i;
+    const kind = i % 6 === 1 ? 'early' : 's';
+    return ask(session, method, `/${kind}/${status}/${bytes}/${n}`, body, { 'x-round': `${n}` });
+  });
+  const calls = [0, 5, 13].map((code) =>
+    ask(session, 'POST', `/shop.v1.Cart/Add${n}?${code}`, Buffer.alloc(9), {
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    }),
+  );
+  await Promise.all([...asked, ...calls]);
+}
+
+export async function finish(session: http2.ClientHttp2Session): Promise<void> {
+  session.close();
+  await once(session, 'close');
 }
