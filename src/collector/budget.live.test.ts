@@ -8,7 +8,7 @@ import { Spend } from '../../test/spend/spend.ts';
 import { type Cleanup, talk } from '../../test/traffic/traffic.ts';
 import type { Collector } from './collector.ts';
 
-const TCP_WORDS = { connections: 100 };
+const TCP_WORDS = { connections: 20 };
 const CALLS = 100_000;
 const WORDS = { datagrams: 500, reply: 1, call: 'recvfrom' };
 
@@ -90,7 +90,7 @@ test('a tiny budget: down to off, and back when it is lifted', { skip: NO_LIVE }
     return sink.rows({ source }, 'sonde_cost').at(-1)?.level;
   };
   const until = async (wanted: number, source = 'udp'): Promise<void> => {
-    const end = Date.now() + 60_000;
+    const end = Date.now() + 300_000; // reaching it is a failure, not slowness
     while ((await level(source)) !== wanted) {
       assert.ok(Date.now() < end, `${source} at level ${await level(source)}`);
       await send(t);
