@@ -8,6 +8,7 @@ import { Spend } from '../../test/spend/spend.ts';
 import { type Cleanup, talk } from '../../test/traffic/traffic.ts';
 import type { Collector } from './collector.ts';
 
+const TCP_WORDS = { connections: 20 };
 const CALLS = 100_000;
 const WORDS = { datagrams: 500, reply: 1, call: 'recvfrom' };
 
@@ -84,18 +85,20 @@ test('one system call in 16 by process, all by name', { skip: NO_LIVE }, async (
 test('a tiny budget: down to off, and back when it is lifted', { skip: NO_LIVE }, async (t) => {
   const live = await startLive(t, { collector: { interval: 200, budget: { cpu: 1e-9 } } });
   const { collector, sink, config } = live;
-  const level = async () => {
+  const level = async (source: string) => {
     await collector.flush();
-    return sink.rows({ source: 'udp' }, 'sonde_cost').at(-1)?.level;
+    return sink.rows({ source }, 'sonde_cost').at(-1)?.level;
   };
-  const until = async (wanted: number): Promise<void> => {
-    const end = Date.now() + 60_000;
-    while ((await level()) !== wanted) {
-      assert.ok(Date.now() < end, `level ${await level()}`);
+  const until = async (wanted: number, source = 'udp'): Promise<void> => {
+    const end = Date.now() + 300_000; // reaching it is a failure, not slowness
+    while ((await level(source)) !== wanted) {
+      assert.ok(Date.now() < end, `${source} at level ${await level(source)}`);
       await send(t);
+      await talk(t, 'tcp', TCP_WORDS, TCP_WORDS);
     }
   };
   await until(2);
+  await until(1, 'tcp');
   const off = sink.rows({ source: 'udp', state: 'off' }, 'sonde_source');
   assert.match(String(off.at(-1)?.reason), /over budget: .* of a processor, of 1e-7% allowed/);
   const reduced = sink.rows({ source: 'udp', state: 'reduced' }, 'sonde_source');
@@ -108,5 +111,12 @@ test('a tiny budget: down to off, and back when it is lifted', { skip: NO_LIVE }
     () => collector.flush(),
     () => atPort(live, whole.port),
     whole.expected,
+  );
+  await until(0, 'tcp');
+  const { port, server, client } = await talk(t, 'tcp', TCP_WORDS, TCP_WORDS);
+  await settles(
+    () => collector.flush(),
+    () => sink.views('tcp', port).map((row) => [row.pid, row.tcp_closed, row.bytes_written]),
+    [...server, ...client].map((one) => [one.pid, one.connections, one.bytes_written]),
   );
 });

@@ -48,7 +48,10 @@ async function startAs(t: TestContext, capabilities: string): Promise<Granted> {
   for (const folder of [place.dir, bpffs]) chmodSync(folder, 0o755);
   const config = join(place.dir, 'agent.yaml');
   const metrics = `127.0.0.1:${place.metrics_port}`;
-  writeFileSync(config, `collectors: {ebpf: {interval: 200ms, metrics: "${metrics}"}}\n`);
+  writeFileSync(
+    config,
+    `collectors: {ebpf: {interval: 200ms, ring_bytes: 8MiB, metrics: "${metrics}"}}\n`,
+  );
   const running = new Running(place, ['start', '--config', config], {
     env: { SONDE_NODE: node, SONDE_COLLECTOR_PIN_PATH: pins, SONDE_COLLECTOR_INTERVAL: '200ms' },
     through: AS_NOBODY,
