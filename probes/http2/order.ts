@@ -5,7 +5,7 @@ import { http2_flag } from '../layout.gen.ts';
 
 const { HTTP2_RAW, HTTP2_HOLE } = http2_flag;
 /** Records that wait, of one direction; and their bytes. */
-const WAITING_MAX = 256;
+const WAITING_MAX = 8192;
 const WAITING_BYTES_MAX = 1 << 20;
 
 export interface Piece {

@@ -12,7 +12,7 @@ import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { type Row, shown } from '../../test/h2.ts';
-import { NO_LIVE, settles, startLive } from '../../test/live.ts';
+import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
 import { portOf } from '../../test/traffic/h2.ts';
 
 const run = promisify(execFile);
@@ -125,7 +125,9 @@ test('nginx and curl', { skip: NO_PEERS }, async (t) => {
 
 const url = (port: number, path: string): string => `http://127.0.0.1:${port}/${path}`;
 
-test('Go', { skip: NO_LIVE || (!has('go', 'version') && 'needs go 1.24') }, async (t) => {
+const NO_GO = NO_LIVE || (!has('go', 'version') && 'needs go 1.24');
+
+async function buildGo(t: TestContext): Promise<string> {
   const dir = mkdtempSync(join(tmpdir(), 'sonde-go-'));
   t.after(() => rmSync(dir, { recursive: true, force: true }));
   const program = join(dir, 'h2');
@@ -133,23 +135,33 @@ test('Go', { skip: NO_LIVE || (!has('go', 'version') && 'needs go 1.24') }, asyn
   await run('go', ['build', '-o', program, source], {
     env: { ...process.env, GO111MODULE: 'off' },
   });
-  const live = await startLive(t, { collector: { probes: { http2: { enabled: true } } } });
-  const child = spawn(program, ['400', '3'], { stdio: ['pipe', 'pipe', 'inherit'] });
+  return program;
+}
+
+/** Runs it by these words: 400 requests over each of 3 connections, many at once. */
+async function exactGo(t: TestContext, live: Live, words: readonly string[]): Promise<void> {
+  const [command = '', ...others] = [...words, '400', '3'];
+  const child = spawn(command, others, { stdio: ['pipe', 'pipe', 'inherit'] });
   t.after(() => child.kill());
   const log = await printed(child, 1 + 1200);
-  const port = Number(log[0]);
-  const truth: Record<string, [number, number, number]> = {};
+  const truth: Record<string, readonly number[]> = {};
   for (const line of log.slice(1)) {
     const [method, path, status, request, response] = line.split(' ');
     const key = `${method} ${path} ${status}`;
-    const [count, asked, answered] = truth[key] ?? [0, 0, 0];
+    const [count = 0, asked = 0, answered = 0] = truth[key] ?? [];
     truth[key] = [count + 1, asked + Number(request), answered + Number(response)];
   }
   await settles(
     () => live.collector.flush(),
-    () => Object.values(shown(live, port)).map(sums),
+    () => Object.values(shown(live, Number(log[0]))).map(sums),
     [truth, truth],
   );
+}
+
+test('Go', { skip: NO_GO }, async (t) => {
+  const program = await buildGo(t);
+  const live = await startLive(t, { collector: { probes: { http2: { enabled: true } } } });
+  await exactGo(t, live, [program]);
 });
 
 const sums = (rows: readonly Row[]): Record<string, readonly number[]> =>
