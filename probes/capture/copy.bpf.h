@@ -133,9 +133,8 @@ static __always_inline bool capture_copy_##class(struct __sk_buff *skb, u32 offs
 						 struct capture_chunk *chunk) \
 { \
 	struct capture_##class *record; \
-	asm volatile("" : "+r"(length)); /* the checks below are for the verifier: keep them */ \
-	if (length == 0 || length > size) \
-		return false; \
+	asm volatile("" : "+r"(length)); /* it is from 1 to `size`: the next line tells the verifier */ \
+	length = ((length - 1) & (size - 1)) + 1; \
 	record = bpf_ringbuf_reserve(&sonde_ring, sizeof(*record), 0); \
 	if (!record) \
 		return false; \
