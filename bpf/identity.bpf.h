@@ -182,11 +182,13 @@ static __always_inline void owner_of_##way(struct task_struct *task, u64 cgroup_
 	u64 exe = (u64)READ(file, f_path.dentry); \
 	const struct cred *cred = READ(leader, cred); \
 	struct process *known; \
+	u32 tgid; \
 	owner->tgid = READ(leader, tgid); \
 	owner->start_ns = READ(leader, start_boottime); \
 	owner->uid = READ(cred, uid.val); \
 	owner->cgroup_id = cgroup_id; \
-	known = bpf_map_lookup_elem(&sonde_procs, &owner->tgid); \
+	tgid = owner->tgid; /* a key may not lie in the ring before 6.2 */ \
+	known = bpf_map_lookup_elem(&sonde_procs, &tgid); \
 	if (!known || known->start_ns != owner->start_ns || (exe && known->exe != exe)) \
 		announce_process(ADDRESS, cgroup_id); /* exe 0: it exits, and has its name already */ \
 }

@@ -102,6 +102,18 @@ const volatile struct {
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
+static __noinline int udp_received(struct sock *sk, int length, int flags)
+{
+	udp_on_recv(sk, length, flags);
+	return 0;
+}
+
+static __noinline int udp_sent(struct sock *sk, int length)
+{
+	udp_on_call(sk, length, ROLE_OUTGOING);
+	return 0;
+}
+
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(sock_recv, struct sock *sk, int length, int flags)
 {
@@ -112,7 +124,7 @@ int BPF_PROG(sock_recv, struct sock *sk, int length, int flags)
 	if (tcp_enabled && protocol == IPPROTO_TCP)
 		tcp_on_call(sk);
 	else if (udp_enabled && protocol == IPPROTO_UDP)
-		udp_on_recv(sk, length, flags);
+		udp_received(sk, length, flags);
 	return 0;
 }
 
@@ -126,7 +138,7 @@ int BPF_PROG(sock_send, struct sock *sk, int length, int flags)
 	if (tcp_enabled && protocol == IPPROTO_TCP)
 		tcp_on_call(sk);
 	else if (udp_enabled && protocol == IPPROTO_UDP)
-		udp_on_call(sk, length, ROLE_OUTGOING);
+		udp_sent(sk, length);
 	return 0;
 }
 
@@ -209,13 +221,7 @@ int skb_out_510(struct __sk_buff *skb)
 /* Each with a stack of its own, for kernels before 6.13 count all of a program's frames against 512 bytes. */
 static __noinline int tcp_changed(struct sock *sk, int oldstate, int newstate)
 {
-	return tcp_on_state(sk, oldstate, newstate, true);
-}
-
-static __noinline int tcpstate_looks(struct sock *sk, int oldstate, int newstate)
-{
-	tcpstate_on_change(sk, oldstate, newstate);
-	return 0;
+	return tcp_on_state(sk, oldstate, newstate);
 }
 
 static __noinline int http_closed(struct sock *sk)
@@ -236,7 +242,7 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	if (newstate != TCP_CLOSE)
-		return tcp_enabled ? tcp_changed(sk, oldstate, newstate) : 0;
+		return tcp_changed(sk, oldstate, newstate);
 	if (tcpstate_enabled)
 		tcpstate_looks(sk, oldstate, newstate);
 	if (http_enabled)

@@ -107,10 +107,12 @@ static __always_inline void dns_fill(struct packet *packet, struct dns_record *r
 				     u32 length, u32 captured)
 {
 	u64 sk = packet_sock(packet);
+	struct owner owner; /* before 6.3 no key of a map may lie in a record of the ring */
 
 	record->head.kind = RECORD_DNS;
 	record->head.flags = packet->ingress ? 0 : DNS_SENT;
-	dns_owner(packet, sk, &record->owner);
+	dns_owner(packet, sk, &owner);
+	record->owner = owner;
 	record->time_ns = bpf_ktime_get_ns();
 	record->cookie = bpf_get_socket_cookie(packet->skb);
 	dns_ends(packet, record);

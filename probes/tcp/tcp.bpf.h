@@ -95,24 +95,37 @@ static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, str
 	emit_flow(&flow);
 }
 
-static __always_inline void tcp_on_close(struct sock *sk, int oldstate, bool atomics)
+/*
+ * Kernels before 6.13 count the frames of a program and of all that it calls against 512 bytes: what follows is in functions
+ * of their own, each with few variables or calling little.
+ */
+static __noinline int conn_own(struct conn *conn)
+{
+	if (conn)
+		owner_of_current(&conn->owner);
+	return 0;
+}
+
+static __always_inline void end_known(struct sock *sk, struct conn *conn, int oldstate,
+				      bool atomics)
 {
 	u64 key = (u64)sk;
-	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	struct conn unseen;
 
 	if (!tp)
 		return; /* not a full TCP socket: nothing was counted on it */
-	if (conn) {
-		if (!conn->owner.tgid && aborts(sk, conn, oldstate))
-			owner_of_current(&conn->owner); /* within close(), of the listener perhaps */
-		end_record(sk, tp, conn, oldstate, atomics);
-		nat_forget_tcp(key, conn->reset_flags);
-		bpf_map_delete_elem(&tcp_conns, &key);
-		return;
-	}
-	if (oldstate == TCP_CLOSE || oldstate == TCP_LISTEN || oldstate == TCP_SYN_RECV)
+	end_record(sk, tp, conn, oldstate, atomics);
+	nat_forget_tcp(key, conn->reset_flags);
+	bpf_map_delete_elem(&tcp_conns, &key);
+}
+
+/* The end of a connection without an entry. */
+static __always_inline void end_unknown(struct sock *sk, int oldstate, bool atomics)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct conn unseen;
+
+	if (!tp || oldstate == TCP_CLOSE || oldstate == TCP_LISTEN || oldstate == TCP_SYN_RECV)
 		return; /* never a connection */
 	__builtin_memset(&unseen, 0, sizeof(unseen));
 	new_conn(&unseen, 0, ROLE_UNKNOWN,
@@ -120,26 +133,61 @@ static __always_inline void tcp_on_close(struct sock *sk, int oldstate, bool ato
 	end_record(sk, tp, &unseen, oldstate, atomics);
 }
 
-/* With a stack of its own: tcp_state calls others too, and all share 512 bytes. */
+#define DEFINE_ENDS(way, atomics) \
+static __noinline int end_known_##way(struct sock *sk, struct conn *conn, int oldstate) \
+{ \
+	if (conn) \
+		end_known(sk, conn, oldstate, atomics); \
+	return 0; \
+} \
+static __noinline int end_unknown_##way(struct sock *sk, int oldstate) \
+{ \
+	end_unknown(sk, oldstate, atomics); \
+	return 0; \
+}
+
+DEFINE_ENDS(now, true)
+DEFINE_ENDS(510, false)
+
+static __always_inline void tcp_on_close(struct sock *sk, int oldstate, bool atomics)
+{
+	u64 key = (u64)sk;
+	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
+
+	if (conn && !conn->owner.tgid && aborts(sk, conn, oldstate))
+		conn_own(conn); /* within close(), of the listener perhaps */
+	if (conn && atomics)
+		end_known_now(sk, conn, oldstate);
+	else if (conn)
+		end_known_510(sk, conn, oldstate);
+	else if (atomics)
+		end_unknown_now(sk, oldstate);
+	else
+		end_unknown_510(sk, oldstate);
+}
+
 static __noinline int tcp_closed(struct sock *sk, int oldstate)
 {
 	tcp_on_close(sk, oldstate, true);
 	return 0;
 }
 
-static __always_inline int tcp_on_state(struct sock *sk, int oldstate, int newstate, bool atomics)
+static __noinline int tcpstate_looks(struct sock *sk, int oldstate, int newstate)
 {
-	if (sk->sk_protocol != IPPROTO_TCP)
-		return 0;
+	tcpstate_on_change(sk, oldstate, newstate);
+	return 0;
+}
+
+/* All changes but the end. */
+static __always_inline int tcp_on_state(struct sock *sk, int oldstate, int newstate)
+{
 	if (tcp_enabled && newstate == TCP_SYN_SENT)
 		tcp_on_connect(sk);
 	if (tcpstate_enabled)
-		tcpstate_on_change(sk, oldstate, newstate);
+		tcpstate_looks(sk, oldstate, newstate);
 	if (!tcp_enabled)
 		return 0;
-	if (newstate == TCP_CLOSE)
-		tcp_on_close(sk, oldstate, atomics);
-	else if (newstate == TCP_ESTABLISHED)
+	if (newstate == TCP_ESTABLISHED)
 		tcp_on_established(sk, oldstate);
 	else if (newstate == TCP_FIN_WAIT1 || newstate == TCP_LAST_ACK)
 		tcp_on_closing(sk);
@@ -152,7 +200,15 @@ static __always_inline int tcp_on_state(struct sock *sk, int oldstate, int newst
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state_510, struct sock *sk, int oldstate, int newstate)
 {
-	return tcp_on_state(sk, oldstate, newstate, false);
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	if (newstate != TCP_CLOSE)
+		return tcp_on_state(sk, oldstate, newstate);
+	if (tcpstate_enabled)
+		tcpstate_looks(sk, oldstate, newstate);
+	if (tcp_enabled)
+		tcp_on_close(sk, oldstate, false);
+	return 0;
 }
 
 /* The socket goes; an entry that is still there has missed its TCP_CLOSE. */
@@ -226,30 +282,45 @@ static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool ato
 	emit_flow(&flow);
 }
 
+#define DEFINE_REPORT(way, atomics) \
+static __noinline int tcp_report_##way(u64 key, struct conn *conn) \
+{ \
+	if (conn) \
+		tcp_report_live(key, conn, atomics); \
+	return 0; \
+}
+
+DEFINE_REPORT(now, true)
+DEFINE_REPORT(510, false)
+
 /* Another process reads or writes: what was until now is reported as the former owner's. */
 static __always_inline void tcp_owner_changed(u64 key, struct conn *conn, bool atomics)
 {
 	if (conn->owner.tgid && conn->owner_changes < OWNER_CHANGES_MAX) {
 		conn->owner_changes++;
-		tcp_report_live(key, conn, atomics);
+		if (atomics)
+			tcp_report_now(key, conn);
+		else
+			tcp_report_510(key, conn);
 	}
-	owner_of_current(&conn->owner);
+	conn_own(conn);
 }
 
 /* A call on a socket without an entry: its establishment was missed, or the map was full then. */
-static __always_inline void tcp_missed(struct sock *sk)
+static __noinline int tcp_missed(struct sock *sk)
 {
 	u8 state = sk->__sk_common.skc_state;
 	u64 key = (u64)sk;
 	struct conn conn = {};
 
 	if (state == TCP_CLOSE || state == TCP_LISTEN || state == TCP_SYN_SENT || !files_swept())
-		return;
+		return 0;
 	count(COUNT_MENDED);
 	/* incoming: connect() makes its entry in its own call */
 	new_conn(&conn, sock_ident_direct(sk), ROLE_INCOMING, CONN_ESTABLISHED);
 	owner_of_current(&conn.owner);
 	keep_conn(key, &conn);
+	return 0;
 }
 
 /* False: there is no entry. */
