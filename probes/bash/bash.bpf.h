@@ -40,6 +40,7 @@ struct bash_short {
 static __always_inline void bash_head_fill(struct bash_head *bash, u32 length, u32 flags)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct owner owner = {}; /* on the stack: before 6.2 no key of a look-up may be in the ring's memory */
 	struct inode *root;
 
 	bash->head.kind = RECORD_BASH;
@@ -52,7 +53,8 @@ static __always_inline void bash_head_fill(struct bash_head *bash, u32 length, u
 	__builtin_memset(bash->tty, 0, sizeof(bash->tty));
 	bpf_probe_read_kernel_str(bash->tty, sizeof(bash->tty),
 				  &BPF_CORE_READ(task, signal, tty)->name);
-	owner_of_current_task(&bash->owner);
+	owner_of_current_task(&owner);
+	bash->owner = owner;
 }
 
 /* What of a line did not fit: its last byte but one is no end. */

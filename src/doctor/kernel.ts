@@ -94,8 +94,8 @@ function hooksOf(machine: Machine): readonly string[] {
 
 export const kprobes: Check = {
   id: 'kprobes',
-  what: 'kprobes, uprobes and fentry (not needed)',
-  why: 'no source in use needs them: all have a variant on tracepoints, iterators and cgroups, which every kernel has that has BTF',
+  what: 'kprobes, uprobes and fentry (not needed by default)',
+  why: 'uprobes serve bash and tls alone, which are off by default; no other source needs any: all have a variant on tracepoints, iterators and cgroups',
   cure: 'None is needed.',
   look: ({ machine }) => {
     const hooks = hooksOf(machine);
