@@ -87,6 +87,6 @@ export const capture: Probe = {
   map_sources: [
     { map: 'capture_counts', read: 'copy', open: (context) => new CountsDecoder(context) },
   ],
-  own_maps: ['capture_counts', 'capture_procs', 'capture_groups', 'capture_ports', 'capture_conns'],
+  own_maps: ['capture_procs', 'capture_groups', 'capture_ports', 'capture_conns'],
   constants,
 };

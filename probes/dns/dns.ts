@@ -48,7 +48,6 @@ export const dns: Probe = {
       },
     },
   ],
-  own_maps: ['dns_lost'],
   constants: ({ dns: { ports } }) =>
     Object.fromEntries([0, 1, 2, 3].map((i) => [`dns_port_${i}`, ports[i] ?? 0])),
 };

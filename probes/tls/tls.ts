@@ -80,7 +80,7 @@ export const tls: Probe = {
   ],
   records: [httpRecords, http2Records],
   map_entries: ({ maps }) => ({ tls_conns: maps.sockets_max }),
-  own_maps: ['tls_conns', 'tls_blank', 'tls_threads', 'tls_go_reads', 'http2_works'],
+  own_maps: ['tls_conns', 'tls_blank', 'tls_threads', 'tls_go_reads'],
   uprobes: [
     {
       name: 'openssl',
