@@ -14,7 +14,8 @@
 #include <sys/mman.h>
 
 // Reserved, not touched: a page is used only by a program that fails.
-#define VERIFIER_LOG_SIZE (1024 * 1024)
+// Before 6.4 a log that does not fit hides the error: as large as the oldest kernels take.
+#define VERIFIER_LOG_SIZE (16u * 1024 * 1024 - 4096)
 
 static void object_release(struct handle *handle)
 {
