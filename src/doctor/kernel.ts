@@ -95,7 +95,7 @@ function hooksOf(machine: Machine): readonly string[] {
 export const kprobes: Check = {
   id: 'kprobes',
   what: 'kprobes, uprobes and fentry (not needed by default)',
-  why: 'uprobes serve bash and tls alone, which are off by default; no other source needs any: all have a variant on tracepoints, iterators and cgroups',
+  why: 'uprobes serve bash and tls alone, off by default; all others have a variant on tracepoints, iterators and cgroups',
   cure: 'None is needed.',
   look: ({ machine }) => {
     const hooks = hooksOf(machine);
