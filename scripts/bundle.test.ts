@@ -120,5 +120,5 @@ test('the bundle carries no store, and no more of its libraries than it may', ()
     assert.ok(!text.includes(absent), absent);
   }
   // What it holds in memory as text; the languages of zod alone would add 0.5 MB.
-  assert.ok(text.length < 1_600_000, `${text.length} bytes`);
+  assert.ok(text.length < 1_900_000, `${text.length} bytes`);
 });

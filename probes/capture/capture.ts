@@ -73,6 +73,7 @@ export const capture: Probe = {
   enabled_default: false,
   tables: [captureStats, apiCatalog],
   enabled_variable: 'capture_enabled',
+  yields: 2,
   rights: ['CAP_BPF', 'CAP_PERFMON', 'CAP_NET_ADMIN'],
   parts: [
     {

@@ -9,6 +9,7 @@ export const http: Probe = {
   help: 'every request of HTTP/1 in clear text, at both ends: method, path, status, bytes, times',
   tables: [httpflow],
   enabled_variable: 'http_enabled',
+  yields: 3,
   rights: ['CAP_BPF', 'CAP_PERFMON', 'CAP_NET_ADMIN'],
   parts: [
     {

@@ -147,7 +147,16 @@ function loseSegments(netns: string): void {
 test('a ring that is too small: the counts stay', { skip: NO_PYTHON }, async (t) => {
   const live = await startLive(t, { collector: { ring_bytes: 65_536 } });
   const port = await serve(t, '127.0.0.1', 0);
-  const [ok, created] = await ask('127.0.0.1', port, 600, 'distinct');
+  // Waits without turning the loop, so that nothing drains the ring meanwhile.
+  const [program, words] = inside(undefined, [
+    CLIENT,
+    '127.0.0.1',
+    String(port),
+    '600',
+    'distinct',
+  ]);
+  const said = execFileSync(program, words, { encoding: 'utf8' });
+  const [ok, created] = said.trim().split(' ').map(Number) as [number, number]; // its last line
   const total = (): readonly number[] =>
     ['incoming', 'outgoing'].map((direction) => {
       const rows = live.sink.rows({ direction }, 'httpflow');

@@ -10,6 +10,7 @@ export const http2: Probe = {
   help: 'every HTTP/2 request in clear text, gRPC among them: method, route, status, sizes, times',
   tables: [httpflow],
   enabled_variable: 'http2_enabled',
+  yields: 1,
   rights: ['CAP_BPF', 'CAP_PERFMON', 'CAP_NET_ADMIN'],
   parts: [
     {
@@ -21,5 +22,6 @@ export const http2: Probe = {
   ],
   sweeps: [],
   records: [http2Records],
-  own_maps: ['http2_conns'], // http2_works is named by a global function, which old kernels verify unused
+  // Not http2_works: a global function names it, which kernels before 6.8 verify unused.
+  own_maps: ['http2_conns'],
 };

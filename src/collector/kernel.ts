@@ -15,7 +15,7 @@ import { Ring } from '../bpf/ring.ts';
 import { waitForPrograms } from '../bpf/wait.ts';
 import type { Need, Probe, ProbeOptions, Right, Sweep } from '../table/probe.ts';
 import { Pins } from './pins.ts';
-import { makePlan, type Plan } from './plan.ts';
+import { giveWay, makePlan, type Plan } from './plan.ts';
 
 const OBJECT = new URL('../../build/sonde.bpf.o', import.meta.url);
 const REFUSALS_MAX = 64;
@@ -223,13 +223,21 @@ export class Kernel {
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
   const bytes = readFileSync(OBJECT);
   const refused = new Map<string, string>();
+  const gave_way = new Map<string, string>();
   for (let round = 0; round < REFUSALS_MAX; round += 1) {
-    const plan = makePlan({ ...options, refused });
+    const plan = makePlan({ ...options, refused, gave_way });
     const pins = new Pins(options.pin_path, buildName(bytes, plan, options));
     const before = takeOver(plan, pins, options);
     if (before !== undefined) return before;
+    const before_load = new Map(refused);
     const kernel = load(bytes, plan, pins, options, refused);
     if (kernel !== undefined) return kernel;
+    for (const [program, reason] of refused) {
+      const source = before_load.has(program) ? undefined : giveWay(program, plan, options.probes);
+      if (source === undefined) continue;
+      refused.delete(program);
+      gave_way.set(source, `${program}: ${reason}; it gave way, so that the others go on`);
+    }
     await delay(0);
   }
   throw new Error(`the kernel refused ${REFUSALS_MAX} programs, which are more than there are`);

@@ -5,7 +5,7 @@ import test from 'node:test';
 import { probes } from '../../probes/index.ts';
 import type { Need, Probe, Right, Variant } from '../table/probe.ts';
 import { probeOptions } from '../table/testing.ts';
-import { makePlan, type Plan, type SourceReport } from './plan.ts';
+import { giveWay, makePlan, type Plan, type SourceReport } from './plan.ts';
 
 const best: Variant = { name: 'best', programs: ['a', 'b'], needs: ['tp:new'] };
 const next: Variant = { name: 'next', programs: ['c'], needs: [], misses: 'the half' };
@@ -125,7 +125,9 @@ const KERNELS: Readonly<Record<string, readonly Need[]>> = {
 };
 
 /** Parts that have no way there. */
-const MISSING_510 = ['http', 'syscalls: latency', 'fileio: latency', 'scheduler', 'memory: totals'];
+const MISSING_510 = [
+  ...['http', 'tls', 'syscalls: latency', 'fileio: latency', 'scheduler', 'memory: totals'],
+];
 
 for (const [kernel, lacks] of Object.entries(KERNELS)) {
   test(`on a kernel like ${kernel} every part of every probe has a variant`, () => {
@@ -167,4 +169,23 @@ test('a source that is made to fail takes no program with it that another needs'
     ],
   );
   assert.deepEqual([...made.programs].sort(), ['a', 'b', 'd']);
+});
+
+test('of sources that share a refused program the one that yields first gives way', () => {
+  const heavy: Probe = { ...sample, name: 'heavy', yields: 2 };
+  const heavier: Probe = { ...sample, name: 'heavier', yields: 1 };
+  const all = [sample, heavy, heavier];
+  const program = sample.parts[0]!.variants[0]!.programs[0]!;
+  const made = plan({ probes: all });
+  assert.equal(giveWay(program, made, all), 'heavier');
+  assert.equal(giveWay(program, plan({ probes: [sample, heavy] }), [sample, heavy]), 'heavy');
+  assert.equal(giveWay(program, plan({ probes: [heavy] }), [heavy]), undefined, 'it is alone');
+  assert.equal(giveWay(program, plan({ probes: [sample] }), [sample]), undefined);
+  const gave_way = new Map([['heavier', 'too large']]);
+  const { sources } = makePlan({
+    ...{ probes: all, isEnabled: () => true, options: probeOptions, gave_way },
+    ...{ unmet: () => undefined, lacking: () => [], refused: new Map() },
+  });
+  const is = sources.find(({ source }) => source === 'heavier');
+  assert.deepEqual([is?.state, is?.reason], ['unsupported', 'too large']);
 });

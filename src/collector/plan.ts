@@ -46,6 +46,8 @@ export interface PlanInput {
   readonly refused: ReadonlyMap<string, string>;
   /** Sources that are made to fail, for tests. */
   readonly fail_sources?: readonly string[];
+  /** Sources that gave way to others (`giveWay`), and why. */
+  readonly gave_way?: ReadonlyMap<string, string>;
 }
 
 export function makePlan(input: PlanInput): Plan {
@@ -68,6 +70,10 @@ function planSource(probe: Probe, input: PlanInput): SourceReport {
   }
   if (input.fail_sources?.includes(source) === true) {
     return { ...off, state: 'failed', reason: 'made to fail by fail_sources', lacking };
+  }
+  const reason_given = input.gave_way?.get(source);
+  if (reason_given !== undefined) {
+    return { ...off, state: 'unsupported', reason: reason_given, lacking };
   }
   const parts = probe.parts.map((part) => planPart(part, input));
   const missing = probe.parts.findIndex((part, i) => part.required && parts[i]?.state !== 'on');
@@ -115,4 +121,17 @@ function whyNot(
     if (reason !== undefined) return { reason: `${program}: ${reason}`, failed: true };
   }
   return undefined;
+}
+
+/**
+ * The source that gives way after the kernel refused `program`: of those that are on and use it together with others, the
+ * first that yields. Undefined: nobody does, and the program itself is to be left out.
+ */
+export function giveWay(program: string, plan: Plan, probes: readonly Probe[]): string | undefined {
+  const users = plan.sources
+    .filter(({ state, parts }) => state === 'on' && parts.some((p) => p.programs.includes(program)))
+    .map(({ source }) => source);
+  if (users.length < 2) return undefined;
+  const ready = probes.filter(({ name, yields }) => yields !== undefined && users.includes(name));
+  return ready.sort((a, b) => a.yields! - b.yields!)[0]?.name;
 }

@@ -268,6 +268,11 @@ export interface Probe {
   readonly rights: readonly Right[];
   /** The constant in the object that switches the probe's code on. */
   readonly enabled_variable: string;
+  /**
+   * Where the kernel refuses a program that sources share, for its size or its depth, those with a number give way, the
+   * lowest first, so that the others go on. Absent: it does not.
+   */
+  readonly yields?: number;
   /** Without it a source that costs more than its budget is switched off at once. */
   readonly reducible?: Reducible;
   readonly records?: readonly RecordSource[];
