@@ -285,12 +285,18 @@ int BPF_PROG(tcp_reset_out, const struct sock *sk)
 	return tcp_on_reset(sk, FLOW_RESET_OUT);
 }
 
+enum unseen {
+	UNSEEN_NO = 0,
+	UNSEEN_ENDED = 1,
+	UNSEEN_LOST = 2, /* its memory is another's: the caller counts its end, with the stack that takes */
+};
+
 /*
  * True: the connection has ended, and no hook saw it. Its socket is closed and still as it was, or the memory is another's:
  * then all that can be said is that it ended. The state of a socket is written after the hook has run, so that an entry
  * whose end is seen is gone before.
  */
-static __always_inline bool tcp_end_unseen(u64 key, struct conn *conn, bool atomics)
+static __always_inline int tcp_end_unseen(u64 key, struct conn *conn, bool atomics)
 {
 	struct sock *sk = (struct sock *)key;
 	bool same = conn->ident == sock_ident_probe(sk);
@@ -300,25 +306,33 @@ static __always_inline bool tcp_end_unseen(u64 key, struct conn *conn, bool atom
 
 	if (state == CONN_DEAD ||
 	    (same && BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_CLOSE))
-		return false;
+		return UNSEEN_NO;
 	flow_head(&flow, conn);
 	sock_ends_probe(sk, &flow);
 	flow.local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
 	flow.error = BPF_CORE_READ(sk, sk_err);
 	counters_probe((struct tcp_sock *)sk, &now);
 	settle_probe((struct tcp_sock *)sk, &now);
-	if (!same || conn->ident != sock_ident_probe(sk)) {
-		conn_lost(conn);
-	} else if (claim_state(conn, state, CONN_DEAD, atomics)) {
+	if (!same || conn->ident != sock_ident_probe(sk))
+		return UNSEEN_LOST;
+	if (claim_state(conn, state, CONN_DEAD, atomics)) {
 		count(COUNT_MENDED);
 		CLAIM_ALL(claim_last, conn, &now, &flow, atomics);
 		flow_ended(&flow, conn, state, state == CONN_CONNECTING);
 		nat_of_tcp(key, conn->reset_flags, &flow);
 		emit_flow(&flow);
 	}
-	bpf_map_delete_elem(&tcp_conns, &key);
-	return true;
+	return UNSEEN_ENDED;
 }
+
+#define DEFINE_UNSEEN(way, atomics) \
+static __noinline int tcp_unseen_##way(u64 key, struct conn *conn) \
+{ \
+	return conn ? tcp_end_unseen(key, conn, atomics) : UNSEEN_NO; \
+}
+
+DEFINE_UNSEEN(now, true)
+DEFINE_UNSEEN(510, false)
 
 /* The periodic sweep: one record for each connection on which something happened since the last. */
 static __always_inline int tcp_sweep_one(struct bpf_iter__bpf_map_elem *ctx, bool atomics)
@@ -326,6 +340,7 @@ static __always_inline int tcp_sweep_one(struct bpf_iter__bpf_map_elem *ctx, boo
 	u64 *key_now = ctx->key;
 	struct conn *conn;
 	u64 key;
+	int unseen;
 
 	if (!key_now)
 		return 0; /* the end of the pass */
@@ -333,8 +348,17 @@ static __always_inline int tcp_sweep_one(struct bpf_iter__bpf_map_elem *ctx, boo
 	conn = bpf_map_lookup_elem(&tcp_conns, &key);
 	if (conn && tcpstate_enabled)
 		conn->tcp_state = BPF_CORE_READ((struct sock *)key, __sk_common.skc_state);
-	if (conn && !ring_nearly_full() && !tcp_end_unseen(key, conn, atomics))
-		tcp_report_live(key, conn, atomics);
+	if (!conn || ring_nearly_full())
+		return 0;
+	unseen = atomics ? tcp_unseen_now(key, conn) : tcp_unseen_510(key, conn);
+	if (unseen == UNSEEN_LOST)
+		conn_lost(conn);
+	if (unseen != UNSEEN_NO)
+		bpf_map_delete_elem(&tcp_conns, &key);
+	else if (atomics)
+		tcp_report_now(key, conn);
+	else
+		tcp_report_510(key, conn);
 	return 0;
 }
 
