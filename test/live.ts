@@ -1,7 +1,7 @@
 // What live tests share: a collector of the test's own (pins, data, reducer), and the sums of what it delivered.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -10,6 +10,7 @@ import { probes, tables } from '../probes/index.ts';
 import { netflow } from '../probes/netflow.ts';
 import { findMount } from '../src/bpf/features.ts';
 import { Collector } from '../src/collector/collector.ts';
+import { Pins } from '../src/collector/pins.ts';
 import { loadConfig } from '../src/config/load.ts';
 import type { Config } from '../src/config/schema.ts';
 import { decodeBatch } from '../src/table/batch.ts';
@@ -212,8 +213,19 @@ export function liveConfig(
 
 let made = 0;
 
+const FOLDER = /^sonde-test-(\d+)-/;
+
+/** What a test left that was killed: its programs would go on running, and cost every packet of the machine. */
+function clearAbandoned(bpffs: string): void {
+  for (const name of readdirSync(bpffs)) {
+    const pid = FOLDER.exec(name)?.[1];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) new Pins(join(bpffs, name), '').clear();
+  }
+}
+
 /** Folders of the test's own: removed at its end, whatever that is. */
 export function liveFolders(t: Cleanup): { data_dir: string; pin_path: string } {
+  if (made === 0) clearAbandoned(findMount('bpf')!);
   made += 1;
   const pin_path = join(findMount('bpf')!, `sonde-test-${process.pid}-${made}`);
   const data_dir = mkdtempSync(join(tmpdir(), 'sonde-live-'));
