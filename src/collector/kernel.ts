@@ -229,15 +229,12 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
     const pins = new Pins(options.pin_path, buildName(bytes, plan, options));
     const before = takeOver(plan, pins, options);
     if (before !== undefined) return before;
-    const before_load = new Map(refused);
-    const kernel = load(bytes, plan, pins, options, refused);
-    if (kernel !== undefined) return kernel;
-    for (const [program, reason] of refused) {
-      const source = before_load.has(program) ? undefined : giveWay(program, plan, options.probes);
-      if (source === undefined) continue;
-      refused.delete(program);
-      gave_way.set(source, `${program}: ${reason}; it gave way, so that the others go on`);
-    }
+    const loaded = load(bytes, plan, pins, options, refused);
+    if (loaded instanceof Kernel) return loaded;
+    const { program, reason } = loaded;
+    const source = giveWay(program, plan, options.probes);
+    if (source === undefined) refused.set(program, reason);
+    else gave_way.set(source, `${program}: ${reason}; it gave way, so that the others go on`);
     await delay(0);
   }
   throw new Error(`the kernel refused ${REFUSALS_MAX} programs, which are more than there are`);
@@ -325,14 +322,19 @@ function allMaps(): readonly string[] {
   return map_names;
 }
 
-/** Undefined: a program was refused (noted in `refused`), plan again without it. */
+interface Refusal {
+  readonly program: string;
+  readonly reason: string;
+}
+
+/** A refusal: plan again without that program, or without who made it too large. */
 function load(
   bytes: Uint8Array,
   plan: Plan,
   pins: Pins,
   options: KernelOptions,
-  refused: Map<string, string>,
-): Kernel | undefined {
+  refused: ReadonlyMap<string, string>,
+): Kernel | Refusal {
   const object = openObject(bytes, plan, options, refused);
   try {
     object.load();
@@ -340,8 +342,7 @@ function load(
     object.close();
     if (!(error instanceof BpfError) || error.program === undefined) throw error;
     if (refused.has(error.program)) throw error; // it is not planned any more, yet it was loaded
-    refused.set(error.program, error.message);
-    return undefined;
+    return { program: error.program, reason: error.message };
   }
   const left_records = recordsLeft(pins);
   pins.clear(); // another build's programs, if any: from here on nothing of them runs
@@ -352,10 +353,9 @@ function load(
     try {
       links.set(name, attach(object, name, options));
     } catch (error) {
-      refused.set(name, error instanceof Error ? error.message : String(error));
       for (const link of links.values()) link.close();
       object.close();
-      return undefined;
+      return { program: name, reason: error instanceof Error ? error.message : String(error) };
     }
   }
   for (const [name, link] of links) link.pin(pins.link(name));
