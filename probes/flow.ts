@@ -4,7 +4,7 @@ import { getSystemErrorMap } from 'node:util';
 import { FlowDomains } from '../src/table/domains.ts';
 import type { Fold } from '../src/table/fold.ts';
 import type { DecodeContext, RecordDecoder, RecordSource } from '../src/table/probe.ts';
-import { type Address, AF_INET, AF_INET6, Interned, positions } from './interned.ts';
+import { type Address, AF_INET, AF_INET6, fillOwner, Interned, positions } from './interned.ts';
 import { FlowRecordView, flow_flag, flow_record, flow_role, record_kind } from './layout.gen.ts';
 import { netflow } from './netflow.ts';
 
@@ -115,14 +115,7 @@ export class FlowDecoder implements RecordDecoder {
     const dims = this.#dims;
     const owner = this.#context.owner(view.owner_tgid, view.owner_start_ns, view.owner_cgroup_id);
     const words = this.#interned.owner(owner);
-    dims[D.pid] = view.owner_tgid;
-    dims[D.uid] = view.owner_uid;
-    const { owner_cgroup_id } = view; // beyond 2^53 it is garbage: no kernel counts that far
-    dims[D.cgroup_id] = Number.isSafeInteger(owner_cgroup_id) ? owner_cgroup_id : 0;
-    dims[D.process_name] = words.process_name;
-    dims[D.process_executable_path] = words.process_executable_path;
-    dims[D.cgroup_path] = words.cgroup_path;
-    dims[D.container_id] = words.container_id;
+    fillOwner(dims, D, view, words);
   }
 
   #decodeCounts(view: FlowRecordView, flags: number): void {

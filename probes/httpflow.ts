@@ -2,6 +2,7 @@
 // that stays on the machine have a row each. Filled by the sources `http`, `http2` and `tls`.
 
 import { type Dimension, defineTable, type Measure } from '../src/table/definition.ts';
+import { kubernetesColumns, socketOwnerColumns, sum } from './columns.ts';
 
 const ADDRESS_TYPES = 'other, private, multicast';
 
@@ -43,22 +44,7 @@ const dimensions: readonly Dimension[] = [
     type: 'string',
     help: 'domain that the peer was looked up by; empty: unknown, or the peer opened the connection',
   },
-  {
-    name: 'pid',
-    type: 'u32',
-    help: 'process that reads and writes the socket, as the host numbers it; 0: unknown',
-  },
-  { name: 'process_name', type: 'string', help: 'file name of the executable; empty: unknown' },
-  { name: 'process_executable_path', type: 'string', help: 'path of the executable' },
-  { name: 'uid', type: 'u32', help: 'user id of the process, as the host numbers it' },
-  { name: 'cgroup_id', type: 'u64', help: 'cgroup v2 id of the process; 0: unknown' },
-  {
-    name: 'cgroup_path',
-    type: 'string',
-    help: 'path of the cgroup, from the root of its hierarchy',
-  },
-  { name: 'container_id', type: 'string', help: 'container, where the cgroup path names one' },
-  { name: 'netns', type: 'u32', help: 'network namespace: inode number; 0: unknown' },
+  ...socketOwnerColumns,
   { name: 'method', type: 'string', help: 'method of the requests; <other>: beyond the limit' },
   {
     name: 'path',
@@ -121,15 +107,7 @@ const enriched: readonly Dimension[] = [
   { name: 'sub_source', type: 'string', help: 'class of the flow: K8s for traffic of pods' },
   { name: 'dst_nat_ip', type: 'string', help: 'address after DNAT, of outgoing flows' },
   { name: 'dst_nat_port', type: 'u16', help: 'port after DNAT, of outgoing flows' },
-  ...['src', 'dst'].flatMap((end) =>
-    ['namespace', 'pod_name', 'deployment_name', 'service_name'].map(
-      (what): Dimension => ({
-        name: `${end}_k8s_${what}`,
-        type: 'string',
-        help: `Kubernetes ${what.replace('_', ' ')} of the ${end === 'src' ? 'local end' : 'peer'}`,
-      }),
-    ),
-  ),
+  ...kubernetesColumns,
 ];
 
 export const httpflow = defineTable({
@@ -141,7 +119,3 @@ export const httpflow = defineTable({
   enriched,
   rows_max: 65536,
 });
-
-function sum(name: string, unit: '1' | 'By' | 'ns', help: string): Measure {
-  return { name, type: 'u64', unit, fold: 'sum', help };
-}

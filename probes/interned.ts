@@ -105,6 +105,30 @@ export class Interned {
   }
 }
 
+/** Of a record, who it is about. */
+interface OwnedView {
+  readonly owner_tgid: number;
+  readonly owner_uid: number;
+  readonly owner_cgroup_id: number;
+}
+
+/** The columns of a socket's owner (`socketOwnerColumns`) but its network namespace; `at`: of `positions`. */
+export function fillOwner(
+  dims: Float64Array,
+  at: Readonly<Record<string, number>>,
+  view: OwnedView,
+  words: OwnerWords,
+): void {
+  dims[at.pid] = view.owner_tgid;
+  dims[at.uid] = view.owner_uid;
+  const { owner_cgroup_id } = view; // beyond 2^53 it is garbage: no kernel counts that far
+  dims[at.cgroup_id] = Number.isSafeInteger(owner_cgroup_id) ? owner_cgroup_id : 0;
+  dims[at.process_name] = words.process_name;
+  dims[at.process_executable_path] = words.process_executable_path;
+  dims[at.cgroup_path] = words.cgroup_path;
+  dims[at.container_id] = words.container_id;
+}
+
 /** Column name → position. A wrong name is caught by the type. */
 export function positions<Name extends string>(
   columns: readonly { readonly name: string }[],

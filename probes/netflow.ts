@@ -1,6 +1,7 @@
 // The table `netflow`: one row is one end's view of a flow, for one interval. Both the TCP and the UDP probe fill it.
 
 import { type Dimension, defineTable, type Measure } from '../src/table/definition.ts';
+import { kubernetesColumns, socketOwnerColumns, sum } from './columns.ts';
 
 const ADDRESS_TYPES = ['other', 'private', 'multicast'] as const;
 
@@ -29,22 +30,7 @@ const dimensions: readonly Dimension[] = [
   { name: 'dst_ip', type: 'string', help: 'address of the peer' },
   { name: 'dst_port', type: 'u16', help: 'port of the peer; 0: an ephemeral port, folded' },
   { name: 'dst_ip_type', type: 'string', help: `kind of the address: ${ADDRESS_TYPES.join(', ')}` },
-  {
-    name: 'pid',
-    type: 'u32',
-    help: 'process that reads and writes the socket, as the host numbers it; 0: unknown',
-  },
-  { name: 'process_name', type: 'string', help: 'file name of the executable; empty: unknown' },
-  { name: 'process_executable_path', type: 'string', help: 'path of the executable' },
-  { name: 'uid', type: 'u32', help: 'user id of the process, as the host numbers it' },
-  { name: 'cgroup_id', type: 'u64', help: 'cgroup v2 id of the process; 0: unknown' },
-  {
-    name: 'cgroup_path',
-    type: 'string',
-    help: 'path of the cgroup, from the root of its hierarchy',
-  },
-  { name: 'container_id', type: 'string', help: 'container, where the cgroup path names one' },
-  { name: 'netns', type: 'u32', help: 'network namespace: inode number; 0: unknown' },
+  ...socketOwnerColumns,
   {
     name: 'error_type',
     type: 'string',
@@ -105,15 +91,7 @@ const measures: readonly Measure[] = [
 
 const enriched: readonly Dimension[] = [
   { name: 'sub_source', type: 'string', help: 'class of the flow: K8s for traffic of pods' },
-  ...['src', 'dst'].flatMap((end) =>
-    ['namespace', 'pod_name', 'deployment_name', 'service_name'].map(
-      (what): Dimension => ({
-        name: `${end}_k8s_${what}`,
-        type: 'string',
-        help: `Kubernetes ${what.replace('_', ' ')} of the ${end === 'src' ? 'local end' : 'peer'}`,
-      }),
-    ),
-  ),
+  ...kubernetesColumns,
 ];
 
 export const netflow = defineTable({
@@ -125,7 +103,3 @@ export const netflow = defineTable({
   enriched,
   rows_max: 65536,
 });
-
-function sum(name: string, unit: '1' | 'By', help: string): Measure {
-  return { name, type: 'u64', unit, fold: 'sum', help };
-}

@@ -3,6 +3,7 @@
 import type { Dimension } from '../src/table/definition.ts';
 import type { Fold } from '../src/table/fold.ts';
 import type { DecodeContext, Owner } from '../src/table/probe.ts';
+import { placeColumns } from './columns.ts';
 
 const OWNERS_MAX = 4096;
 const U32 = 2 ** 32;
@@ -10,12 +11,7 @@ const U32 = 2 ** 32;
 export const processDimensions: readonly Dimension[] = [
   { name: 'pid', type: 'u32', help: 'process, as the host numbers it; 0: beyond a limit, folded' },
   { name: 'process_name', type: 'string', help: 'file name of the executable; empty: unknown' },
-  {
-    name: 'cgroup_path',
-    type: 'string',
-    help: 'path of the cgroup, from the root of its hierarchy',
-  },
-  { name: 'container_id', type: 'string', help: 'container, where the cgroup path names one' },
+  ...placeColumns,
 ];
 
 const WIDTH = processDimensions.length;

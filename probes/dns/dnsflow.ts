@@ -1,6 +1,7 @@
 // The table `dnsflow`: one row is one end's view of the queries for one name and type, for one interval.
 
 import { type Dimension, defineTable, type Measure } from '../../src/table/definition.ts';
+import { kubernetesColumns, placeColumns, sum } from '../columns.ts';
 
 const ADDRESS_TYPES = 'other, private, multicast';
 
@@ -43,12 +44,7 @@ const dimensions: readonly Dimension[] = [
   },
   { name: 'process_name', type: 'string', help: 'file name of its executable; empty: unknown' },
   { name: 'cgroup_id', type: 'u64', help: 'cgroup v2 id of the process; 0: unknown' },
-  {
-    name: 'cgroup_path',
-    type: 'string',
-    help: 'path of the cgroup, from the root of its hierarchy',
-  },
-  { name: 'container_id', type: 'string', help: 'container, where the cgroup path names one' },
+  ...placeColumns,
   { name: 'netns', type: 'u32', help: 'network namespace: inode number; 0: unknown' },
   {
     name: 'dst_domain',
@@ -90,15 +86,7 @@ const measures: readonly Measure[] = [
 
 const enriched: readonly Dimension[] = [
   { name: 'sub_source', type: 'string', help: 'class of the flow: K8s for traffic of pods' },
-  ...['src', 'dst'].flatMap((end) =>
-    ['namespace', 'pod_name', 'deployment_name', 'service_name'].map(
-      (what): Dimension => ({
-        name: `${end}_k8s_${what}`,
-        type: 'string',
-        help: `Kubernetes ${what.replace('_', ' ')} of the ${end === 'src' ? 'local end' : 'peer'}`,
-      }),
-    ),
-  ),
+  ...kubernetesColumns,
 ];
 
 export const dnsflow = defineTable({
@@ -110,7 +98,3 @@ export const dnsflow = defineTable({
   enriched,
   rows_max: 32_768,
 });
-
-function sum(name: string, unit: '1' | 'By', help: string): Measure {
-  return { name, type: 'u64', unit, fold: 'sum', help };
-}

@@ -4,7 +4,7 @@
 import type { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext, Owner, RecordDecoder, RecordSource } from '../../src/table/probe.ts';
 import { httpflow } from '../httpflow.ts';
-import { type Address, AF_INET, AF_INET6, Interned, positions } from '../interned.ts';
+import { type Address, AF_INET, AF_INET6, fillOwner, Interned, positions } from '../interned.ts';
 import {
   flow_role,
   HttpRecordView,
@@ -125,14 +125,7 @@ export class HttpDecoder implements RecordDecoder {
   #decodeOwner(view: HttpRecordView, owner: Owner): void {
     const dims = this.#dims;
     const words = this.#interned.owner(owner);
-    dims[D.pid] = view.owner_tgid;
-    dims[D.uid] = view.owner_uid;
-    const { owner_cgroup_id } = view; // beyond 2^53 it is garbage: no kernel counts that far
-    dims[D.cgroup_id] = Number.isSafeInteger(owner_cgroup_id) ? owner_cgroup_id : 0;
-    dims[D.process_name] = words.process_name;
-    dims[D.process_executable_path] = words.process_executable_path;
-    dims[D.cgroup_path] = words.cgroup_path;
-    dims[D.container_id] = words.container_id;
+    fillOwner(dims, D, view, words);
   }
 
   #decodeLine(view: HttpRecordView, service: string): void {

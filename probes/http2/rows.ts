@@ -4,7 +4,7 @@ import type { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext } from '../../src/table/probe.ts';
 import { Routes, type ServiceRoutes } from '../http/route.ts';
 import { httpflow } from '../httpflow.ts';
-import { AF_INET, AF_INET6, Interned, positions } from '../interned.ts';
+import { AF_INET, AF_INET6, fillOwner, Interned, positions } from '../interned.ts';
 import { Http2RecordView, http2_flag } from '../layout.gen.ts';
 import { grpcName, type Http2Exchange } from './connection.ts';
 
@@ -91,14 +91,7 @@ export class Http2Rows {
     dims[D.dst_port] = serves && view.peer_port >= ephemeral_port ? 0 : view.peer_port;
     const domain = serves ? '' : this.#context.domains.find(view.netns, peer.ip, now_ms);
     dims[D.dst_domain] = this.#word(domain);
-    dims[D.pid] = view.owner_tgid;
-    dims[D.uid] = view.owner_uid;
-    const { owner_cgroup_id } = view; // beyond 2^53 it is garbage: no kernel counts that far
-    dims[D.cgroup_id] = Number.isSafeInteger(owner_cgroup_id) ? owner_cgroup_id : 0;
-    dims[D.process_name] = words.process_name;
-    dims[D.process_executable_path] = words.process_executable_path;
-    dims[D.cgroup_path] = words.cgroup_path;
-    dims[D.container_id] = words.container_id;
+    fillOwner(dims, D, view, words);
     dims[D.netns] = view.netns;
     dims[D.http_version] = this.#word('2');
     dims[D.tls] = (view.head_flags & http2_flag.HTTP2_TLS) === 0 ? 0 : 1;

@@ -1,6 +1,7 @@
 // The tables `memory`, what processes ask of it, and `oom_kill`, those that the kernel ended for want of it.
 
-import { type Dimension, defineTable, type Measure } from '../../src/table/definition.ts';
+import { type Dimension, defineTable } from '../../src/table/definition.ts';
+import { sum } from '../columns.ts';
 import { processDimensions } from '../process_columns.ts';
 
 const off = 'empty unless collector.memory.allocations is set';
@@ -64,7 +65,3 @@ export const pressureTable = defineTable({
   ],
   rows_max: 8192,
 });
-
-function sum(name: string, unit: '1' | 'By' | 'us', help: string): Measure {
-  return { name, type: 'u64', unit, fold: 'sum', help };
-}

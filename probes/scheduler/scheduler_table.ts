@@ -1,6 +1,7 @@
 // The table `scheduler`: what a process got of the processors, and how long it waited for them.
 
 import { defineTable, type Measure } from '../../src/table/definition.ts';
+import { sum } from '../columns.ts';
 import { processDimensions } from '../process_columns.ts';
 
 export const schedulerTable = defineTable({
@@ -20,10 +21,6 @@ export const schedulerTable = defineTable({
   ],
   rows_max: 16384,
 });
-
-function sum(name: string, unit: '1' | 'ns', help: string): Measure {
-  return { name, type: 'u64', unit, fold: 'sum', help };
-}
 
 function wait(name: string, what: string): Measure {
   const help = `${what}; empty unless collector.scheduler.latency is set`;

@@ -1,0 +1,43 @@
+// Columns that several tables have in the same words.
+
+import type { Dimension, Measure, Unit } from '../src/table/definition.ts';
+
+/** Where the process behind a row is: of its cgroup. */
+export const placeColumns: readonly Dimension[] = [
+  {
+    name: 'cgroup_path',
+    type: 'string',
+    help: 'path of the cgroup, from the root of its hierarchy',
+  },
+  { name: 'container_id', type: 'string', help: 'container, where the cgroup path names one' },
+];
+
+/** The process behind a socket, and where both are. */
+export const socketOwnerColumns: readonly Dimension[] = [
+  {
+    name: 'pid',
+    type: 'u32',
+    help: 'process that reads and writes the socket, as the host numbers it; 0: unknown',
+  },
+  { name: 'process_name', type: 'string', help: 'file name of the executable; empty: unknown' },
+  { name: 'process_executable_path', type: 'string', help: 'path of the executable' },
+  { name: 'uid', type: 'u32', help: 'user id of the process, as the host numbers it' },
+  { name: 'cgroup_id', type: 'u64', help: 'cgroup v2 id of the process; 0: unknown' },
+  ...placeColumns,
+  { name: 'netns', type: 'u32', help: 'network namespace: inode number; 0: unknown' },
+];
+
+/** What the reducer adds to both ends of a flow. */
+export const kubernetesColumns: readonly Dimension[] = ['src', 'dst'].flatMap((end) =>
+  ['namespace', 'pod_name', 'deployment_name', 'service_name'].map(
+    (what): Dimension => ({
+      name: `${end}_k8s_${what}`,
+      type: 'string',
+      help: `Kubernetes ${what.replace('_', ' ')} of the ${end === 'src' ? 'local end' : 'peer'}`,
+    }),
+  ),
+);
+
+export function sum(name: string, unit: Unit, help: string): Measure {
+  return { name, type: 'u64', unit, fold: 'sum', help };
+}
