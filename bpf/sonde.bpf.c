@@ -82,6 +82,7 @@ const volatile struct {
 	struct syscall_rest syscall_rest;
 	struct http_record http_record;
 	struct http_rest_record http_rest_record;
+	struct http_total http_total;
 	enum http_flag http_flag;
 	struct http2_record http2_record;
 	enum http2_flag http2_flag;
@@ -153,11 +154,16 @@ static __noinline int probe##_looks(struct packet *packet) \
 	return 0; \
 }
 
-LOOKS(http)
 LOOKS(http2)
 LOOKS(dns)
 LOOKS(nat)
 LOOKS(capture)
+
+/* Not 0: nobody else needs to look. */
+static __noinline int http_looks(struct packet *packet)
+{
+	return http_on_packet(packet);
+}
 
 static __noinline int cgroup_looks(struct __sk_buff *skb, bool ingress)
 {
@@ -180,8 +186,8 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool a
 		return 1;
 	if (skb->sk)
 		packet.sk = bpf_sk_fullsock(skb->sk);
-	if (atomics && http_enabled)
-		http_looks(&packet);
+	if (atomics && http_enabled && http_looks(&packet) && !capture_enabled)
+		return 1;
 	if (http2_enabled)
 		http2_looks(&packet);
 	if (dns_enabled)

@@ -289,28 +289,30 @@ static __always_inline struct http_conn *http_find(struct packet *p)
 	return NULL;
 }
 
-static __always_inline void http_on_packet(struct packet *p)
+/* True: a common packet of a connection that is known, of which nobody else has anything to learn. */
+static __always_inline bool http_on_packet(struct packet *p)
 {
 	struct http_conn *c;
 	u64 now;
 
 	if (p->protocol != IPPROTO_TCP || !p->payload_length || !p->sk)
-		return;
+		return false;
 	c = http_find(p);
 	if (!c) {
 		if (!http_first(p))
-			return;
+			return false;
 		c = http_find(p);
 		if (!c)
-			return;
+			return false;
 	}
 	if (c->off)
-		return;
+		return false;
 	now = http_now(p);
 	if (p->ingress == (c->rec.role == ROLE_INCOMING) ? http_quick_request(c, p, now) :
 							    http_quick_response(c, p, now))
-		return;
+		return true;
 	http_packet(c, p, now);
+	return false;
 }
 
 /* TCP_CLOSE, before the connection's entry in `tcp_conns` goes: it knows the owner. */
@@ -450,12 +452,7 @@ int http_rest_sweep(struct bpf_iter__bpf_map_elem *ctx)
 		return 0;
 	if (ring_output(&rec, sizeof(rec)))
 		return 0;
-	__sync_fetch_and_add(&sum->requests, rec.rest.requests);
-	__sync_fetch_and_add(&sum->answered, rec.rest.answered);
-	__sync_fetch_and_add(&sum->ttfb_ns, rec.rest.ttfb_ns);
-	__sync_fetch_and_add(&sum->duration_ns, rec.rest.duration_ns);
-	__sync_fetch_and_add(&sum->bytes_request, rec.rest.bytes_request);
-	__sync_fetch_and_add(&sum->bytes_response, rec.rest.bytes_response);
+	http_rest_add(sum, &rec.rest);
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 import type { Probe } from '../../src/table/probe.ts';
 import { httpflow } from '../httpflow.ts';
 import { httpRecords } from './decode.ts';
+import { httpConstants, httpTotals } from './totals.ts';
 
 export const http: Probe = {
   name: 'http',
@@ -38,5 +39,7 @@ export const http: Probe = {
     { programs: ['http_rest_sweep'], map: 'http_rests', when: 'interval' },
   ],
   records: [httpRecords],
+  map_sources: [httpTotals],
   map_entries: ({ maps }) => ({ http_conns: maps.sockets_max }),
+  constants: httpConstants,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * What the `http` source reports, and the state of one connection. Requests that are alike (same request line, same
- * status) are kept in a list, the run; a record carries a whole run. Decoder: probes/http/decode.ts.
+ * status) are kept in a list, the run; a record carries a whole run, if it does not go to the totals (totals.bpf.h). Decoder: probes/http/decode.ts.
  *
  * Who may do what, so that nothing is lost and nothing counts twice:
  * - packets of the request's direction begin and finish messages and append to the run: the producer;
@@ -34,6 +34,11 @@ struct http_entry {
 	u32 bytes_request;
 	u32 bytes_response;
 };
+
+static __always_inline u64 http_ns(u32 time)
+{
+	return time & HTTP_COARSE ? (u64)(time & ~HTTP_COARSE) << 10 : time;
+}
 
 struct http_record {
 	struct record_head head; /* flags: enum http_flag */

@@ -5,6 +5,7 @@
 
 #include "../tcp/conn.bpf.h"
 #include "parse.bpf.h"
+#include "totals.bpf.h"
 
 #define PHASE(message) ((message) & 3)
 #define AFTER(a, b) ((s32)((a) - (b)) > 0) /* of sequence numbers */
@@ -23,55 +24,12 @@ static __always_inline u32 http_time(u64 ns)
 	return ns < (HTTP_TIME_MAX & ~HTTP_COARSE) ? HTTP_COARSE | ns : HTTP_TIME_MAX;
 }
 
-static __always_inline u64 http_ns(u32 time)
-{
-	return time & HTTP_COARSE ? (u64)(time & ~HTTP_COARSE) << 10 : time;
-}
-
 static __always_inline struct http_rest *http_rest_of(u8 role, u16 status)
 {
 	u32 class = status / 100;
 	u32 slot = (role < ROLE_MAX ? role : 0) * HTTP_CLASSES + (class < HTTP_CLASSES ? class : 0);
 
 	return bpf_map_lookup_elem(&http_rests, &slot);
-}
-
-/* The ring is full: the counts go to totals by role and class of status. */
-__noinline int http_keep_rest(struct http_record *rec)
-{
-	struct http_rest *rest, sum = {};
-
-	if (!rec)
-		return 0;
-	rest = http_rest_of(rec->role, rec->status);
-	for (u32 n = 0; n < HTTP_RUN; n++) {
-		u32 i = rec->first + n;
-		struct http_entry *entry;
-
-		asm volatile("" : "+r"(i)); /* else the compiler steps a pointer, whose bounds are not seen */
-		if (i >= rec->entries || i >= HTTP_RUN)
-			break;
-		entry = &rec->entry[i];
-		if (entry->ttfb != HTTP_NO_MESSAGE)
-			sum.requests++;
-		if (entry->ttfb < HTTP_NO_RESPONSE) {
-			sum.answered++;
-			sum.ttfb_ns += http_ns(entry->ttfb);
-		}
-		sum.duration_ns += http_ns(entry->duration);
-		sum.bytes_request += entry->bytes_request;
-		sum.bytes_response += entry->bytes_response;
-	}
-	count(COUNT_HTTP_FULL);
-	if (!rest)
-		return 0; /* cannot be: the slot is within the array */
-	__sync_fetch_and_add(&rest->requests, sum.requests);
-	__sync_fetch_and_add(&rest->answered, sum.answered);
-	__sync_fetch_and_add(&rest->ttfb_ns, sum.ttfb_ns);
-	__sync_fetch_and_add(&rest->duration_ns, sum.duration_ns);
-	__sync_fetch_and_add(&rest->bytes_request, sum.bytes_request);
-	__sync_fetch_and_add(&rest->bytes_response, sum.bytes_response);
-	return 0;
 }
 
 /* Who reads and writes the socket now, from the entry that the `tcp` source keeps. */
@@ -101,20 +59,29 @@ static __always_inline bool http_claim_run(struct http_conn *c)
 	return entries > (u32)old;
 }
 
-/* Producer: the run goes to the ring, and a new one begins. */
+/* Producer: the run goes to the totals of its kind, else to the ring, or as mere sums to `http_rests`; a new one begins. */
 __noinline int http_emit(struct http_conn *c)
 {
+	struct http_sums sums = {};
+	struct http_rest *rest;
 	u32 size;
 
 	if (!c || !http_claim_run(c))
 		return 0;
 	http_owner(c, &c->rec.owner);
+	http_sum_run(&c->rec, &sums);
+	if (http_add_total(&c->rec, &sums))
+		return 0;
 	size = c->rec.entries;
 	if (size > HTTP_RUN)
 		size = HTTP_RUN;
 	size = size * sizeof(struct http_entry) + __builtin_offsetof(struct http_record, entry);
-	if (!ring_output(&c->rec, size))
-		http_keep_rest(&c->rec);
+	if (ring_output(&c->rec, size))
+		return 0;
+	count(COUNT_HTTP_FULL);
+	rest = http_rest_of(c->rec.role, c->rec.status);
+	if (rest)
+		http_rest_add(rest, &sums.rest);
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 
 import type { Probe } from '../../src/table/probe.ts';
 import { httpRecords } from '../http/decode.ts';
+import { httpConstants, httpTotals } from '../http/totals.ts';
 import { http2Records } from '../http2/decode.ts';
 import { httpflow } from '../httpflow.ts';
 import { placesInGo } from './go_places.ts';
@@ -79,6 +80,8 @@ export const tls: Probe = {
     { programs: ['http_rest_sweep'], map: 'http_rests', when: 'interval' },
   ],
   records: [httpRecords, http2Records],
+  map_sources: [httpTotals],
+  constants: httpConstants,
   map_entries: ({ maps }) => ({ tls_conns: maps.sockets_max }),
   own_maps: ['tls_conns', 'tls_blank', 'tls_threads', 'tls_go_reads'],
   uprobes: [

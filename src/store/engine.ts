@@ -1,4 +1,3 @@
-// src/store/engine.ts
 // One way to speak to ClickHouse, wherever it runs: `@clickhouse/client`, whose connection is the embedded engine (chDB)
 // or HTTP. What differs stands here and nowhere else: how Arrow gets in, and how a session gets its settings.
 
@@ -57,6 +56,17 @@ export async function openEngine(target: { dir: string } | ServerTarget): Promis
   return 'dir' in target ? await openEmbedded(target.dir) : await openServer(target);
 }
 
+/**
+ * How often the engine's threads look for work that nobody told them of. By default each table is looked at ten times a second,
+ * which takes 2 % of a processor for ever; merges are told of with each insert.
+ */
+const ENGINE_ARGUMENTS = [
+  '--background_processing_pool_thread_sleep_seconds_if_nothing_to_do=10',
+  '--background_move_processing_pool_thread_sleep_seconds_if_nothing_to_do=60',
+  '--background_streaming_processing_pool_thread_sleep_seconds_if_nothing_to_do=60',
+  '--memory_worker_period_ms=1000',
+];
+
 /** The part of chDB that we use; its own types need `@clickhouse/client-common`, which is not ours. */
 type ConnectionFactory = (options: { path: string }) => NonNullable<ClientConnection>;
 type ClientConnection = Parameters<typeof createClient>[0] extends infer C
@@ -65,11 +75,23 @@ type ClientConnection = Parameters<typeof createClient>[0] extends infer C
     : never
   : never;
 
-async function connectionFactory(): Promise<ConnectionFactory> {
+interface Embedded {
+  /** Starts the engine, which stops with its last connection. */
+  open(path: string): { close(): void };
+  readonly connection: ConnectionFactory;
+}
+
+async function loadEmbedded(): Promise<Embedded> {
   try {
-    const module = await import('chdb/connection');
-    // The two packages each bring a copy of the interface; they are the same text.
-    return module.createChdbConnection as unknown as ConnectionFactory;
+    const [{ Session }, { createChdbConnection }] = await Promise.all([
+      import('chdb'),
+      import('chdb/connection'),
+    ]);
+    return {
+      open: (path) => new Session(path, { connectionArgs: ENGINE_ARGUMENTS }),
+      // The two packages each bring a copy of the interface; they are the same text.
+      connection: createChdbConnection as unknown as ConnectionFactory,
+    };
   } catch (error) {
     throw new StoreOperatorError(
       'STORE_ENGINE_MISSING',
@@ -81,14 +103,13 @@ async function connectionFactory(): Promise<ConnectionFactory> {
 }
 
 async function openEmbedded(dir: string): Promise<Engine> {
-  const create = await connectionFactory();
+  const { open, connection } = await loadEmbedded();
   const path = join(dir, 'engine');
-  const connect = () => createClient({ connection: create({ path }) });
-  let anchor: ClickHouseClient;
+  const connect = () => createClient({ connection: connection({ path }) });
+  let anchor: { close(): void };
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
-    // Held open to the end: the engine stops with its last connection.
-    anchor = connect();
+    anchor = open(path); // held to the end
   } catch (error) {
     throw openError(path, error);
   }
@@ -114,7 +135,7 @@ async function openEmbedded(dir: string): Promise<Engine> {
       const query = `${statement} FROM ${file}`;
       await session((client) => client.command({ query, clickhouse_settings: toClient(settings) }));
     },
-    close: () => anchor.close(),
+    close: async () => anchor.close(),
   };
 }
 
