@@ -1,11 +1,13 @@
 // What the kernel programs cost a server, by the processor time of server and client: within one running load, sonde's
 // programs are attached and detached a few times a second, so that whatever else the machine does falls on all alike.
-// `node bench/attached.ts` prints it. Empty programs on the same hooks show what calling any program costs there: the
+// `node bench/attached.ts` prints it, of other sources with `--sources tcp,udp,dns`. Empty programs on the same hooks show what calling any program costs there: the
 // kernel's own statistics (programs.ts) leave that out.
 
 import { setTimeout as delay } from 'node:timers/promises';
+import { probes } from '../probes/index.ts';
 import { BpfObject } from '../src/bpf/object.ts';
 import type { BpfProgram } from '../src/bpf/program.ts';
+import { isWanted } from '../src/table/probe.ts';
 import { type Figure, figure, printFigures, type RunOptions } from './figure.ts';
 import { attach, loadFloor, OBJECT } from './floor.ts';
 import { startWrk } from './loads.ts';
@@ -26,10 +28,25 @@ interface Arm {
   readonly programs: readonly BpfProgram[];
 }
 
+/** The sources of an arm; undefined: what is on by default. */
+const ARMS: readonly (readonly [name: string, sources: readonly string[] | undefined])[] = [
+  ['tcp and udp', ['tcp', 'udp']],
+  ['and http', ['tcp', 'udp', 'http']],
+  ['all by default', undefined],
+];
+
+/** `--sources tcp,udp,dns`, as often as arms are wanted, instead of the usual ones. */
+function armsAsked(): typeof ARMS {
+  const asked = process.argv.flatMap((word, i, words) =>
+    words[i - 1] === '--sources' ? [[word, word.split(',')] as const] : [],
+  );
+  return asked.length > 0 ? asked : ARMS;
+}
+
 /** The programs that a collector attaches to hooks on this machine; sweeps are no hooks. */
-async function chosen(): Promise<ReadonlySet<string>> {
+async function chosen(sources: readonly string[] | undefined): Promise<ReadonlySet<string>> {
   const reducer = await Reducer.start();
-  const collector = await Collector.start(reducer);
+  const collector = await Collector.start(reducer, '10s', sources);
   const running = collector.programs();
   for (const { program } of running) program.close();
   await collector.stop();
@@ -37,14 +54,18 @@ async function chosen(): Promise<ReadonlySet<string>> {
   return new Set(running.map(({ name }) => name));
 }
 
-async function loadSonde(): Promise<readonly BpfProgram[]> {
-  const names = await chosen();
+async function loadSonde(sources: readonly string[] | undefined): Promise<readonly BpfProgram[]> {
+  const names = await chosen(sources);
   const object = BpfObject.open(OBJECT, { name: 'bench' });
   later(() => object.close());
   for (const [name, program] of object.programs) {
     program.autoload = names.has(name) && !program.section.startsWith('iter/');
   }
-  object.rodata({ http_enabled: names.has('http_sweep') });
+  const on = probes.map((probe) => [
+    probe.enabled_variable,
+    sources?.includes(probe.name) ?? isWanted(probe, {}),
+  ]);
+  object.rodata(Object.fromEntries(on));
   object.map('sonde_ring').maxEntries = RING_BYTES;
   object.load();
   return [...object.programs.values()].filter(({ autoload }) => autoload);
@@ -124,13 +145,16 @@ function loadFigures(
 
 async function measure(options: RunOptions): Promise<readonly Figure[]> {
   const seconds = options.quick ? 5 : 40;
-  const sonde = await loadSonde();
-  const sections = new Set(sonde.map(({ section }) => section));
+  const sonde: Arm[] = [];
+  for (const [name, sources] of armsAsked()) {
+    sonde.push({ name, programs: await loadSonde(sources) });
+  }
+  const sections = new Set(sonde.flatMap(({ programs }) => programs.map(({ section }) => section)));
   const floor = await loadFloor(sections);
   const arms: readonly Arm[] = [
     { name: 'nothing', programs: [] },
     { name: 'empty programs', programs: floor },
-    { name: 'sonde', programs: sonde },
+    ...sonde,
   ];
   const nginx = await startNginx();
   const keepalive = await rounds(arms, nginx, { close: false, seconds });

@@ -3,6 +3,7 @@
 
 import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { probes } from '../probes/index.ts';
 import { findMount } from '../src/bpf/features.ts';
 import { BpfIter } from '../src/bpf/iter.ts';
 import { BpfLink } from '../src/bpf/link.ts';
@@ -91,14 +92,22 @@ export class Collector {
   readonly pin_path: string;
   readonly #process: Started;
 
-  /** Resolves when all is attached. */
-  static async start(reducer: Reducer, interval = '10s'): Promise<Collector> {
+  /** Resolves when all is attached. `sources`: those and no others; absent: what is on by default. */
+  static async start(
+    reducer: Reducer,
+    interval = '10s',
+    sources?: readonly string[],
+  ): Promise<Collector> {
     const folder = reducer.collector_folder;
     made += 1;
     const pin_path = join(findMount('bpf')!, `sonde-bench-${process.pid}-${made}`);
     later(() => rmSync(pin_path, { recursive: true, force: true }));
     const config = join(folder, 'sonde.yaml');
-    writeFileSync(config, `collector:\n  pin_path: ${pin_path}\n`);
+    const chosen = (sources === undefined ? [] : probes).map(
+      ({ name }) => `    ${name}: {enabled: ${sources?.includes(name)}}\n`,
+    );
+    const switches = chosen.length > 0 ? `  probes:\n${chosen.join('')}` : '';
+    writeFileSync(config, `collector:\n  pin_path: ${pin_path}\n${switches}`);
     const intake = ['--intake-host', '127.0.0.1', '--intake-port', `${reducer.port}`];
     const own = ['--config', config, '--data-dir', folder, '--no-log-file', '--interval', interval];
     const [started] = await startRole('kernel-collector', [...intake, ...own]);
