@@ -159,10 +159,21 @@ LOOKS(dns)
 LOOKS(nat)
 LOOKS(capture)
 
-/* Not 0: nobody else needs to look. */
 static __noinline int http_looks(struct packet *packet)
 {
-	return http_on_packet(packet);
+	return http_look_at(packet);
+}
+
+/* True: nobody else needs to look. */
+static __always_inline bool http_on_packet(struct packet *packet)
+{
+	int look = http_looks(packet);
+
+	if (look == HTTP_STRANGE && http_first(packet))
+		look = HTTP_GENERAL;
+	if (look == HTTP_GENERAL)
+		http_packet(packet);
+	return look == HTTP_COMMON;
 }
 
 static __noinline int cgroup_looks(struct __sk_buff *skb, bool ingress)
@@ -186,7 +197,7 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool a
 		return 1;
 	if (skb->sk)
 		packet.sk = bpf_sk_fullsock(skb->sk);
-	if (atomics && http_enabled && http_looks(&packet) && !capture_enabled)
+	if (atomics && http_enabled && http_on_packet(&packet) && !capture_enabled)
 		return 1;
 	if (http2_enabled)
 		http2_looks(&packet);

@@ -99,9 +99,10 @@ static __always_inline void http_unpark(struct http_conn *c, struct http_parked 
 {
 	u64 *line = (u64 *)c->rec.line;
 
-	c->request_end = c->request_next = parked->seq;
-	c->response_end = parked->ack_seq;
-	http_begin(c, parked->seq, parked->request_ns);
+	c->message = 1 << 2 | HTTP_REQUEST;
+	c->request_ns = parked->request_ns;
+	c->request_from = parked->seq;
+	c->response_from = c->response_next = c->response_end = parked->ack_seq;
 	for (int i = 0; i < HTTP_LINE / 8; i++)
 		line[i] = parked->line[i];
 	c->rec.line_bytes = parked->line_bytes;
@@ -261,21 +262,6 @@ static __always_inline bool http_quick_response(struct http_conn *c, struct pack
 	return true;
 }
 
-static __noinline int http_packet(struct http_conn *c, struct packet *p, u64 now)
-{
-	struct http_bytes from = {};
-
-	from.at = p->payload_offset;
-	from.length = p->payload_length;
-	from.seq = p->seq;
-	from.now = now;
-	if (p->ingress == (c->rec.role == ROLE_INCOMING))
-		http_on_request(p->skb, c, &from, false);
-	else
-		http_on_response(p->skb, c, &from, false);
-	return 0;
-}
-
 /* The entry of the packet's socket. One of a former socket at this address, whose end nobody saw, is ended here. */
 static __always_inline struct http_conn *http_find(struct packet *p)
 {
@@ -289,30 +275,52 @@ static __always_inline struct http_conn *http_find(struct packet *p)
 	return NULL;
 }
 
-/* True: a common packet of a connection that is known, of which nobody else has anything to learn. */
-static __always_inline bool http_on_packet(struct packet *p)
+enum http_look {
+	HTTP_NOTHING, /* for this source */
+	HTTP_COMMON, /* a common packet of a connection that is known: it is done, and others have nothing to learn of it */
+	HTTP_STRANGE, /* of a socket that is not known: http_first */
+	HTTP_GENERAL, /* http_packet */
+};
+
+/*
+ * What to do with a packet; the common one is done here. The steps are called one after the other and not one by the other,
+ * since kernels before 6.13 count the frames of all that is called against 512 bytes.
+ */
+static __always_inline enum http_look http_look_at(struct packet *p)
 {
 	struct http_conn *c;
 	u64 now;
 
 	if (p->protocol != IPPROTO_TCP || !p->payload_length || !p->sk)
-		return false;
+		return HTTP_NOTHING;
 	c = http_find(p);
-	if (!c) {
-		if (!http_first(p))
-			return false;
-		c = http_find(p);
-		if (!c)
-			return false;
-	}
+	if (!c)
+		return HTTP_STRANGE;
 	if (c->off)
-		return false;
+		return HTTP_NOTHING;
 	now = http_now(p);
 	if (p->ingress == (c->rec.role == ROLE_INCOMING) ? http_quick_request(c, p, now) :
 							    http_quick_response(c, p, now))
-		return true;
-	http_packet(c, p, now);
-	return false;
+		return HTTP_COMMON;
+	return HTTP_GENERAL;
+}
+
+static __noinline int http_packet(struct packet *p)
+{
+	struct http_conn *c = http_find(p);
+	struct http_bytes from = {};
+
+	if (!c)
+		return 0;
+	from.at = p->payload_offset;
+	from.length = p->payload_length;
+	from.seq = p->seq;
+	from.now = http_now(p);
+	if (p->ingress == (c->rec.role == ROLE_INCOMING))
+		http_on_request(p->skb, c, &from, false);
+	else
+		http_on_response(p->skb, c, &from, false);
+	return 0;
 }
 
 /* TCP_CLOSE, before the connection's entry in `tcp_conns` goes: it knows the owner. */

@@ -190,14 +190,13 @@ __noinline int http_request_user(struct http_conn *c, struct http_bytes *from, u
 static __always_inline int http_more_pieces_of(struct __sk_buff *skb, struct http_conn *c,
 						struct http_bytes *from, const bool in_user)
 {
-	u64 words[HTTP_LINE / 8] = {};
 	u32 n = from->length < HTTP_LINE ? from->length : HTTP_LINE, have = c->pieces;
-	u8 *bytes = (u8 *)words;
+	u8 *bytes = (u8 *)c->queued_line; /* nothing is queued before the line is whole */
 
 	if (from->seq != c->pieces_seq)
 		return 0;
 	CLAMP(n, HTTP_LINE);
-	if (LOAD(from, 0, words, n))
+	if (LOAD(from, 0, bytes, n))
 		return 0;
 	c->pieces_seq += from->length;
 	for (u32 i = 0; i < HTTP_LINE; i++) {

@@ -121,23 +121,29 @@ static __always_inline void http_rest_add(struct http_rest *to, struct http_rest
 	TURN_ADD(to->bytes_response, sum->bytes_response);
 }
 
+/* Global: proved once, not for each entry. */
+__noinline int http_add_bucket(struct http_entry *entry, struct http_total *total)
+{
+	u64 bucket;
+
+	if (!entry || !total || entry->ttfb >= HTTP_NO_RESPONSE)
+		return 0;
+	bucket = http_bucket(entry->ttfb);
+	asm volatile("" : "+r"(bucket));
+	if (bucket < HTTP_BUCKETS)
+		__sync_fetch_and_add(&total->buckets[bucket], 1);
+	return 0;
+}
+
 static __always_inline void http_add_buckets(struct http_record *rec, struct http_total *total)
 {
 	for (u32 n = 0; n < HTTP_RUN; n++) {
 		u32 i = rec->first + n;
-		u64 bucket;
-		u32 ttfb;
 
 		asm volatile("" : "+r"(i));
 		if (i >= rec->entries || i >= HTTP_RUN)
 			break;
-		ttfb = rec->entry[i].ttfb;
-		if (ttfb >= HTTP_NO_RESPONSE)
-			continue;
-		bucket = http_bucket(ttfb);
-		asm volatile("" : "+r"(bucket));
-		if (bucket < HTTP_BUCKETS)
-			__sync_fetch_and_add(&total->buckets[bucket], 1);
+		http_add_bucket(&rec->entry[i], total);
 	}
 }
 

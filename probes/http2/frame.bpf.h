@@ -225,33 +225,42 @@ static __always_inline bool http2_is_of_interest(u8 type)
 	       type == HTTP2_CONTINUATION;
 }
 
+/* The whole length of the frame at `at`, with its head; 0: none of standard type, form and flags. Proved once, as all below. */
+__noinline int http2_frame_at(struct __sk_buff *skb, u32 at, u32 first)
+{
+	struct http2_head head;
+	u8 bytes[16] = {};
+
+	if (bpf_skb_load_bytes(skb, at, bytes, HTTP2_HEAD_BYTES))
+		return 0;
+	http2_read_head(bytes, &head);
+	if (head.length > HTTP2_WANT_MAX || head.type > HTTP2_CONTINUATION || bytes[5] & 0x80 ||
+	    head.flags & ~http2_flags_of(head.type) || !http2_is_frame(&head) ||
+	    (first && head.type == HTTP2_CONTINUATION))
+		return 0;
+	return HTTP2_HEAD_BYTES + head.length;
+}
+
 /*
- * 1: these bytes begin with frames beyond reasonable doubt: of standard type, form and flags, each where the one before it
- * ends, up to the end of the packet or HTTP2_CHAIN; a single one must end just where the packet ends. A global function: the
- * verifier proves it once.
+ * 1: these bytes begin with frames beyond reasonable doubt: each where the one before it ends, up to the end of the packet or
+ * HTTP2_CHAIN; a single one must end just where the packet ends.
  */
 __noinline int http2_fits(struct __sk_buff *skb, u32 at, u32 left)
 {
-	u32 done = 0;
-
 	for (int n = 0; n < HTTP2_CHAIN; n++) {
-		struct http2_head head;
-		u8 bytes[16] = {};
+		u32 length;
 
-		if (done == left)
+		if (!left)
 			return n > 0;
-		if (left - done < HTTP2_HEAD_BYTES)
+		if (left < HTTP2_HEAD_BYTES)
 			return n >= 2;
-		if (bpf_skb_load_bytes(skb, at + done, bytes, HTTP2_HEAD_BYTES))
+		length = http2_frame_at(skb, at, !n);
+		if (!length)
 			return 0;
-		http2_read_head(bytes, &head);
-		if (head.length > HTTP2_WANT_MAX || head.type > HTTP2_CONTINUATION ||
-		    bytes[5] & 0x80 || head.flags & ~http2_flags_of(head.type) ||
-		    !http2_is_frame(&head) || (!n && head.type == HTTP2_CONTINUATION))
-			return 0;
-		done += HTTP2_HEAD_BYTES + head.length;
-		if (done > left)
+		if (length > left)
 			return n > 0;
+		at += length;
+		left -= length;
 	}
 	return 1;
 }

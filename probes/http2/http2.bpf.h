@@ -82,9 +82,7 @@ static __always_inline void http2_follow(struct packet *p, struct http2_conn *co
 	/* what was begun in the record before must be gone on with */
 	work->interest = flags || way->have || way->want || (way->ends_stream && !way->skip);
 	http2_begin_record(p, conn, work, flags);
-	for (u32 i = 0; i < HTTP2_STEPS; i++)
-		if (http2_step(p->skb, slot))
-			break;
+	http2_steps(p->skb, slot);
 	if (work->left && work->way.state == HTTP2_FOLLOWED) {
 		work->way.state = HTTP2_LOST; /* too many frames, or bytes that cannot be read */
 		count(COUNT_HTTP2_LOST);
@@ -115,9 +113,7 @@ static __always_inline void http2_raw(struct packet *p, struct http2_conn *conn,
 	work->left = length;
 	work->seq = p->seq + ahead;
 	http2_begin_record(p, conn, work, HTTP2_RAW | HTTP2_HOLE);
-	for (u32 i = 0; i < HTTP2_RAW_STEPS; i++)
-		if (http2_raw_step(p->skb, slot))
-			break;
+	http2_raw_steps(p->skb, slot);
 	work->busy = 0;
 }
 

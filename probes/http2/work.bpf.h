@@ -116,6 +116,15 @@ __noinline int http2_step(struct __sk_buff *skb, u32 slot)
 	return way->have == HTTP2_HEAD_BYTES ? http2_take_head(work) : 0;
 }
 
+/* The loops, too, are global: before 6.4 the verifier walks all their rounds again for each way that leads there. */
+__noinline int http2_steps(struct __sk_buff *skb, u32 slot)
+{
+	for (u32 i = 0; i < HTTP2_STEPS; i++)
+		if (http2_step(skb, slot))
+			break;
+	return 0;
+}
+
 /* The next piece of a packet that is sent as it is. 1: no more. A global function, as above. */
 __noinline int http2_raw_step(struct __sk_buff *skb, u32 slot)
 {
@@ -132,6 +141,14 @@ __noinline int http2_raw_step(struct __sk_buff *skb, u32 slot)
 	work->rec.length = n;
 	http2_advance(work, n);
 	http2_flush(work);
+	return 0;
+}
+
+__noinline int http2_raw_steps(struct __sk_buff *skb, u32 slot)
+{
+	for (u32 i = 0; i < HTTP2_RAW_STEPS; i++)
+		if (http2_raw_step(skb, slot))
+			break;
 	return 0;
 }
 

@@ -148,18 +148,19 @@ static __always_inline void tls_h2_feed(struct tls_conn *conn, struct http_bytes
 		tls_h2_follow(conn, way, from, ahead, flags);
 }
 
-/* The session has ended: what is open in it ends as well. */
-static __always_inline void tls_h2_end(struct tls_conn *conn)
+/* The session has ended: what is open in it ends as well. Its record is not for the stack of who calls. */
+static __noinline int tls_h2_end(struct tls_conn *conn)
 {
 	struct http2_record rec = {};
 
-	if (!conn->h2_role)
-		return;
+	if (!conn || !conn->h2_role)
+		return 0;
 	tls_h2_head(conn, &rec, HTTP2_RESET);
 	rec.after = rec.to = conn->h2_way[0].told;
 	conn->h2_role = 0;
 	if (!ring_output(&rec, sizeof(rec)))
 		count(COUNT_HTTP2_RING);
+	return 0;
 }
 
 #endif

@@ -123,6 +123,14 @@ static __always_inline void tls_end(struct tls_conn *conn)
 	http_end(&conn->http);
 }
 
+/* With a stack of its own: the chain from tls_renew is deep without it. */
+static __noinline int tls_name_owner(struct tls_conn *conn)
+{
+	if (conn)
+		owner_of_current(&conn->http.rec.owner);
+	return 0;
+}
+
 /* Zeroed, for a new session at this address; what an older one has left is reported. */
 static __noinline int tls_renew(struct tls_key *key)
 {
@@ -146,25 +154,24 @@ static __noinline int tls_renew(struct tls_key *key)
 	conn->http.rec.head.flags = HTTP_TLS;
 	conn->http.last_ns = bpf_ktime_get_ns();
 	conn->h2_name = 1ULL << 52 | ((key->session >> 4) ^ (u64)key->tgid << 24) % (1ULL << 48);
-	owner_of_current(&conn->http.rec.owner);
+	tls_name_owner(conn);
 	return 1;
 }
 
-/* The session, on the socket that it is on: `sure` where the call has used one, else `perhaps` for a new session. */
-static __always_inline struct tls_conn *tls_conn_of(struct tls_key *key, struct tls_socket *sure,
-						    struct tls_socket *perhaps)
+/* The session, on the socket that it is on. `sure`: the call has used it; else it is a guess for a new session. */
+static __always_inline struct tls_conn *tls_conn_of(struct tls_key *key, struct tls_socket *now,
+						    bool sure)
 {
 	struct tls_conn *conn = bpf_map_lookup_elem(&tls_conns, key);
-	struct tls_socket *now = sure->cookie ? sure : perhaps;
 
-	if (!conn || (conn->socket.cookie && sure->cookie && sure->cookie != conn->socket.cookie) ||
-	    (conn->socket.cookie && !sure->cookie && tls_is_gone(&conn->socket))) {
+	if (!conn || (conn->socket.cookie && sure && now->cookie != conn->socket.cookie) ||
+	    (conn->socket.cookie && !sure && tls_is_gone(&conn->socket))) {
 		tls_renew(key);
 		conn = bpf_map_lookup_elem(&tls_conns, key);
 		if (!conn)
 			return NULL;
 	}
-	if (!conn->socket.cookie && now && now->cookie) {
+	if (!conn->socket.cookie && now->cookie) {
 		conn->socket = *now;
 		tls_name_ends(&conn->http.rec, now->sk);
 	}
@@ -220,13 +227,19 @@ static __always_inline int tls_done(long length)
 	u64 id = bpf_get_current_pid_tgid();
 	struct tls_thread *thread = bpf_map_lookup_elem(&tls_threads, &id);
 	struct tls_key key = { .tgid = id >> 32 };
+	struct tls_socket socket;
 	struct tls_conn *conn;
+	bool sure;
 
 	if (!thread || !thread->session)
 		return 0;
 	key.session = thread->session;
 	thread->session = 0;
-	conn = tls_conn_of(&key, &thread->used, thread->reads ? &thread->received : NULL);
+	socket = thread->used;
+	sure = socket.cookie;
+	if (!sure && thread->reads)
+		socket = thread->received;
+	conn = tls_conn_of(&key, &socket, sure);
 	if (conn && length > 0)
 		tls_moved(conn, thread->buffer, length, thread->reads);
 	return 0;
