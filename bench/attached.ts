@@ -1,6 +1,7 @@
 // What the kernel programs cost a server, by the processor time of server and client: within one running load, sonde's
 // programs are attached and detached a few times a second, so that whatever else the machine does falls on all alike.
-// `node bench/attached.ts` prints it, of other sources with `--sources tcp,udp,dns`. Empty programs on the same hooks show what calling any program costs there: the
+// `node bench/attached.ts` prints it, of other sources
+// with `--sources tcp,udp,dns`. Empty programs on the same hooks show what calling any program costs there: the
 // kernel's own statistics (programs.ts) leave that out.
 
 import { setTimeout as delay } from 'node:timers/promises';

@@ -152,7 +152,8 @@ static __always_inline void http_total_max(struct http_total *total, u64 max)
 	for (int i = 0; i < 4; i++) {
 		u64 known = *(volatile u64 *)&total->ttfb_max;
 
-		if (known >= max || __sync_val_compare_and_swap(&total->ttfb_max, known, max) == known)
+		if (known >= max ||
+		    __sync_val_compare_and_swap(&total->ttfb_max, known, max) == known)
 			return;
 	}
 }

@@ -1,0 +1,155 @@
+// wrk, as fast as it can, against a server in Go and one in Node: sonde counts what the servers counted themselves, to the
+// last request, and the time that clients waited is within what wrk says.
+
+import assert from 'node:assert/strict';
+import { execFile, spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import test, { type TestContext } from 'node:test';
+import { promisify } from 'node:util';
+import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
+
+const run = promisify(execFile);
+const has = (program: string): boolean =>
+  spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
+const NO_WRK = NO_LIVE || (!has('wrk') && 'needs wrk');
+const CONNECTIONS = 16;
+
+/** Each answers 404 to what begins with /missing, and tells at /count how many others it has answered. */
+const NODE_SERVER = `
+let count = 0;
+const server = require('node:http').createServer((request, response) => {
+  if (request.url === '/count') return response.end(String(count));
+  count += 1;
+  response.statusCode = request.url.startsWith('/missing') ? 404 : 200;
+  response.end('The quick brown fox');
+});
+server.listen(0, '127.0.0.1', () => console.log(server.address().port));
+`;
+
+const GO_SERVER = `package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+)
+
+var count atomic.Int64
+
+func answer(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/count" {
+		fmt.Fprint(w, count.Load())
+		return
+	}
+	count.Add(1)
+	if strings.HasPrefix(r.URL.Path, "/missing") {
+		w.WriteHeader(404)
+	}
+	w.Write([]byte("The quick brown fox"))
+}
+
+func main() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(l.Addr().(*net.TCPAddr).Port)
+	http.Serve(l, http.HandlerFunc(answer))
+}
+`;
+
+/** Starts a server that says its port in its first line. */
+async function serve(t: TestContext, command: string, words: readonly string[]): Promise<number> {
+  const server = spawn(command, words, { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.after(() => server.kill('SIGKILL'));
+  for await (const line of createInterface({ input: server.stdout })) return Number(line);
+  throw new Error(`${command} has ended`);
+}
+
+async function answered(port: number): Promise<number> {
+  return Number(await (await fetch(`http://127.0.0.1:${port}/count`)).text());
+}
+
+interface Counted {
+  readonly requests: number;
+  readonly statuses: readonly number[];
+  /** Mean, ms. */
+  readonly latency: number;
+}
+
+function counted(live: Live, port: number, direction: string, path: string): Counted {
+  const at = direction === 'incoming' ? { src_port: port } : { dst_port: port };
+  const rows = live.sink.rows({ direction, ...at }, 'httpflow').filter((row) => row.path === path);
+  const sum = (column: string): number => rows.reduce((all, row) => all + Number(row[column]), 0);
+  const requests = sum('count');
+  const statuses = [...new Set(rows.map(({ status_code }) => Number(status_code)))];
+  return { requests, statuses: statuses.sort(), latency: sum('latency_sum') / requests / 1e6 };
+}
+
+/** wrk's words for times: 1.25ms, 630.00us. */
+function milliseconds(text: string): number {
+  const [, value, unit] = /([\d.]+)(us|ms|s)/.exec(text) ?? [];
+  return Number(value) * { us: 1e-3, ms: 1, s: 1e3 }[unit as 'us' | 'ms' | 's'];
+}
+
+async function saturated(
+  live: Live,
+  port: number,
+  path: string,
+  words: readonly string[],
+): Promise<void> {
+  const before = await answered(port);
+  const url = `http://127.0.0.1:${port}${path}`;
+  const { stdout } = await run('wrk', ['-t1', `-c${CONNECTIONS}`, '-d2', ...words, url]);
+  const truth = (await answered(port)) - before;
+  const said = Number(/(\d+) requests in/.exec(stdout)?.[1]);
+  await settles(
+    () => live.collector.flush(),
+    () => counted(live, port, 'incoming', path).requests,
+    truth,
+  );
+  const client = counted(live, port, 'outgoing', path);
+  // wrk breaks off at its end: of each connection one request may be under way
+  assert.ok(client.requests >= truth && client.requests <= said + CONNECTIONS, stdout);
+  assert.ok(said <= truth && truth <= said + CONNECTIONS, stdout);
+  const server = counted(live, port, 'incoming', path);
+  const status = path.startsWith('/missing') ? 404 : 200;
+  for (const { statuses } of [client, server]) {
+    assert.deepEqual(
+      statuses.filter((one) => one !== 0),
+      [status],
+    ); // 0: what was broken off
+  }
+  const waited = milliseconds(/Latency\s+(\S+)/.exec(stdout)?.[1] ?? '');
+  assert.ok(server.latency <= client.latency, `${server.latency} ms, ${client.latency} ms`);
+  assert.ok(client.latency <= waited, `sonde: ${client.latency} ms, wrk: ${waited} ms`);
+}
+
+async function saturatedBoth(t: TestContext, live: Live, port: number): Promise<void> {
+  await t.test('keep-alive', () => saturated(live, port, '/keep', []));
+  await t.test('keep-alive, missing', () => saturated(live, port, '/missing', []));
+  const close = ['-H', 'Connection: close'];
+  await t.test('a connection each', () => saturated(live, port, '/close', close));
+}
+
+test('a server in Node', { skip: NO_WRK }, async (t) => {
+  const live = await startLive(t);
+  await saturatedBoth(t, live, await serve(t, process.execPath, ['-e', NODE_SERVER]));
+});
+
+test('a server in Go', { skip: NO_WRK || (!has('go') && 'needs go') }, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'sonde-go-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const [source, program] = [join(folder, 'server.go'), join(folder, 'server')];
+  writeFileSync(source, GO_SERVER);
+  await run('go', ['build', '-o', program, source], {
+    env: { ...process.env, GO111MODULE: 'off' },
+  });
+  const live = await startLive(t);
+  await saturatedBoth(t, live, await serve(t, program, []));
+});
