@@ -4,14 +4,17 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
 import { PrometheusOutlet } from '../../src/outlet/prometheus.ts';
+import { bucketScale } from '../../src/table/buckets.ts';
 import { type Batch, isHistogramColumn, isStringColumn } from '../../src/table/columns.ts';
 import { DomainCache } from '../../src/table/domains.ts';
 import { Fold } from '../../src/table/fold.ts';
+import type { DecodeContext } from '../../src/table/probe.ts';
 import { probeOptions } from '../../src/table/testing.ts';
 import { httpflow } from '../httpflow.ts';
-import { flow_role, http_flag, http_record, http_rest_record } from '../layout.gen.ts';
+import { flow_role, http_flag, http_record, http_rest_record, http_total } from '../layout.gen.ts';
 import { HttpDecoder } from './decode.ts';
 import { parseRequestLine } from './line.ts';
+import { httpTotals } from './totals.ts';
 
 const SEED = 20_260_126;
 const RUNS = 2000;
@@ -62,6 +65,7 @@ function record(line: string, entries: readonly Entry[], first = 0, flags = 0): 
 }
 
 interface Made {
+  readonly context: DecodeContext;
   readonly decoder: HttpDecoder;
   readonly fold: Fold;
 }
@@ -74,18 +78,18 @@ function made(raw_path = false, domains = new DomainCache()): Made {
     cgroup_path: '/system.slice/nginx.service',
     container_id: 'c0ffee',
   };
-  const decoder = new HttpDecoder({
+  const context: DecodeContext = {
     fold: () => fold,
     owner: () => owner,
     options: { ...probeOptions, ephemeral_port: 10_001, http: { raw_path } },
     domains,
     note: () => assert.fail('nothing is noted'),
     dropped: () => assert.fail('nothing is dropped'),
-  });
-  return { decoder, fold };
+  };
+  return { context, decoder: new HttpDecoder(context), fold };
 }
 
-function decodeInto({ decoder }: Made, one: Uint8Array): boolean {
+function decodeInto({ decoder }: Pick<Made, 'decoder'>, one: Uint8Array): boolean {
   const bytes = new Uint8Array(24 + one.length);
   bytes.set(one, 24);
   decoder.over(bytes);
@@ -146,6 +150,55 @@ const GOLDEN_ROW = {
   tls: 0,
   truncated: 0,
 };
+
+/** What the kernel side makes of these entries in its totals (totals.bpf.h). */
+function total(entries: readonly Entry[]): Uint8Array {
+  const bytes = Buffer.alloc(http_total.SIZE);
+  const scale = bucketScale(3);
+  const add = (at: number, value: number): void => {
+    bytes.writeBigUInt64LE(bytes.readBigUInt64LE(at) + BigInt(value), at);
+  };
+  for (const { ttfb, duration, request, response } of entries) {
+    const bucket = http_total.buckets + 4 * (scale.index(ttfb) - 72);
+    bytes.writeUInt32LE(bytes.readUInt32LE(bucket) + 1, bucket);
+    add(http_total.rest_requests, 1);
+    add(http_total.rest_answered, 1);
+    add(http_total.rest_ttfb_ns, ttfb);
+    add(http_total.rest_duration_ns, duration);
+    add(http_total.rest_bytes_request, request);
+    add(http_total.rest_bytes_response, response);
+    const max = bytes.readBigUInt64LE(http_total.ttfb_max);
+    if (max < BigInt(ttfb)) bytes.writeBigUInt64LE(BigInt(ttfb), http_total.ttfb_max);
+  }
+  return bytes;
+}
+
+test('totals of a kind of request are the row that its records would be', () => {
+  const line = 'BREW /pots/7 HTTP/1.1\r\n';
+  const times = [513, 1024, 1025, 90_000, 90_001, 0x7fffffff];
+  const entries = times.map((ttfb) => ({ ttfb, duration: 0x7fffffff, request: 80, response: 90 }));
+  const keys = record(line, [], 0).slice(0, http_record.entry);
+  const by_totals = made();
+  httpTotals.open(by_totals.context).rows(
+    {
+      count: 1,
+      keys,
+      values: total(entries),
+      key_size: http_record.entry,
+      value_stride: http_total.SIZE,
+    },
+    1000,
+  );
+  const by_records = made();
+  assert.ok(decodeInto(by_records, record(line, entries)));
+  const [one, other] = [by_totals, by_records].map(({ fold }) => fold.close(1000));
+  assert.deepEqual(rowsOf(one), rowsOf(other));
+  assert.deepEqual(
+    one?.measures.filter(isHistogramColumn),
+    other?.measures.filter(isHistogramColumn),
+  );
+  assert.equal(rowsOf(one)[0]!.count, times.length);
+});
 
 test('a run of requests, field by field', () => {
   const ttfbs = [0x01020304, 1000, 3_000_000 * 1024];
@@ -210,7 +263,7 @@ test('totals of what found no room', () => {
 
 test('exposition', async () => {
   const { decoder, fold } = made();
-  assert.ok(decodeInto({ decoder, fold }, record('GET /pots/17 HTTP/1.1\r', ENTRIES.slice(1, 2))));
+  assert.ok(decodeInto({ decoder }, record('GET /pots/17 HTTP/1.1\r', ENTRIES.slice(1, 2))));
   const outlet = new PrometheusOutlet([httpflow]);
   outlet.add(fold.close(1000)!, 'h', 1000);
   const labels =
