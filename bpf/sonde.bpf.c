@@ -143,6 +143,17 @@ int BPF_PROG(sock_send, struct sock *sk, int length, int flags)
 	return 0;
 }
 
+/* Only where sock_recv_length is missing (before 6.3): what a call has read; there is nothing for what it writes. */
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(tcp_read, struct sock *sk)
+{
+	if (tls_enabled)
+		tls_on_io(sk, true);
+	if (tcp_enabled)
+		tcp_new_caller(sk);
+	return 0;
+}
+
 /*
  * Who looks at packets, each a function of its own: inlined into one, their variables would share one frame, and the
  * verifier counts how deep that is reached.

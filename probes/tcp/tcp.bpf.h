@@ -248,14 +248,6 @@ static __always_inline void tcp_on_call(struct sock *sk)
 		*last = caller;
 }
 
-/* Only where sock_recv_length is missing (before 6.3). */
-SEC("tp_btf/tcp_rcv_space_adjust")
-int BPF_PROG(tcp_read, struct sock *sk)
-{
-	tcp_on_io(sk, true);
-	return 0;
-}
-
 SEC("tp_btf/tcp_rcv_space_adjust")
 int BPF_PROG(tcp_read_510, struct sock *sk)
 {
