@@ -71,6 +71,7 @@ const volatile struct {
 	struct page_allocs page_allocs;
 	struct file_key file_key;
 	struct file_sums file_sums;
+	struct file_io_slot file_io_slot;
 	enum file_kind file_kind;
 	enum file_operation file_operation;
 	struct block_key block_key;
@@ -78,6 +79,7 @@ const volatile struct {
 	struct oom_kill oom_kill;
 	struct syscall_key syscall_key;
 	struct syscall_sums syscall_sums;
+	struct syscalls_slot syscalls_slot;
 	struct syscall_times syscall_times;
 	struct syscall_rest syscall_rest;
 	struct http_record http_record;
@@ -326,33 +328,40 @@ int files_sweep(struct bpf_iter__task_file *ctx)
 	return 0;
 }
 
+/* Most calls are of no source but one: what is cheap to ask comes first. */
+static __always_inline int on_sys_exit(struct pt_regs___syscall *regs, long result, bool timed,
+				       u64 took_ns)
+{
+	u32 nr = syscall_nr(regs);
+	struct file_call call;
+	bool moves = fileio_enabled && file_call_of(nr, &call) && !level_of(LEVEL_FILEIO);
+	struct caller caller;
+
+	if (!syscalls_enabled && !moves)
+		return 0;
+	caller_now(&caller);
+	if (syscalls_enabled && syscalls_timed && timed)
+		syscalls_on_exit_timed(caller.tgid, nr | caller.compat, result, took_ns);
+	else if (syscalls_enabled)
+		syscalls_on_exit_plain(caller.tgid, nr | caller.compat, result);
+	if (moves && !caller.compat)
+		fileio_on_exit(&call, &caller, regs, result, fileio_timed ? took_ns : 0);
+	return 0;
+}
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(sys_exit, struct pt_regs___syscall *regs, long result)
 {
 	bool timed = (syscalls_enabled && syscalls_timed) || (fileio_enabled && fileio_timed);
-	u64 took_ns = timed ? syscall_took() : 0;
-	u32 nr = syscall_nr(regs) | syscall_compat();
 
-	if (syscalls_enabled && syscalls_timed)
-		syscalls_on_exit_timed(nr, result, took_ns);
-	else if (syscalls_enabled)
-		syscalls_on_exit_plain(nr, result);
-	if (fileio_enabled && !level_of(LEVEL_FILEIO))
-		fileio_on_exit(nr, regs, result, fileio_timed ? took_ns : 0);
-	return 0;
+	return on_sys_exit(regs, result, true, timed ? syscall_took() : 0);
 }
 
 /* Before 5.11, where there is no storage of a task. */
 SEC("tp_btf/sys_exit")
 int BPF_PROG(sys_exit_510, struct pt_regs___syscall *regs, long result)
 {
-	u32 nr = syscall_nr(regs) | syscall_compat();
-
-	if (syscalls_enabled)
-		syscalls_on_exit_plain(nr, result);
-	if (fileio_enabled && !level_of(LEVEL_FILEIO))
-		fileio_on_exit(nr, regs, result, 0);
-	return 0;
+	return on_sys_exit(regs, result, false, 0);
 }
 
 SEC("tp_btf/sys_enter")

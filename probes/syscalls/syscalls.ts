@@ -19,6 +19,7 @@ import {
   syscall_rest,
   syscall_sums,
   syscall_times,
+  syscalls_slot,
 } from '../layout.gen.ts';
 import { ProcessColumns, processDimensions, u64, viewOf } from '../process_columns.ts';
 import { addSlots } from '../slots.ts';
@@ -135,6 +136,12 @@ const mapSources: readonly MapSource[] = [
   {
     map: 'syscalls',
     read: 'turns',
+    front: {
+      map: 'syscalls_cpu',
+      slot_bytes: syscalls_slot.SIZE,
+      sums: syscalls_slot.sums,
+      first: syscall_sums.calls,
+    },
     open: (context) => new SyscallDecoder(context, syscall_sums),
   },
   {
@@ -192,7 +199,7 @@ export const syscalls: Probe = {
     ],
   },
   map_sources: mapSources,
-  own_maps: [...pair('syscalls'), ...pair('syscall_rest')],
+  own_maps: [...pair('syscalls'), 'syscalls_cpu', ...pair('syscall_rest')],
   map_entries: ({ maps: { syscalls_max } }) => ({
     ...sizes('syscalls', syscalls_max),
     ...sizes('syscall_lat', syscalls_max),
