@@ -63,6 +63,7 @@ const volatile struct {
 	enum process_event_flag process_event_flag;
 	struct drop_key drop_key;
 	struct drop_sums drop_sums;
+	struct net_drops_slot net_drops_slot;
 	struct tcpstate_key tcpstate_key;
 	struct tcpstate_change tcpstate_change;
 	struct histogram histogram;
