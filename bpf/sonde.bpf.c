@@ -66,6 +66,7 @@ const volatile struct {
 	struct net_drops_slot net_drops_slot;
 	struct tcpstate_key tcpstate_key;
 	struct tcpstate_change tcpstate_change;
+	struct tcpstate_slot tcpstate_slot;
 	struct histogram histogram;
 	struct task_totals task_totals;
 	struct sched_waits sched_waits;
@@ -250,9 +251,11 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 {
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
+	if (tcpstate_enabled && !tcp_enabled)
+		tcpstate_alone(sk, oldstate, newstate);
 	if (newstate != TCP_CLOSE)
-		return tcp_changed(sk, oldstate, newstate);
-	if (tcpstate_enabled)
+		return tcp_enabled ? tcp_changed(sk, oldstate, newstate) : 0;
+	if (tcpstate_enabled && tcp_enabled)
 		tcpstate_looks(sk, oldstate, newstate);
 	if (http_enabled)
 		http_closed(sk);
