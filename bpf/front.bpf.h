@@ -80,8 +80,9 @@ static __always_inline void name##_settle(u32 turn, struct name##_slot *slot, u6
 \
 		if (!value) \
 			return; /* cannot be: it has an entry */ \
-		for (u32 word = 0; word < (words); word++) \
-			TURN_ADD((&value->first)[word], slot->sums[word]); \
+		_Pragma("unroll") for (u32 word = 0; word < (words); word++) \
+			if (slot->sums[word]) \
+				TURN_ADD(((u64 *)&value->first)[word], slot->sums[word]); \
 	} \
 	slot->key = key; \
 	__builtin_memset(slot->sums, 0, sizeof(slot->sums)); \

@@ -70,7 +70,9 @@ const volatile struct {
 	struct histogram histogram;
 	struct task_totals task_totals;
 	struct sched_waits sched_waits;
+	struct sched_waits_slot sched_waits_slot;
 	struct page_allocs page_allocs;
+	struct page_allocs_slot page_allocs_slot;
 	struct file_key file_key;
 	struct file_sums file_sums;
 	struct file_io_slot file_io_slot;

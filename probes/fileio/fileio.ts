@@ -9,7 +9,7 @@ import type {
   MapSource,
   Probe,
 } from '../../src/table/probe.ts';
-import { pair, sizes, TASK_STORAGE } from '../kernel_maps.ts';
+import { front, frontOf, pair, sizes, TASK_STORAGE } from '../kernel_maps.ts';
 import {
   file_io_slot,
   file_key,
@@ -115,12 +115,7 @@ const mapSources: readonly MapSource[] = [
   {
     map: 'file_io',
     read: 'turns',
-    front: {
-      map: 'file_io_cpu',
-      slot_bytes: file_io_slot.SIZE,
-      sums: file_io_slot.sums,
-      first: file_sums.calls,
-    },
+    front: front('file_io', file_io_slot, file_sums.calls),
     open,
   },
   { map: 'file_rest', read: 'turns', open },
@@ -138,7 +133,7 @@ export const fileio: Probe = {
       name: 'calls',
       help: 'reads and writes, where a call returns',
       required: true,
-      own_maps: [...pair('file_io'), 'file_io_cpu', ...pair('file_rest')],
+      own_maps: [...pair('file_io'), frontOf('file_io'), ...pair('file_rest')],
       variants: [
         { name: 'tp_btf', programs: ['sys_exit'], needs: ['tp:sys_exit', ...TASK_STORAGE] },
         {

@@ -14,7 +14,7 @@ import type {
   Probe,
 } from '../../src/table/probe.ts';
 import { podUid } from '../cgroup/path.ts';
-import { pair } from '../kernel_maps.ts';
+import { front, frontOf, pair } from '../kernel_maps.ts';
 import { drop_key, drop_sums, net_drops_slot } from '../layout.gen.ts';
 import { u64, viewOf } from '../process_columns.ts';
 import { measuresOf, networkMeasures, parseCounters } from './counters.ts';
@@ -159,12 +159,7 @@ export class NetworkPoller implements Poller {
 export const networkDrops: MapSource = {
   map: 'net_drops',
   read: 'turns',
-  front: {
-    map: 'net_drops_cpu',
-    slot_bytes: net_drops_slot.SIZE,
-    sums: net_drops_slot.sums,
-    first: drop_sums.packets,
-  },
+  front: front('net_drops', net_drops_slot, drop_sums.packets),
   open: (context) => new DropDecoder(context),
 };
 
@@ -199,5 +194,5 @@ export const network: Probe = {
   sweeps: [],
   map_sources: [networkDrops],
   polls: [networkCounters],
-  own_maps: [...pair('net_drops'), 'net_drops_cpu'],
+  own_maps: [...pair('net_drops'), frontOf('net_drops')],
 };

@@ -9,7 +9,7 @@ import type {
   MapSource,
   Probe,
 } from '../../src/table/probe.ts';
-import { pair } from '../kernel_maps.ts';
+import { front, frontOf, pair } from '../kernel_maps.ts';
 import { conn, owner, tcpstate_change, tcpstate_key, tcpstate_slot } from '../layout.gen.ts';
 import { ProcessColumns, processDimensions, u64, viewOf } from '../process_columns.ts';
 import { addSlots } from '../slots.ts';
@@ -170,12 +170,7 @@ class ConnectionDecoder implements MapDecoder {
 export const tcpChanges: MapSource = {
   map: 'tcpstate',
   read: 'turns',
-  front: {
-    map: 'tcpstate_cpu',
-    slot_bytes: tcpstate_slot.SIZE,
-    sums: tcpstate_slot.sums,
-    first: tcpstate_change.count,
-  },
+  front: front('tcpstate', tcpstate_slot, tcpstate_change.count),
   open: (context) => new ChangeDecoder(context),
 };
 
@@ -214,5 +209,5 @@ export const tcpstate: Probe = {
   ],
   sweeps: [],
   map_sources: [tcpChanges, tcpConnections],
-  own_maps: [...pair('tcpstate'), 'tcpstate_cpu'],
+  own_maps: [...pair('tcpstate'), frontOf('tcpstate')],
 };
