@@ -54,6 +54,7 @@ const volatile struct {
 	struct bash_record bash_record;
 	struct exec_record exec_record;
 	struct cgroup_traffic cgroup_traffic;
+	struct cgroup_traffic_slot cgroup_traffic_slot;
 	struct cgroup_name cgroup_name;
 	enum cgroup_slot cgroup_slot;
 	struct conn conn;
@@ -171,10 +172,26 @@ static __noinline int http_looks(struct packet *packet)
 	return http_on_packet(packet);
 }
 
-static __noinline int cgroup_looks(struct __sk_buff *skb, bool ingress)
+static __noinline int cgroup_looks(struct __sk_buff *skb, u64 id, bool turn, bool ingress)
 {
-	cgroup_on_packet(skb, ingress);
+	cgroup_at_entry(skb, id, turn, ingress, true);
 	return 0;
+}
+
+static __noinline int cgroup_looks_510(struct __sk_buff *skb, bool ingress)
+{
+	cgroup_at_entry(skb, bpf_skb_cgroup_id(skb), turn_now(), ingress, false);
+	return 0;
+}
+
+/* Any packet of a socket, whether or not it can be parsed. */
+static __always_inline void cgroup_on_packet(struct __sk_buff *skb, bool ingress)
+{
+	u64 id = bpf_skb_cgroup_id(skb);
+	u32 turn = turn_now();
+
+	if (!cgroup_at_slot(skb, id, turn, ingress))
+		cgroup_looks(skb, id, turn, ingress);
 }
 
 /* Every packet that a socket of this host sends or is to get, in all network namespaces: it always passes. */
@@ -182,8 +199,10 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool a
 {
 	struct packet packet;
 
-	if (cgroup_enabled)
-		cgroup_looks(skb, ingress);
+	if (cgroup_enabled && atomics)
+		cgroup_on_packet(skb, ingress);
+	else if (cgroup_enabled)
+		cgroup_looks_510(skb, ingress);
 	if (!http_enabled && !http2_enabled && !dns_enabled && !nat_enabled && !capture_enabled)
 		return 1;
 	if (!packet_parse(skb, ingress, &packet))

@@ -209,12 +209,12 @@ export class Decode implements RecordSink {
     const buffer = buffers[source.read === 'turns' ? idle : 0]!;
     front?.take(idle);
     const count = source.read === 'copy' ? buffer.read() : buffer.drain();
-    // Of what stays, its end is news as well.
-    if (count === 0 && front === undefined && source.read !== 'copy') return;
     const { keys, values } = buffer;
-    const entries = { count, keys, values, key_size, value_stride };
+    const behind = { count, keys, values, key_size, value_stride };
+    const entries = front?.joined(behind) ?? behind;
+    // Of what stays, its end is news as well.
+    if (entries.count === 0 && source.read !== 'copy') return;
     decoder.rows(entries, now_ms);
-    if (front !== undefined) decoder.rows(front.entries(entries), now_ms);
   }
 }
 

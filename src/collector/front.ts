@@ -34,25 +34,30 @@ export class FrontReader {
     if (this.#bytes.some((byte) => byte !== 0)) this.#map.update(this.#turn, this.#zeros);
   }
 
-  /** What was taken, with all that stands before the sums in the entry of the same key. */
-  entries(behind: MapEntries): MapEntries {
+  /** The entries, and after them what was taken: with all that stands before the sums in the entry of the same key. */
+  joined(behind: MapEntries): MapEntries {
+    const used = this.#used();
+    if (used.length === 0) return behind;
     const { slot_bytes, sums: begin_of_sums, first } = this.#front;
     const { key_size, value_stride } = behind;
-    const used = this.#used();
-    const keys = new Uint8Array(used.length * key_size);
-    const values = new Uint8Array(used.length * value_stride);
-    const places = used.length === 0 ? undefined : placesOf(behind);
+    const count = behind.count + used.length;
+    const keys = new Uint8Array(count * key_size);
+    const values = new Uint8Array(count * value_stride);
+    keys.set(behind.keys.subarray(0, behind.count * key_size));
+    values.set(behind.values.subarray(0, behind.count * value_stride));
+    const places = placesOf(behind);
     used.forEach((at, i) => {
-      const place = places!.get(this.#view.getBigUint64(at, true));
-      keys.set(this.#bytes.subarray(at, at + key_size), i * key_size);
+      const to = behind.count + i;
+      const place = places.get(this.#view.getBigUint64(at, true));
+      keys.set(this.#bytes.subarray(at, at + key_size), to * key_size);
       if (place !== undefined) {
         const begin = place * value_stride;
-        values.set(behind.values.subarray(begin, begin + first), i * value_stride);
+        values.set(behind.values.subarray(begin, begin + first), to * value_stride);
       }
       const sums = this.#bytes.subarray(at + begin_of_sums, at + slot_bytes);
-      values.set(sums, i * value_stride + first);
+      values.set(sums, to * value_stride + first);
     });
-    return { count: used.length, keys, values, key_size, value_stride };
+    return { count, keys, values, key_size, value_stride };
   }
 
   /** Where slots begin to which something was added. */

@@ -182,7 +182,7 @@ export interface MapEntries {
 export interface MapSource {
   readonly map: string;
   readonly read: 'drain' | 'copy' | 'turns';
-  /** Of `turns`: the slots before the pair. What they hold comes as entries of their own, with keys that the pair has too. */
+  /** Of `turns`: the slots before the pair. What they hold comes as further entries, with keys that the pair has too. */
   readonly front?: Front;
   open(context: DecodeContext): MapDecoder;
 }
