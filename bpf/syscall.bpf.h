@@ -90,23 +90,29 @@ static __always_inline bool current_is_known(void)
 	return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf);
 }
 
+static __always_inline u32 caller_compat(struct task_struct *current)
+{
+#if defined(__TARGET_ARCH_x86)
+	struct task_struct___syscall *task = (void *)current;
+	u32 status = current_is_known() ? task->thread_info.status :
+					  BPF_CORE_READ(task, thread_info.status);
+
+	return status & TS_COMPAT ? SYSCALL_COMPAT : 0;
+#endif
+	return 0;
+}
+
 /* One call of a helper, of some 8 ns, where there is the newer one. */
 static __always_inline void caller_now(struct caller *caller)
 {
-	struct task_struct___syscall *task;
-
-	if (current_is_known())
+	if (current_is_known()) {
 		caller->task = bpf_get_current_task_btf();
-	else
+		caller->tgid = caller->task->tgid;
+	} else {
 		caller->task = (struct task_struct *)bpf_get_current_task();
-	caller->tgid = current_is_known() ? caller->task->tgid : bpf_get_current_pid_tgid() >> 32;
-	caller->compat = 0;
-#if defined(__TARGET_ARCH_x86)
-	task = (void *)caller->task;
-	if ((current_is_known() ? task->thread_info.status :
-				  BPF_CORE_READ(task, thread_info.status)) & TS_COMPAT)
-		caller->compat = SYSCALL_COMPAT;
-#endif
+		caller->tgid = bpf_get_current_pid_tgid() >> 32;
+	}
+	caller->compat = caller_compat(caller->task);
 }
 
 /* The first, second or third argument: 0, 1, 2. */
