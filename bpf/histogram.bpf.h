@@ -46,6 +46,17 @@ static __always_inline u32 histogram_slot(u64 value)
 	return slot < HISTOGRAM_SLOTS ? slot : HISTOGRAM_SLOTS - 1;
 }
 
+/* For those that nobody else adds to. */
+static __always_inline void histogram_add_alone(struct histogram *histogram, u64 value)
+{
+	u64 slot = histogram_slot(value);
+
+	asm volatile("" : "+r"(slot)); /* as below */
+	if (slot < HISTOGRAM_SLOTS)
+		histogram->slots[slot] += 1;
+	histogram->sum += value;
+}
+
 /* For histograms that several CPUs may add to. */
 static __always_inline void histogram_add(struct histogram *histogram, u64 value)
 {

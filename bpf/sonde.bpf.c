@@ -54,6 +54,7 @@ const volatile struct {
 	struct bash_record bash_record;
 	struct exec_record exec_record;
 	struct cgroup_traffic cgroup_traffic;
+	struct cgroup_traffic_slot cgroup_traffic_slot;
 	struct cgroup_name cgroup_name;
 	enum cgroup_slot cgroup_slot;
 	struct conn conn;
@@ -63,14 +64,19 @@ const volatile struct {
 	enum process_event_flag process_event_flag;
 	struct drop_key drop_key;
 	struct drop_sums drop_sums;
+	struct net_drops_slot net_drops_slot;
 	struct tcpstate_key tcpstate_key;
 	struct tcpstate_change tcpstate_change;
+	struct tcpstate_slot tcpstate_slot;
 	struct histogram histogram;
 	struct task_totals task_totals;
 	struct sched_waits sched_waits;
+	struct sched_waits_slot sched_waits_slot;
 	struct page_allocs page_allocs;
+	struct page_allocs_slot page_allocs_slot;
 	struct file_key file_key;
 	struct file_sums file_sums;
+	struct file_io_slot file_io_slot;
 	enum file_kind file_kind;
 	enum file_operation file_operation;
 	struct block_key block_key;
@@ -78,6 +84,7 @@ const volatile struct {
 	struct oom_kill oom_kill;
 	struct syscall_key syscall_key;
 	struct syscall_sums syscall_sums;
+	struct syscalls_slot syscalls_slot;
 	struct syscall_times syscall_times;
 	struct syscall_rest syscall_rest;
 	struct http_record http_record;
@@ -187,10 +194,26 @@ static __always_inline bool http_on_packet(struct packet *packet)
 	return look == HTTP_COMMON;
 }
 
-static __noinline int cgroup_looks(struct __sk_buff *skb, bool ingress)
+static __noinline int cgroup_looks(struct __sk_buff *skb, u64 id, bool turn, bool ingress)
 {
-	cgroup_on_packet(skb, ingress);
+	cgroup_at_entry(skb, id, turn, ingress, true);
 	return 0;
+}
+
+static __noinline int cgroup_looks_510(struct __sk_buff *skb, bool ingress)
+{
+	cgroup_at_entry(skb, bpf_skb_cgroup_id(skb), turn_now(), ingress, false);
+	return 0;
+}
+
+/* Any packet of a socket, whether or not it can be parsed. */
+static __always_inline void cgroup_on_packet(struct __sk_buff *skb, bool ingress)
+{
+	u64 id = bpf_skb_cgroup_id(skb);
+	u32 turn = turn_now();
+
+	if (!cgroup_at_slot(skb, id, turn, ingress))
+		cgroup_looks(skb, id, turn, ingress);
 }
 
 /* Every packet that a socket of this host sends or is to get, in all network namespaces: it always passes. */
@@ -198,8 +221,10 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool a
 {
 	struct packet packet;
 
-	if (cgroup_enabled)
-		cgroup_looks(skb, ingress);
+	if (cgroup_enabled && atomics)
+		cgroup_on_packet(skb, ingress);
+	else if (cgroup_enabled)
+		cgroup_looks_510(skb, ingress);
 	if (!http_enabled && !http2_enabled && !dns_enabled && !nat_enabled && !capture_enabled)
 		return 1;
 	if (!packet_parse(skb, ingress, &packet))
@@ -269,9 +294,11 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 {
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
+	if (tcpstate_enabled && !tcp_enabled)
+		tcpstate_alone(sk, oldstate, newstate);
 	if (newstate != TCP_CLOSE)
-		return tcp_changed(sk, oldstate, newstate);
-	if (tcpstate_enabled)
+		return tcp_enabled ? tcp_changed(sk, oldstate, newstate) : 0;
+	if (tcpstate_enabled && tcp_enabled)
 		tcpstate_looks(sk, oldstate, newstate);
 	if (http_enabled)
 		http_closed(sk);
@@ -348,33 +375,40 @@ int files_sweep(struct bpf_iter__task_file *ctx)
 	return 0;
 }
 
+/* Most calls are of no source but one: what is cheap to ask comes first. */
+static __always_inline int on_sys_exit(struct pt_regs___syscall *regs, long result, bool timed,
+				       u64 took_ns)
+{
+	u32 nr = syscall_nr(regs);
+	struct file_call call;
+	bool moves = fileio_enabled && file_call_of(nr, &call) && !level_of(LEVEL_FILEIO);
+	struct caller caller;
+
+	if (!syscalls_enabled && !moves)
+		return 0;
+	caller_now(&caller);
+	if (syscalls_enabled && syscalls_timed && timed)
+		syscalls_on_exit_timed(caller.tgid, nr | caller.compat, result, took_ns);
+	else if (syscalls_enabled)
+		syscalls_on_exit_plain(caller.tgid, nr | caller.compat, result);
+	if (moves && !caller.compat)
+		fileio_on_exit(&call, &caller, regs, result, fileio_timed ? took_ns : 0);
+	return 0;
+}
+
 SEC("tp_btf/sys_exit")
 int BPF_PROG(sys_exit, struct pt_regs___syscall *regs, long result)
 {
 	bool timed = (syscalls_enabled && syscalls_timed) || (fileio_enabled && fileio_timed);
-	u64 took_ns = timed ? syscall_took() : 0;
-	u32 nr = syscall_nr(regs) | syscall_compat();
 
-	if (syscalls_enabled && syscalls_timed)
-		syscalls_on_exit_timed(nr, result, took_ns);
-	else if (syscalls_enabled)
-		syscalls_on_exit_plain(nr, result);
-	if (fileio_enabled && !level_of(LEVEL_FILEIO))
-		fileio_on_exit(nr, regs, result, fileio_timed ? took_ns : 0);
-	return 0;
+	return on_sys_exit(regs, result, true, timed ? syscall_took() : 0);
 }
 
 /* Before 5.11, where there is no storage of a task. */
 SEC("tp_btf/sys_exit")
 int BPF_PROG(sys_exit_510, struct pt_regs___syscall *regs, long result)
 {
-	u32 nr = syscall_nr(regs) | syscall_compat();
-
-	if (syscalls_enabled)
-		syscalls_on_exit_plain(nr, result);
-	if (fileio_enabled && !level_of(LEVEL_FILEIO))
-		fileio_on_exit(nr, regs, result, 0);
-	return 0;
+	return on_sys_exit(regs, result, false, 0);
 }
 
 SEC("tp_btf/sys_enter")

@@ -78,20 +78,41 @@ static __always_inline u32 syscall_nr(struct pt_regs___syscall *regs)
 	return nr < SYSCALL_SIGRETURN ? nr : SYSCALL_SIGRETURN - 1;
 }
 
-static __always_inline u32 syscall_compat(void)
+/* Who calls. */
+struct caller {
+	struct task_struct *task;
+	u32 tgid;
+	u32 compat; /* SYSCALL_COMPAT or 0 */
+};
+
+static __always_inline bool current_is_known(void)
+{
+	return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf);
+}
+
+static __always_inline u32 caller_compat(struct task_struct *current)
 {
 #if defined(__TARGET_ARCH_x86)
-	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)) {
-		struct task_struct___syscall *task = (void *)bpf_get_current_task_btf();
+	struct task_struct___syscall *task = (void *)current;
+	u32 status = current_is_known() ? task->thread_info.status :
+					  BPF_CORE_READ(task, thread_info.status);
 
-		return task->thread_info.status & TS_COMPAT ? SYSCALL_COMPAT : 0;
-	} else {
-		struct task_struct___syscall *task = (void *)bpf_get_current_task();
-
-		return BPF_CORE_READ(task, thread_info.status) & TS_COMPAT ? SYSCALL_COMPAT : 0;
-	}
+	return status & TS_COMPAT ? SYSCALL_COMPAT : 0;
 #endif
 	return 0;
+}
+
+/* One call of a helper, of some 8 ns, where there is the newer one. */
+static __always_inline void caller_now(struct caller *caller)
+{
+	if (current_is_known()) {
+		caller->task = bpf_get_current_task_btf();
+		caller->tgid = caller->task->tgid;
+	} else {
+		caller->task = (struct task_struct *)bpf_get_current_task();
+		caller->tgid = bpf_get_current_pid_tgid() >> 32;
+	}
+	caller->compat = caller_compat(caller->task);
 }
 
 /* The first, second or third argument: 0, 1, 2. */

@@ -28,7 +28,8 @@ static __always_inline bool turn_now(void)
 /*
  * Two hash maps `name`_0 and `name`_1 and their functions:
  * `name`_find(key) the entry of this turn, NULL if there is none yet;
- * `name`_make(key, fresh) the same after putting `fresh` there; NULL: the map is full, and the caller counts it.
+ * `name`_make(key, fresh) the same after putting `fresh` there; NULL: the map is full, and the caller counts it;
+ * `name`_find_in, `name`_make_in the same for a caller that has read the turn, which then is one for all that it does.
  * Values are shared by all CPUs: add with TURN_ADD. The two look-ups are kept apart by statements that do nothing but differ:
  * one call for both maps is one that the kernel cannot inline, and costs twice as much.
  */
@@ -45,10 +46,10 @@ struct { \
 	__type(value, value_type); \
 } name##_0 SEC(".maps"), name##_1 SEC(".maps"); \
 \
-static __always_inline value_type *name##_find(key_type *key) \
+static __always_inline value_type *name##_find_in(bool turn, key_type *key) \
 { \
 	value_type *value; \
-	if (turn_now()) { \
+	if (turn) { \
 		value = bpf_map_lookup_elem(&name##_1, key); \
 		asm volatile("" : "+r"(value) : : "memory"); \
 	} else { \
@@ -58,14 +59,24 @@ static __always_inline value_type *name##_find(key_type *key) \
 	return value; \
 } \
 \
-static __always_inline value_type *name##_make(key_type *key, value_type *fresh) \
+static __always_inline value_type *name##_find(key_type *key) \
 { \
-	if (turn_now()) { \
+	return name##_find_in(turn_now(), key); \
+} \
+\
+static __always_inline value_type *name##_make_in(bool turn, key_type *key, value_type *fresh) \
+{ \
+	if (turn) { \
 		bpf_map_update_elem(&name##_1, key, fresh, BPF_NOEXIST); \
 		return bpf_map_lookup_elem(&name##_1, key); \
 	} \
 	bpf_map_update_elem(&name##_0, key, fresh, BPF_NOEXIST); \
 	return bpf_map_lookup_elem(&name##_0, key); \
+} \
+\
+static __always_inline value_type *name##_make(key_type *key, value_type *fresh) \
+{ \
+	return name##_make_in(turn_now(), key, fresh); \
 }
 
 #define TURN_ADD(place, amount) __sync_fetch_and_add(&(place), (amount))

@@ -1,6 +1,6 @@
 // What probes that keep totals in the kernel say about their maps.
 
-import type { Need } from '../src/table/probe.ts';
+import type { Front, Need } from '../src/table/probe.ts';
 
 /**
  * Of kernels that have storage of a task and offer it to these programs (5.11 and later). A map of that type cannot be tried
@@ -11,6 +11,19 @@ export const TASK_STORAGE: readonly Need[] = ['btf:bpf_iter__task_vma'];
 /** The two maps of a `turns` source (bpf/turns.bpf.h). */
 export function pair(map: string): readonly string[] {
   return [`${map}_0`, `${map}_1`];
+}
+
+/** The slots before such a pair (bpf/front.bpf.h), by the layout of one; `first`: where the sums begin in a value. */
+export function front(
+  map: string,
+  slot: { readonly SIZE: number; readonly sums: number },
+  first: number,
+): Front {
+  return { map: frontOf(map), slot_bytes: slot.SIZE, sums: slot.sums, first };
+}
+
+export function frontOf(map: string): string {
+  return `${map}_cpu`;
 }
 
 /** Both with room for `entries`. */

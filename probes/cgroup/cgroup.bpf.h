@@ -8,7 +8,7 @@
 #define SONDE_CGROUP_H
 
 #include "../../bpf/packet.bpf.h"
-#include "../../bpf/turns.bpf.h"
+#include "../../bpf/front.bpf.h"
 
 #define CGROUPS_MAX 8192 /* that have packets within one interval */
 #define CGROUP_PATH_MAX 320
@@ -25,7 +25,10 @@ struct cgroup_traffic {
 	u64 joined[CGROUP_SLOTS]; /* segments beyond the first within such a packet */
 };
 
+#define CGROUP_WORDS (sizeof(struct cgroup_traffic) / sizeof(u64))
+
 DEFINE_TURNS_FLAGS(cgroup_traffic, u64, struct cgroup_traffic, CGROUPS_MAX, BPF_F_NO_PREALLOC)
+DEFINE_SHARED_FRONT(cgroup_traffic, u64, struct cgroup_traffic, packets, CGROUP_WORDS, 3)
 DEFINE_TURNS(cgroup_rest, u32, struct cgroup_traffic, 1) /* of cgroups that found no room above */
 
 struct cgroup_name {
@@ -60,30 +63,65 @@ static __always_inline void cgroup_add(struct cgroup_traffic *traffic, u32 slot,
 		TURN_ADD(traffic->joined[slot], segments - 1);
 }
 
-/* Rare: the first packet of a cgroup in an interval. */
-static __noinline struct cgroup_traffic *cgroup_fresh(u64 id)
+/* Rare: the first packet of a cgroup in an interval. `id` becomes 0 where the cgroup finds no room. */
+static __noinline struct cgroup_traffic *cgroup_fresh(bool turn, u64 *id)
 {
-	struct cgroup_traffic fresh = {}, *traffic = cgroup_traffic_make(&id, &fresh);
+	struct cgroup_traffic fresh = {}, *traffic;
 	u32 zero = 0;
 
+	if (!id)
+		return NULL;
+	traffic = cgroup_traffic_make_in(turn, id, &fresh);
 	if (traffic)
 		return traffic;
 	count(COUNT_CGROUP_FULL);
-	return cgroup_rest_make(&zero, &fresh);
+	*id = 0;
+	return cgroup_rest_make_in(turn, &zero, &fresh);
 }
 
-/* Any packet of a socket, whether or not it can be parsed. */
-static __always_inline void cgroup_on_packet(struct __sk_buff *skb, bool ingress)
+static __always_inline u32 cgroup_slot_of(struct __sk_buff *skb, bool ingress)
 {
-	u32 slot = (skb->protocol == bpf_htons(PACKET_IPV6) ? CGROUP_IPV6 : 0) |
-		   (ingress ? 0 : CGROUP_EGRESS);
-	u64 id = bpf_skb_cgroup_id(skb);
-	struct cgroup_traffic *traffic = cgroup_traffic_find(&id);
+	return (skb->protocol == bpf_htons(PACKET_IPV6) ? CGROUP_IPV6 : 0) |
+	       (ingress ? 0 : CGROUP_EGRESS);
+}
+
+static __always_inline void cgroup_at_entry(struct __sk_buff *skb, u64 known, bool turn,
+					    bool ingress, bool atomics)
+{
+	struct cgroup_traffic_slot *slot;
+	u64 id = known;
+	struct cgroup_traffic *traffic = cgroup_traffic_find_in(turn, &id);
 
 	if (!traffic)
-		traffic = cgroup_fresh(id);
-	if (traffic)
-		cgroup_add(traffic, slot, skb->len, skb->gso_segs);
+		traffic = cgroup_fresh(turn, &id);
+	if (!traffic)
+		return;
+	cgroup_add(traffic, cgroup_slot_of(skb, ingress), skb->len, skb->gso_segs);
+	slot = atomics && id ? cgroup_traffic_slot_of(turn, id) : NULL;
+	if (slot && front_enter_preempted(&slot->busy)) {
+		cgroup_traffic_settle(turn, slot, id, traffic->bytes[0] ^ traffic->bytes[2]);
+		front_leave(&slot->busy);
+	}
+}
+
+/* False: the cgroup has no slot of this CPU. */
+static __always_inline bool cgroup_at_slot(struct __sk_buff *skb, u64 id, u32 turn, bool ingress)
+{
+	struct cgroup_traffic_slot *slot = cgroup_traffic_slot_of(turn, id);
+	u32 which = cgroup_slot_of(skb, ingress);
+	bool hit;
+
+	if (!slot || !id || !front_enter_preempted(&slot->busy))
+		return false;
+	hit = slot->key == id;
+	if (hit) {
+		slot->sums[which] += 1;
+		slot->sums[CGROUP_SLOTS + which] += skb->len;
+		if (skb->gso_segs > 1)
+			slot->sums[2 * CGROUP_SLOTS + which] += skb->gso_segs - 1;
+	}
+	front_leave(&slot->busy);
+	return hit;
 }
 
 /* Ids of v1 hierarchies are numbers of their own. */

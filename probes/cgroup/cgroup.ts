@@ -1,6 +1,7 @@
 // The cgroup probe as data; its kernel part is cgroup.bpf.h, its decoders are in decode.ts.
 
 import type { Probe } from '../../src/table/probe.ts';
+import { frontOf } from '../kernel_maps.ts';
 import { packetVariants } from '../packets.ts';
 import { cgroupGone, cgroupMade, cgroupRest, cgroupTraffic } from './decode.ts';
 import { cgroup_packets } from './table.ts';
@@ -40,6 +41,7 @@ export const cgroup: Probe = {
   own_maps: [
     'cgroup_traffic_0',
     'cgroup_traffic_1',
+    frontOf('cgroup_traffic'),
     'cgroup_rest_0',
     'cgroup_rest_1',
     'cgroup_made',

@@ -3,7 +3,8 @@
 
 import type { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext, MapDecoder, MapEntries, MapSource } from '../../src/table/probe.ts';
-import { CgroupNameView, cgroup_slot, cgroup_traffic } from '../layout.gen.ts';
+import { front } from '../kernel_maps.ts';
+import { CgroupNameView, cgroup_slot, cgroup_traffic, cgroup_traffic_slot } from '../layout.gen.ts';
 import { containerId, podUid } from './path.ts';
 import { cgroup_packets } from './table.ts';
 
@@ -15,6 +16,7 @@ const U32 = 2 ** 32;
 export const cgroupTraffic: MapSource = {
   map: 'cgroup_traffic',
   read: 'turns',
+  front: front('cgroup_traffic', cgroup_traffic_slot, cgroup_traffic.packets),
   open: (context) => ({ rows: (entries) => rowsOf(context).traffic(entries, true) }),
 };
 

@@ -6,6 +6,7 @@
 #ifndef SONDE_FILEIO_H
 #define SONDE_FILEIO_H
 
+#include "front.bpf.h"
 #include "histogram.bpf.h"
 #include "identity.bpf.h"
 #include "syscall.bpf.h"
@@ -81,6 +82,7 @@ struct file_sums {
 };
 
 DEFINE_TURNS(file_io, struct file_key, struct file_sums, 2048)
+DEFINE_FRONT(file_io, struct file_key, struct file_sums, calls, 3, 6)
 DEFINE_TURNS(file_rest, struct file_key, struct file_sums, 32) /* more than kinds x operations */
 
 const struct file_sums no_file_sums = {};
@@ -106,7 +108,7 @@ struct file_call {
 #define IS_SPLICE(nr) (nr == 76 || nr == 285)
 #endif
 
-/* False: not a call of this probe. */
+/* `nr` of a 64-bit program. False: not a call of this probe. */
 static __always_inline bool file_call_of(u32 nr, struct file_call *call)
 {
 	call->reads = NO_ARGUMENT;
@@ -134,103 +136,146 @@ static __always_inline bool is_tty(u32 device)
 	return major == 4 || major == 5 || (major >= 136 && major <= 143);
 }
 
-static __always_inline u16 file_kind_of(struct inode___fileio *inode)
-{
-	u16 mode = BPF_CORE_READ(inode, i_mode) & FILE_TYPE_MASK;
-
-	switch (mode) {
-	case 0010000:
-		return FILE_PIPE;
-	case 0140000:
-		return FILE_SOCKET;
-	case 0020000:
-		return is_tty(BPF_CORE_READ(inode, i_rdev)) ? FILE_TTY : FILE_CHAR;
-	case 0060000:
-		return FILE_BLOCK;
-	case 0: /* how anonymous inodes are marked depends on the kernel */
-	case 0100000:
-		if (BPF_CORE_READ(inode, i_sb, s_magic) == ANON_INODE_FS_MAGIC)
-			return FILE_ANON;
-		return mode ? FILE_REGULAR : FILE_OTHER;
-	}
-	return FILE_OTHER;
+#define DEFINE_FILE_KIND(way, READ) \
+static __always_inline u16 file_kind_##way(struct file___fileio *file) \
+{ \
+	struct inode___fileio *inode = READ(file, f_inode); \
+	u16 mode = READ(inode, i_mode) & FILE_TYPE_MASK; \
+	struct super_block___fileio *super; \
+\
+	switch (mode) { \
+	case 0010000: \
+		return FILE_PIPE; \
+	case 0140000: \
+		return FILE_SOCKET; \
+	case 0020000: \
+		return is_tty(READ(inode, i_rdev)) ? FILE_TTY : FILE_CHAR; \
+	case 0060000: \
+		return FILE_BLOCK; \
+	case 0: /* how anonymous inodes are marked depends on the kernel */ \
+	case 0100000: \
+		super = READ(inode, i_sb); \
+		if (READ(super, s_magic) == ANON_INODE_FS_MAGIC) \
+			return FILE_ANON; \
+		return mode ? FILE_REGULAR : FILE_OTHER; \
+	} \
+	return FILE_OTHER; \
 }
 
-/* Plain loads where the verifier knows the task, since each other read is a call of some 8 ns. */
-#define DEFINE_FILE_OF(way, READ) \
-static __always_inline struct file___fileio *file_of_##way(struct task_struct *current, u32 fd) \
+DEFINE_FILE_KIND(direct, READ_DIRECT)
+DEFINE_FILE_KIND(probe, READ_PROBE)
+
+/*
+ * Where in the table of a process its descriptor stands, 0: it has none. In two ways: plain loads where the verifier knows
+ * the task, since each other read is a call of some 15 ns.
+ */
+#define DEFINE_FILE_AT(way, READ) \
+static __always_inline u64 file_at_##way(struct task_struct *current, u32 fd) \
 { \
 	struct task_struct___fileio *task = (void *)current; \
 	struct files_struct___fileio *open = READ(task, files); \
 	struct fdtable___fileio *table = READ(open, fdt); \
-	struct file___fileio **files = READ(table, fd); \
-	struct file___fileio *file = NULL; \
-	if (fd < READ(table, max_fds)) \
-		bpf_probe_read_kernel(&file, sizeof(file), files + fd); \
-	return file; \
+\
+	return fd < READ(table, max_fds) ? (u64)(READ(table, fd) + fd) : 0; \
 }
 
-DEFINE_FILE_OF(direct, READ_DIRECT)
-DEFINE_FILE_OF(probe, READ_PROBE)
+DEFINE_FILE_AT(direct, READ_DIRECT)
+DEFINE_FILE_AT(probe, READ_PROBE)
 
-static __always_inline u16 kind_of_descriptor(u32 fd)
+/* Since 6.2: tells the verifier what an address is of, so that what is there is loaded, not copied by a helper. */
+extern void *bpf_rdonly_cast(const void *address, u32 type) __weak __ksym;
+
+#define HOLDER bpf_core_type_id_kernel(struct mm_struct)
+
+/* Types of the kernel tell whether it has that. */
+struct bpf_iter_num___since_6_4 {
+} __attribute__((preserve_access_index));
+
+static __always_inline u16 kind_of_descriptor(struct caller *caller, u32 fd)
 {
-	struct file___fileio *file;
+	struct file___fileio *file = NULL;
+	u64 at = current_is_known() ? file_at_direct(caller->task, fd) :
+				      file_at_probe(caller->task, fd);
 
-	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf))
-		file = file_of_direct(bpf_get_current_task_btf(), fd);
-	else
-		file = file_of_probe((struct task_struct *)bpf_get_current_task(), fd);
-	return file ? file_kind_of(BPF_CORE_READ(file, f_inode)) : FILE_NONE;
+	if (!at)
+		return FILE_NONE;
+	if (bpf_core_type_exists(struct bpf_iter_num___since_6_4)) {
+		/* some struct that has a pointer to a file: what is at `at` is taken for that member */
+		u64 begin = at - bpf_core_field_offset(struct mm_struct, exe_file);
+		struct mm_struct *holder = bpf_rdonly_cast((void *)begin, HOLDER);
+
+		file = (void *)holder->exe_file;
+		return file ? file_kind_direct(file) : FILE_NONE;
+	}
+	bpf_probe_read_kernel(&file, sizeof(file), (void *)at);
+	return file ? file_kind_probe(file) : FILE_NONE;
 }
 
-static __always_inline struct file_sums *file_sums_of(struct file_key *key)
+/* The entry of `key`, or that of all who found the map full, which is then the key. */
+static __always_inline struct file_sums *file_sums_of(bool turn, struct file_key *key)
 {
-	struct file_sums *sums = file_io_find(key);
+	struct file_sums *sums = file_io_find_in(turn, key);
 
 	if (sums)
 		return sums;
-	sums = file_io_make(key, (struct file_sums *)&no_file_sums);
+	sums = file_io_make_in(turn, key, (struct file_sums *)&no_file_sums);
 	if (sums) {
 		owner_of_current(&sums->owner);
 		return sums;
 	}
 	count(COUNT_TOTALS_FULL);
 	key->tgid = 0;
-	sums = file_rest_find(key);
-	return sums ? sums : file_rest_make(key, (struct file_sums *)&no_file_sums);
+	sums = file_rest_find_in(turn, key);
+	return sums ? sums : file_rest_make_in(turn, key, (struct file_sums *)&no_file_sums);
 }
 
-static __always_inline void file_count(u32 fd, u16 operation, long result, u64 took_ns)
+/* As it lies in memory. */
+static __always_inline u64 file_key_bits(struct file_key *key)
 {
-	struct file_key key = { .tgid = current_tgid(), .operation = operation };
-	struct file_sums *sums;
+	return key->tgid | (u64)key->kind << 32 | (u64)key->operation << 48;
+}
 
-	key.kind = result == -EBADF ? FILE_NONE : kind_of_descriptor(fd);
-	sums = file_sums_of(&key);
+static __always_inline void file_count(struct caller *caller, u32 fd, u16 operation, long result,
+				       u64 took_ns)
+{
+	struct file_key key = { .tgid = caller->tgid, .operation = operation };
+	bool failed = result < 0;
+	u32 turn = turn_now();
+	struct file_io_slot *slot;
+	struct file_sums *sums;
+	u64 bits;
+
+	key.kind = result == -EBADF ? FILE_NONE : kind_of_descriptor(caller, fd);
+	bits = file_key_bits(&key);
+	slot = fileio_timed ? NULL : file_io_slot_of(turn, bits);
+	if (slot && slot->key == bits) {
+		slot->sums[0] += 1;
+		slot->sums[1] += failed;
+		slot->sums[2] += failed ? 0 : result;
+		return;
+	}
+	sums = file_sums_of(turn, &key);
 	if (!sums)
 		return; /* cannot be: the rest has its place */
 	TURN_ADD(sums->calls, 1);
-	if (result < 0)
+	if (failed)
 		TURN_ADD(sums->errors, 1);
 	else
 		TURN_ADD(sums->bytes, (u64)result);
 	if (took_ns)
 		histogram_add(&sums->latency, took_ns);
+	if (slot && key.tgid)
+		file_io_settle(turn, slot, bits, sums->calls);
 }
 
-/* `nr` of a 64-bit program. */
-static __always_inline void fileio_on_exit(u32 nr, struct pt_regs___syscall *regs, long result,
-					   u64 took_ns)
+static __always_inline void fileio_on_exit(struct file_call *call, struct caller *caller,
+					   struct pt_regs___syscall *regs, long result, u64 took_ns)
 {
-	struct file_call call;
-
-	if (!file_call_of(nr, &call))
-		return;
-	if (call.reads != NO_ARGUMENT)
-		file_count(syscall_argument(regs, call.reads), FILE_READ, result, took_ns);
-	if (call.writes != NO_ARGUMENT)
-		file_count(syscall_argument(regs, call.writes), FILE_WRITE, result, took_ns);
+	if (call->reads != NO_ARGUMENT)
+		file_count(caller, syscall_argument(regs, call->reads), FILE_READ, result, took_ns);
+	if (call->writes != NO_ARGUMENT)
+		file_count(caller, syscall_argument(regs, call->writes), FILE_WRITE, result,
+			   took_ns);
 }
 
 #endif

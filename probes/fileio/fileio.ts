@@ -9,8 +9,9 @@ import type {
   MapSource,
   Probe,
 } from '../../src/table/probe.ts';
-import { pair, sizes, TASK_STORAGE } from '../kernel_maps.ts';
+import { front, frontOf, pair, sizes, TASK_STORAGE } from '../kernel_maps.ts';
 import {
+  file_io_slot,
   file_key,
   file_kind,
   file_operation,
@@ -108,11 +109,17 @@ class FileDecoder implements MapDecoder {
   }
 }
 
-const mapSources: readonly MapSource[] = ['file_io', 'file_rest'].map((map) => ({
-  map,
-  read: 'turns',
-  open: (context) => new FileDecoder(context),
-}));
+const open: MapSource['open'] = (context) => new FileDecoder(context);
+
+const mapSources: readonly MapSource[] = [
+  {
+    map: 'file_io',
+    read: 'turns',
+    front: front('file_io', file_io_slot, file_sums.calls),
+    open,
+  },
+  { map: 'file_rest', read: 'turns', open },
+];
 
 export const fileio: Probe = {
   name: 'fileio',
@@ -126,7 +133,7 @@ export const fileio: Probe = {
       name: 'calls',
       help: 'reads and writes, where a call returns',
       required: true,
-      own_maps: [...pair('file_io'), ...pair('file_rest')],
+      own_maps: [...pair('file_io'), frontOf('file_io'), ...pair('file_rest')],
       variants: [
         { name: 'tp_btf', programs: ['sys_exit'], needs: ['tp:sys_exit', ...TASK_STORAGE] },
         {

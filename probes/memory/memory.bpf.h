@@ -6,6 +6,7 @@
 #ifndef SONDE_MEMORY_H
 #define SONDE_MEMORY_H
 
+#include "front.bpf.h"
 #include "tasks.bpf.h"
 
 #define MM_FILEPAGES 0
@@ -53,6 +54,7 @@ struct page_allocs {
 #define ONE_ALLOCATION (1ull << 32)
 
 DEFINE_TURNS(page_allocs, u32, struct page_allocs, 4096)
+DEFINE_SHARED_FRONT(page_allocs, u32, struct page_allocs, allocations, 2, 4)
 DEFINE_TURNS(page_rest, u32, struct page_allocs, 1)
 
 struct oom_kill {
@@ -78,30 +80,62 @@ static __always_inline void owner_of_any_current(struct owner *owner)
 	owner_of_probe(task, cgroup_of_task(task), owner);
 }
 
-SEC("tp_btf/mm_page_alloc")
-int BPF_PROG(page_alloc, void *page, u32 order)
+/* The slot of the CPU; false: the process has none. Interrupts allocate too. */
+static __always_inline bool page_at_slot(struct page_allocs_slot *slot, u32 tgid, u64 allocation)
 {
-	u32 tgid = current_tgid(), nobody = 0;
-	struct page_allocs *allocs = page_allocs_find(&tgid);
+	bool hit = false;
+
+	if (slot && tgid && front_enter(&slot->busy)) {
+		hit = slot->key == tgid;
+		if (hit) {
+			slot->sums[0] += allocation;
+			slot->sums[1] += !(u32)allocation;
+		}
+		front_leave(&slot->busy);
+	}
+	return hit;
+}
+
+static __noinline int page_at_entry(u32 tgid, u64 allocation, bool turn)
+{
+	struct page_allocs_slot *slot = page_allocs_slot_of(turn, tgid);
+	struct page_allocs *allocs = page_allocs_find_in(turn, &tgid);
 	struct page_allocs fresh;
+	u32 nobody = 0;
 
 	if (!allocs) {
 		__builtin_memset(&fresh, 0, sizeof(fresh));
 		owner_of_any_current(&fresh.owner);
-		allocs = page_allocs_make(&tgid, &fresh);
+		allocs = page_allocs_make_in(turn, &tgid, &fresh);
 	}
 	if (!allocs) {
 		count(COUNT_TOTALS_FULL);
 		__builtin_memset(&fresh.owner, 0, sizeof(fresh.owner));
-		allocs = page_rest_find(&nobody);
+		slot = NULL;
+		allocs = page_rest_find_in(turn, &nobody);
 		if (!allocs)
-			allocs = page_rest_make(&nobody, &fresh);
+			allocs = page_rest_make_in(turn, &nobody, &fresh);
 	}
 	if (!allocs)
 		return 0; /* cannot be: the rest has its place */
-	TURN_ADD(allocs->allocations, ONE_ALLOCATION + (page ? 1ull << order : 0));
-	if (!page)
+	TURN_ADD(allocs->allocations, allocation);
+	if (!(u32)allocation)
 		TURN_ADD(allocs->failures, 1);
+	if (slot && tgid && front_enter(&slot->busy)) {
+		page_allocs_settle(turn, slot, tgid, allocs->allocations >> 32);
+		front_leave(&slot->busy);
+	}
+	return 0;
+}
+
+SEC("tp_btf/mm_page_alloc")
+int BPF_PROG(page_alloc, void *page, u32 order)
+{
+	u64 allocation = ONE_ALLOCATION + (page ? 1ull << order : 0);
+	u32 turn = turn_now(), tgid = current_tgid();
+
+	if (!page_at_slot(page_allocs_slot_of(turn, tgid), tgid, allocation))
+		page_at_entry(tgid, allocation, turn);
 	return 0;
 }
 

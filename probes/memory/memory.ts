@@ -8,8 +8,8 @@ import type {
   MapSource,
   Probe,
 } from '../../src/table/probe.ts';
-import { pair, sizes } from '../kernel_maps.ts';
-import { oom_kill, owner, page_allocs } from '../layout.gen.ts';
+import { front, frontOf, pair, sizes } from '../kernel_maps.ts';
+import { oom_kill, owner, page_allocs, page_allocs_slot } from '../layout.gen.ts';
 import { ProcessColumns, processDimensions, u64, viewOf } from '../process_columns.ts';
 import { taskTotals, totalsPart } from '../task_totals.ts';
 import { memoryTable, oomTable, pressureTable } from './memory_table.ts';
@@ -92,11 +92,17 @@ function text(view: DataView, at: number): string {
   return bytes.toString('utf8', 0, end < 0 ? COMM_BYTES : end);
 }
 
-const allocations: readonly MapSource[] = ['page_allocs', 'page_rest'].map((map) => ({
-  map,
-  read: 'turns',
-  open: (context) => new AllocationsDecoder(context),
-}));
+const open: MapSource['open'] = (context) => new AllocationsDecoder(context);
+
+const allocations: readonly MapSource[] = [
+  {
+    map: 'page_allocs',
+    read: 'turns',
+    front: front('page_allocs', page_allocs_slot, page_allocs.allocations),
+    open,
+  },
+  { map: 'page_rest', read: 'turns', open },
+];
 
 const kills: MapSource = {
   map: 'oom_kills',
@@ -132,7 +138,7 @@ export const memory: Probe = {
       help: 'pages that processes allocate',
       required: false,
       wanted: (options) => options.memory.allocations,
-      own_maps: [...pair('page_allocs'), ...pair('page_rest')],
+      own_maps: [...pair('page_allocs'), frontOf('page_allocs'), ...pair('page_rest')],
       variants: [{ name: 'tp_btf', programs: ['page_alloc'], needs: ['tp:mm_page_alloc'] }],
     },
   ],

@@ -102,7 +102,7 @@ function drop(netns: number, reason: number, protocol: number, packets: bigint, 
   const key = new Uint8Array(drop_key.SIZE);
   const view = new DataView(key.buffer);
   view.setUint32(drop_key.netns, netns, true);
-  view.setUint32(drop_key.reason, reason, true);
+  view.setUint16(drop_key.reason, reason, true);
   view.setUint16(drop_key.protocol, protocol, true);
   return [key, u64Bytes(packets, bytes)] as const;
 }
@@ -110,15 +110,16 @@ function drop(netns: number, reason: number, protocol: number, packets: bigint, 
 test('golden bytes become drops with the reason of this kernel', () => {
   const names = new Map([
     [2, 'SKB_DROP_REASON_NOT_SPECIFIED'],
-    [0x0102_0304, 'SKB_DROP_REASON_ODD'],
+    [0x0001_0304, 'SKB_DROP_REASON_ODD'],
   ]);
   const context = testContext({ kernelEnum: () => names });
   const pairs = [
-    drop(0xf102_0304, 0x0102_0304, 0x86dd, 0x0001_0203_0405_0607n, 0x0002_0304_0506_0708n),
+    drop(0xf102_0304, 0x1304, 0x86dd, 0x0001_0203_0405_0607n, 0x0002_0304_0506_0708n),
     drop(0, 2, 0, 5n, 6n),
     drop(0, 0, 0x0800, 7n, 8n),
     drop(0, 3, 0x0806, 9n, 10n),
-    drop(0, 0x0003_0009, 0x8847, 11n, 12n),
+    drop(0, 0x3009, 0x8847, 11n, 12n),
+    drop(0, 0xffff, 0x0800, 13n, 14n),
     drop(0, 4, 0x0800, 0n, 0n),
   ];
   networkDrops.open(context).rows(entriesOf(drop_key.SIZE, drop_sums.SIZE, pairs), 0);
@@ -130,6 +131,7 @@ test('golden bytes become drops with the reason of this kernel', () => {
     [0, '', 'IPv4', 7, 8],
     [0, 'reason 3', 'ARP', 9, 10],
     [0, 'subsystem 3: 9', '0x8847', 11, 12],
+    [0, '<other>', 'IPv4', 13, 14],
   ]);
 });
 

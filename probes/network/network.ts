@@ -14,13 +14,16 @@ import type {
   Probe,
 } from '../../src/table/probe.ts';
 import { podUid } from '../cgroup/path.ts';
-import { pair } from '../kernel_maps.ts';
-import { drop_key, drop_sums } from '../layout.gen.ts';
+import { front, frontOf, pair } from '../kernel_maps.ts';
+import { drop_key, drop_sums, net_drops_slot } from '../layout.gen.ts';
 import { u64, viewOf } from '../process_columns.ts';
 import { measuresOf, networkMeasures, parseCounters } from './counters.ts';
 
 const REASONS = 'skb_drop_reason';
 const REASON_PREFIX = /^SKB_(DROP_REASON_)?/;
+/** As the kernel part packs them (`drop_reason`). */
+const REASON_BITS = 12;
+const REASON_OTHER = 0xffff;
 const SUBSYSTEM_SHIFT = 16;
 const PROTOCOLS: ReadonlyMap<number, string> = new Map([
   [0, ''],
@@ -92,7 +95,7 @@ class DropDecoder implements MapDecoder {
       const packets = u64(view, i * value_stride + drop_sums.packets);
       if (packets === 0) continue; // made by a program that another kept from its first count
       dims[0] = key_view.getUint32(key + drop_key.netns, true);
-      dims[1] = this.#fold.intern(this.#reason(key_view.getUint32(key + drop_key.reason, true)));
+      dims[1] = this.#fold.intern(this.#reason(key_view.getUint16(key + drop_key.reason, true)));
       dims[2] = this.#fold.intern(protocol(key_view.getUint16(key + drop_key.protocol, true)));
       const bytes = u64(view, i * value_stride + drop_sums.bytes);
       this.#fold.add(dims, Float64Array.of(packets, bytes));
@@ -100,13 +103,16 @@ class DropDecoder implements MapDecoder {
   }
 
   /** Reasons above 16 bits are numbers of a subsystem (mac80211, openvswitch), which has an enum of its own. */
-  #reason(reason: number): string {
-    if (reason === 0) return '';
+  #reason(packed: number): string {
+    if (packed === 0) return '';
+    if (packed === REASON_OTHER) return '<other>';
+    const number = packed & ((1 << REASON_BITS) - 1);
+    const subsystem = packed >>> REASON_BITS;
+    const reason = subsystem * (1 << SUBSYSTEM_SHIFT) + number;
     this.#reasons ??= this.#context.kernelEnum?.(REASONS) ?? new Map();
     const name = this.#reasons.get(reason)?.replace(REASON_PREFIX, '');
     if (name !== undefined) return name;
-    const subsystem = reason >>> SUBSYSTEM_SHIFT;
-    return subsystem === 0 ? `reason ${reason}` : `subsystem ${subsystem}: ${reason & 0xffff}`;
+    return subsystem === 0 ? `reason ${number}` : `subsystem ${subsystem}: ${number}`;
   }
 }
 
@@ -153,6 +159,7 @@ export class NetworkPoller implements Poller {
 export const networkDrops: MapSource = {
   map: 'net_drops',
   read: 'turns',
+  front: front('net_drops', net_drops_slot, drop_sums.packets),
   open: (context) => new DropDecoder(context),
 };
 
@@ -187,5 +194,5 @@ export const network: Probe = {
   sweeps: [],
   map_sources: [networkDrops],
   polls: [networkCounters],
-  own_maps: pair('net_drops'),
+  own_maps: [...pair('net_drops'), frontOf('net_drops')],
 };

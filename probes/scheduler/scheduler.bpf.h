@@ -9,6 +9,7 @@
 #ifndef SONDE_SCHEDULER_H
 #define SONDE_SCHEDULER_H
 
+#include "front.bpf.h"
 #include "histogram.bpf.h"
 #include "tasks.bpf.h"
 
@@ -18,30 +19,55 @@ struct sched_waits {
 	struct histogram preempted;
 };
 
+#define SCHED_WORDS (2 * sizeof(struct histogram) / sizeof(u64))
+
 DEFINE_TURNS(sched_waits, u32, struct sched_waits, 2048)
+DEFINE_FRONT(sched_waits, u32, struct sched_waits, woken, SCHED_WORDS, 4)
 DEFINE_TURNS(sched_rest, u32, struct sched_waits, 1)
 
 /* Too large for the stack of a program; of one key, so that no two programs fill it differently. */
 const struct sched_waits no_waits = {};
 
-static __always_inline struct sched_waits *sched_waits_of(struct task_struct *task)
+/* `tgid` becomes 0 where the process finds no room. */
+static __always_inline struct sched_waits *sched_waits_of(bool turn, struct task_struct *task,
+							  u32 *tgid)
 {
-	u32 tgid = task->tgid;
-	struct sched_waits *waits = sched_waits_find(&tgid);
-	u32 nobody = 0;
+	struct sched_waits *waits = sched_waits_find_in(turn, tgid);
 
 	if (waits)
 		return waits;
-	waits = sched_waits_make(&tgid, (struct sched_waits *)&no_waits);
+	waits = sched_waits_make_in(turn, tgid, (struct sched_waits *)&no_waits);
 	if (waits) {
-		waits->owner.tgid = tgid;
+		waits->owner.tgid = *tgid;
 		waits->owner.start_ns = task->group_leader->start_boottime;
 		waits->owner.cgroup_id = cgroup_of_task(task);
 		return waits;
 	}
 	count(COUNT_TOTALS_FULL);
-	waits = sched_rest_find(&nobody);
-	return waits ? waits : sched_rest_make(&nobody, (struct sched_waits *)&no_waits);
+	*tgid = 0;
+	waits = sched_rest_find_in(turn, tgid);
+	return waits ? waits : sched_rest_make_in(turn, tgid, (struct sched_waits *)&no_waits);
+}
+
+/* One hook with interrupts off: nothing comes between. */
+static __always_inline void sched_count(struct task_struct *task, bool preempted, u64 wait)
+{
+	u32 turn = turn_now(), tgid = task->tgid;
+	struct sched_waits_slot *slot = sched_waits_slot_of(turn, tgid);
+	struct sched_waits *waits;
+	struct histogram *both;
+
+	if (slot && slot->key == tgid) {
+		both = (struct histogram *)slot->sums;
+		histogram_add_alone(&both[preempted], wait);
+		return;
+	}
+	waits = sched_waits_of(turn, task, &tgid);
+	if (!waits)
+		return;
+	histogram_add(preempted ? &waits->preempted : &waits->woken, wait);
+	if (slot && tgid) /* the low bits of a time are as good as a count of events */
+		sched_waits_settle(turn, slot, tgid, wait);
 }
 
 /* When a task that waits now gets its processor: all that it waited in its life. */
@@ -57,7 +83,6 @@ SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switched, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
 	struct task_struct___tasks *task = (void *)next;
-	struct sched_waits *waits;
 	struct task_seen *seen;
 	u64 total, wait;
 	bool preempted;
@@ -72,9 +97,7 @@ int BPF_PROG(sched_switched, bool preempt, struct task_struct *prev, struct task
 	preempted = task->nivcsw != seen->involuntary;
 	seen->wait_ns = total;
 	seen->involuntary = task->nivcsw;
-	waits = sched_waits_of(next);
-	if (waits)
-		histogram_add(preempted ? &waits->preempted : &waits->woken, wait);
+	sched_count(next, preempted, wait);
 	return 0;
 }
 

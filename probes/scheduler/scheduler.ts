@@ -8,8 +8,8 @@ import type {
   MapSource,
   Probe,
 } from '../../src/table/probe.ts';
-import { pair, sizes, TASK_STORAGE } from '../kernel_maps.ts';
-import { owner, sched_waits } from '../layout.gen.ts';
+import { front, frontOf, pair, sizes, TASK_STORAGE } from '../kernel_maps.ts';
+import { owner, sched_waits, sched_waits_slot } from '../layout.gen.ts';
 import { ProcessColumns, viewOf } from '../process_columns.ts';
 import { addSlots } from '../slots.ts';
 import { taskTotals, totalsPart } from '../task_totals.ts';
@@ -42,11 +42,17 @@ class WaitsDecoder implements MapDecoder {
   }
 }
 
-const waits: readonly MapSource[] = ['sched_waits', 'sched_rest'].map((map) => ({
-  map,
-  read: 'turns',
-  open: (context) => new WaitsDecoder(context),
-}));
+const open: MapSource['open'] = (context) => new WaitsDecoder(context);
+
+const waits: readonly MapSource[] = [
+  {
+    map: 'sched_waits',
+    read: 'turns',
+    front: front('sched_waits', sched_waits_slot, sched_waits.woken_sum),
+    open,
+  },
+  { map: 'sched_rest', read: 'turns', open },
+];
 
 export const scheduler: Probe = {
   name: 'scheduler',
@@ -61,7 +67,7 @@ export const scheduler: Probe = {
       help: 'how long each wait for a processor was, by cause',
       required: false,
       wanted: (options) => options.scheduler.latency,
-      own_maps: [...pair('sched_waits'), ...pair('sched_rest')],
+      own_maps: [...pair('sched_waits'), frontOf('sched_waits'), ...pair('sched_rest')],
       variants: [
         {
           name: 'tp_btf',

@@ -7,6 +7,7 @@
 #ifndef SONDE_SYSCALLS_H
 #define SONDE_SYSCALLS_H
 
+#include "front.bpf.h"
 #include "histogram.bpf.h"
 #include "identity.bpf.h"
 #include "level.bpf.h"
@@ -43,6 +44,7 @@ struct syscall_rest {
 };
 
 DEFINE_TURNS(syscalls, struct syscall_key, struct syscall_sums, 8192)
+DEFINE_FRONT(syscalls, struct syscall_key, struct syscall_sums, calls, 1, 7)
 DEFINE_TURNS(syscall_lat, struct syscall_key, struct syscall_times, 4096)
 DEFINE_TURNS(syscall_rest, u32, struct syscall_rest, 640)
 
@@ -68,20 +70,36 @@ static __noinline int syscall_count_rest(u32 nr, u32 error, u32 why)
 	return 0;
 }
 
+/* As it lies in memory. */
+static __always_inline u64 syscall_key_bits(struct syscall_key *key)
+{
+	return key->tgid | (u64)key->nr << 32 | (u64)key->error << 48;
+}
+
 static __always_inline void syscall_count_plain(struct syscall_key *key)
 {
-	struct syscall_sums *sums = syscalls_find(key);
-	struct syscall_sums fresh;
+	u32 turn = turn_now();
+	u64 bits = syscall_key_bits(key);
+	struct syscalls_slot *slot = syscalls_slot_of(turn, bits);
+	struct syscall_sums *sums, fresh;
 
+	if (slot && slot->key == bits) {
+		slot->sums[0] += 1;
+		return;
+	}
+	sums = syscalls_find_in(turn, key);
 	if (!sums) {
 		__builtin_memset(&fresh, 0, sizeof(fresh));
 		owner_of_current(&fresh.owner);
-		sums = syscalls_make(key, &fresh);
+		sums = syscalls_make_in(turn, key, &fresh);
 	}
-	if (sums)
-		TURN_ADD(sums->calls, 1);
-	else
+	if (!sums) {
 		syscall_count_rest(key->nr, key->error, COUNT_SYSCALL_FULL);
+		return;
+	}
+	TURN_ADD(sums->calls, 1);
+	if (slot)
+		syscalls_settle(turn, slot, bits, sums->calls);
 }
 
 static __always_inline void syscall_count_timed(struct syscall_key *key, u64 took_ns)
@@ -103,9 +121,9 @@ static __always_inline void syscall_count_timed(struct syscall_key *key, u64 too
 		histogram_add(&times->latency, took_ns);
 }
 
-static __always_inline struct syscall_key syscall_key_of(u32 nr, long result)
+static __always_inline struct syscall_key syscall_key_of(u32 tgid, u32 nr, long result)
 {
-	struct syscall_key key = { .tgid = current_tgid(), .nr = nr };
+	struct syscall_key key = { .tgid = tgid, .nr = nr };
 
 	if (result < 0 && result >= -ERRNO_MAX)
 		key.error = -result;
@@ -135,17 +153,18 @@ static __always_inline bool syscalls_reduced(struct syscall_key *key)
 }
 
 /* `took_ns` 0: not known. */
-static __always_inline void syscalls_on_exit_timed(u32 nr, long result, u64 took_ns)
+static __always_inline void syscalls_on_exit_timed(u32 tgid, u32 nr, long result,
+						   u64 took_ns)
 {
-	struct syscall_key key = syscall_key_of(nr, result);
+	struct syscall_key key = syscall_key_of(tgid, nr, result);
 
 	if (!syscalls_reduced(&key))
 		syscall_count_timed(&key, took_ns);
 }
 
-static __always_inline void syscalls_on_exit_plain(u32 nr, long result)
+static __always_inline void syscalls_on_exit_plain(u32 tgid, u32 nr, long result)
 {
-	struct syscall_key key = syscall_key_of(nr, result);
+	struct syscall_key key = syscall_key_of(tgid, nr, result);
 
 	if (!syscalls_reduced(&key))
 		syscall_count_plain(&key);

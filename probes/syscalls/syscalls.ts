@@ -11,7 +11,7 @@ import type {
   ProbeOptions,
 } from '../../src/table/probe.ts';
 import { errnoName } from '../errno.ts';
-import { pair, sizes, TASK_STORAGE } from '../kernel_maps.ts';
+import { front, frontOf, pair, sizes, TASK_STORAGE } from '../kernel_maps.ts';
 import {
   level_source,
   owner,
@@ -19,6 +19,7 @@ import {
   syscall_rest,
   syscall_sums,
   syscall_times,
+  syscalls_slot,
 } from '../layout.gen.ts';
 import { ProcessColumns, processDimensions, u64, viewOf } from '../process_columns.ts';
 import { addSlots } from '../slots.ts';
@@ -135,6 +136,7 @@ const mapSources: readonly MapSource[] = [
   {
     map: 'syscalls',
     read: 'turns',
+    front: front('syscalls', syscalls_slot, syscall_sums.calls),
     open: (context) => new SyscallDecoder(context, syscall_sums),
   },
   {
@@ -192,7 +194,7 @@ export const syscalls: Probe = {
     ],
   },
   map_sources: mapSources,
-  own_maps: [...pair('syscalls'), ...pair('syscall_rest')],
+  own_maps: [...pair('syscalls'), frontOf('syscalls'), ...pair('syscall_rest')],
   map_entries: ({ maps: { syscalls_max } }) => ({
     ...sizes('syscalls', syscalls_max),
     ...sizes('syscall_lat', syscalls_max),

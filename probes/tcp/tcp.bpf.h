@@ -66,12 +66,10 @@ static __noinline int tcpstate_looks(struct sock *sk, int oldstate, int newstate
 /* All changes but the end. */
 static __always_inline int tcp_on_state(struct sock *sk, int oldstate, int newstate)
 {
-	if (tcp_enabled && newstate == TCP_SYN_SENT)
+	if (newstate == TCP_SYN_SENT)
 		tcp_on_connect(sk);
 	if (tcpstate_enabled)
 		tcpstate_looks(sk, oldstate, newstate);
-	if (!tcp_enabled)
-		return 0;
 	if (newstate == TCP_ESTABLISHED)
 		tcp_on_established(sk, oldstate);
 	else if (newstate == TCP_FIN_WAIT1 || newstate == TCP_LAST_ACK)
@@ -87,9 +85,11 @@ int BPF_PROG(tcp_state_510, struct sock *sk, int oldstate, int newstate)
 {
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
+	if (tcpstate_enabled && !tcp_enabled)
+		tcpstate_alone(sk, oldstate, newstate);
 	if (newstate != TCP_CLOSE)
-		return tcp_on_state(sk, oldstate, newstate);
-	if (tcpstate_enabled)
+		return tcp_enabled ? tcp_on_state(sk, oldstate, newstate) : 0;
+	if (tcpstate_enabled && tcp_enabled)
 		tcpstate_looks(sk, oldstate, newstate);
 	if (tcp_enabled)
 		tcp_on_close(sk, oldstate, false);

@@ -64,6 +64,37 @@ test('every change of state of connections that the server closes', {
   assert.deepEqual(live.collector.ledger.imbalance(), []);
 });
 
+test('without the tcp source, every change by network namespace', { skip: NO_WIRE }, async (t) => {
+  const wire = makeNamespaces(`alone-${process.pid}`);
+  t.after(() => wire.remove());
+  const on = { tcpstate: { enabled: true }, tcp: { enabled: false } };
+  const live = await startLive(t, { collector: { probes: on } });
+  const [client, server] = wire.names;
+  const words = { connections: MANY, close: 'server', host: wire.addresses[1] };
+  const done = talk(t, 'tcp', words, words, { server, client });
+  await live.collector.flush(); // some are counted in either turn
+  await done;
+  const both = () => [client, server].map((one) => changes(live, netnsInode(one), {}));
+  await settles(() => live.collector.flush(), both, [
+    {
+      '0 CLOSE-WAIT LAST-ACK': [MANY, 0],
+      '0 CLOSED SYN-SENT': [MANY, 0],
+      '0 ESTABLISHED CLOSE-WAIT': [MANY, 0],
+      '0 LAST-ACK CLOSED': [MANY, 0],
+      '0 SYN-SENT ESTABLISHED': [MANY, 0],
+    },
+    {
+      '0 CLOSED LISTEN': [1, 0],
+      '0 ESTABLISHED FIN-WAIT-1': [MANY, 0],
+      '0 FIN-WAIT-1 FIN-WAIT-2': [MANY, 0],
+      '0 FIN-WAIT-2 CLOSED': [MANY, 0],
+      '0 LISTEN CLOSED': [1, 0],
+      '0 LISTEN SYN-RECEIVED': [MANY, 0],
+      '0 SYN-RECEIVED ESTABLISHED': [MANY, 0],
+    },
+  ]);
+});
+
 test('a state lasts as long as it lasts', { skip: NO_WIRE }, async (t) => {
   const wire = makeNamespaces(`lasts-${process.pid}`);
   t.after(() => wire.remove());

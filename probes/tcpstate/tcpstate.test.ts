@@ -19,11 +19,10 @@ function change(netns: number, from: number, to: number, count: bigint, slots: r
   const key = new Uint8Array(tcpstate_key.SIZE);
   const keys = new DataView(key.buffer);
   keys.setUint32(tcpstate_key.netns, netns, true);
-  keys.setUint16(tcpstate_key.from, from, true);
-  keys.setUint16(tcpstate_key.to, to, true);
+  keys.setUint32(tcpstate_key.change, (0x0031_4253 << 8) | (from << 4) | to, true);
   const value = new Uint8Array(tcpstate_change.SIZE);
   const view = new DataView(value.buffer);
-  value.set(u64Bytes(count));
+  value.set(u64Bytes(count), tcpstate_change.count);
   view.setUint32(tcpstate_change.owner_tgid, 0x0031_4253, true);
   view.setBigUint64(tcpstate_change.owner_start_ns, 0x0003_0405_0607_0809n, true);
   view.setBigUint64(tcpstate_change.owner_cgroup_id, 0x0004_0506_0708_090an, true);
@@ -42,7 +41,7 @@ test('golden bytes become changes of state', () => {
   const pairs = [
     change(0xf102_0304, 2, 1, 0x0001_0203_0405_0607n, [1, 2]),
     change(7, 8, 9, 3n, []),
-    change(7, 13, 99, 1n, []),
+    change(7, 13, 15, 1n, []),
     change(7, 1, 7, 0n, []),
   ];
   tcpChanges.open(context).rows(entriesOf(tcpstate_key.SIZE, tcpstate_change.SIZE, pairs), 0);

@@ -9,8 +9,8 @@ import type {
   MapSource,
   Probe,
 } from '../../src/table/probe.ts';
-import { pair } from '../kernel_maps.ts';
-import { conn, owner, tcpstate_change, tcpstate_key } from '../layout.gen.ts';
+import { front, frontOf, pair } from '../kernel_maps.ts';
+import { conn, owner, tcpstate_change, tcpstate_key, tcpstate_slot } from '../layout.gen.ts';
 import { ProcessColumns, processDimensions, u64, viewOf } from '../process_columns.ts';
 import { addSlots } from '../slots.ts';
 
@@ -101,8 +101,9 @@ class ChangeDecoder implements MapDecoder {
       if (changes === 0) continue; // made by a program that another kept from its first count
       this.#process.fill(dims, view, at + tcpstate_change.owner_start_ns, owner);
       dims[NETNS] = key_view.getUint32(key + tcpstate_key.netns, true);
-      dims[NETNS + 1] = this.#state(key_view.getUint16(key + tcpstate_key.from, true));
-      dims[NETNS + 2] = this.#state(key_view.getUint16(key + tcpstate_key.to, true));
+      const states = key_view.getUint8(key + tcpstate_key.change);
+      dims[NETNS + 1] = this.#state(states >> 4);
+      dims[NETNS + 2] = this.#state(states & 15);
       const row = this.#fold.addRow(dims, Float64Array.of(changes, Number.NaN), 0);
       addSlots(this.#fold, row, 1, view, at + tcpstate_change.lasted_sum);
     }
@@ -169,6 +170,7 @@ class ConnectionDecoder implements MapDecoder {
 export const tcpChanges: MapSource = {
   map: 'tcpstate',
   read: 'turns',
+  front: front('tcpstate', tcpstate_slot, tcpstate_change.count),
   open: (context) => new ChangeDecoder(context),
 };
 
@@ -207,5 +209,5 @@ export const tcpstate: Probe = {
   ],
   sweeps: [],
   map_sources: [tcpChanges, tcpConnections],
-  own_maps: pair('tcpstate'),
+  own_maps: [...pair('tcpstate'), frontOf('tcpstate')],
 };

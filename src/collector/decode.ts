@@ -20,6 +20,7 @@ import type {
   RecordDecoder,
 } from '../table/probe.ts';
 import type { RecordSink } from './drain.ts';
+import { FrontReader } from './front.ts';
 import type { Identity } from './identity.ts';
 import type { Kernel } from './kernel.ts';
 import { readNetns } from './netns.ts';
@@ -46,6 +47,7 @@ interface MapReader {
   readonly source: MapSource;
   /** Two for `turns`, else one. */
   readonly buffers: readonly MapBuffer[];
+  readonly front: FrontReader | undefined;
   readonly decoder: MapDecoder;
   readonly key_size: number;
   readonly value_stride: number;
@@ -183,7 +185,7 @@ export class Decode implements RecordSink {
 
   #openMap(source: MapSource, context: DecodeContext): void {
     if (this.#readers.some((one) => one.source === source)) return; // shared with another probe
-    const { map, read } = source;
+    const { map, read, front } = source;
     const names = read === 'turns' ? [`${map}_0`, `${map}_1`] : [map];
     const { kernel } = this.#options;
     if (!names.every((name) => kernel.hasMap(name))) return; // of a part that is off
@@ -191,6 +193,7 @@ export class Decode implements RecordSink {
     this.#readers.push({
       source,
       buffers: maps.map((one) => new MapBuffer(one)),
+      front: front && new FrontReader(kernel.map(front.map), front),
       decoder: source.open(context),
       key_size: maps[0]!.keySize,
       value_stride: maps[0]!.valueStride,
@@ -199,15 +202,19 @@ export class Decode implements RecordSink {
 
   /** `idle`: of the pairs of maps, the one that no program uses now. */
   #read(
-    { source, buffers, decoder, key_size, value_stride }: MapReader,
+    { source, buffers, front, decoder, key_size, value_stride }: MapReader,
     idle: number,
     now_ms: number,
   ): void {
     const buffer = buffers[source.read === 'turns' ? idle : 0]!;
+    front?.take(idle);
     const count = source.read === 'copy' ? buffer.read() : buffer.drain();
-    if (count === 0 && source.read !== 'copy') return; // of what stays, its end is news as well
     const { keys, values } = buffer;
-    decoder.rows({ count, keys, values, key_size, value_stride }, now_ms);
+    const behind = { count, keys, values, key_size, value_stride };
+    const entries = front?.joined(behind) ?? behind;
+    // Of what stays, its end is news as well.
+    if (entries.count === 0 && source.read !== 'copy') return;
+    decoder.rows(entries, now_ms);
   }
 }
 

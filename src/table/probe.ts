@@ -182,7 +182,20 @@ export interface MapEntries {
 export interface MapSource {
   readonly map: string;
   readonly read: 'drain' | 'copy' | 'turns';
+  /** Of `turns`: the slots before the pair. What they hold comes as further entries, with keys that the pair has too. */
+  readonly front?: Front;
   open(context: DecodeContext): MapDecoder;
+}
+
+/** Slots of each CPU before a pair of maps, `<map>_cpu` (bpf/front.bpf.h). */
+export interface Front {
+  readonly map: string;
+  /** Of one slot: 8 bytes of key, and the sums at its end. */
+  readonly slot_bytes: number;
+  /** Where the sums begin in a slot. */
+  readonly sums: number;
+  /** Where the sums begin in a value of the pair; what stands before them says who it is. */
+  readonly first: number;
 }
 
 /** A file of machine code that some process runs. */
