@@ -5,6 +5,7 @@
  */
 #include "../probes/capture/capture.bpf.h"
 #include "../probes/cgroup/cgroup.bpf.h"
+#include "../probes/db/db.bpf.h"
 #include "../probes/dns/dns.bpf.h"
 #include "../probes/http/http.bpf.h"
 #include "../probes/http2/http2.bpf.h"
@@ -48,6 +49,7 @@ const volatile bool block_io_enabled = true;
 const volatile struct {
 	struct flow_record flow;
 	struct dns_record dns;
+	struct db_record db;
 	struct process_record process_record;
 	struct process process;
 	struct overflow overflow;
@@ -90,6 +92,7 @@ const volatile struct {
 	enum bash_flag bash_flag;
 	enum flow_role flow_role;
 	enum dns_flag dns_flag;
+	enum db_flag db_flag;
 	enum record_kind record_kind;
 	enum kernel_count kernel_count;
 	enum level_source level_source;
@@ -156,6 +159,7 @@ static __noinline int probe##_looks(struct packet *packet) \
 
 LOOKS(http2)
 LOOKS(dns)
+LOOKS(db)
 LOOKS(nat)
 LOOKS(capture)
 
@@ -178,7 +182,8 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool a
 
 	if (cgroup_enabled)
 		cgroup_looks(skb, ingress);
-	if (!http_enabled && !http2_enabled && !dns_enabled && !nat_enabled && !capture_enabled)
+	if (!http_enabled && !http2_enabled && !dns_enabled && !nat_enabled && !capture_enabled &&
+	    !db_enabled())
 		return 1;
 	if (!packet_parse(skb, ingress, &packet))
 		return 1;
@@ -192,6 +197,8 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool a
 		http2_looks(&packet);
 	if (dns_enabled)
 		dns_looks(&packet);
+	if (db_enabled())
+		db_looks(&packet);
 	if (nat_enabled)
 		nat_looks(&packet);
 	if (capture_enabled)
