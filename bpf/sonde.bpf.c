@@ -191,14 +191,15 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool a
 		return 1;
 	if (skb->sk)
 		packet.sk = bpf_sk_fullsock(skb->sk);
+	/* before HTTP/1, which keeps to itself what comes on a connection that began like a request, if by one letter */
+	if (db_enabled() && db_is_at(&packet))
+		db_looks(&packet);
 	if (atomics && http_enabled && http_looks(&packet) && !capture_enabled)
 		return 1;
 	if (http2_enabled)
 		http2_looks(&packet);
 	if (dns_enabled)
 		dns_looks(&packet);
-	if (db_enabled())
-		db_looks(&packet);
 	if (nat_enabled)
 		nat_looks(&packet);
 	if (capture_enabled)

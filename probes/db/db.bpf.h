@@ -201,12 +201,16 @@ __noinline int db_send_parts(struct __sk_buff *skb, u32 ingress, u32 length)
 	return db_send_part(skb, ingress, at, length - at);
 }
 
+/* Asked inline of each packet: the one thing that those of others pay. */
+static __always_inline bool db_is_at(struct packet *packet)
+{
+	return is_db_port(packet->local_port) || is_db_port(packet->peer_port);
+}
+
 static __always_inline void db_on_packet(struct packet *packet)
 {
 	u32 length = packet->payload_length;
 
-	if (!is_db_port(packet->local_port) && !is_db_port(packet->peer_port))
-		return;
 	if (packet->protocol != IPPROTO_TCP)
 		return;
 	if (!length) {
