@@ -10,7 +10,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Live, lacks, NO_LIVE, startLive } from '../../test/live.ts';
 import {
   bothEnds,
   type Counts,
@@ -21,7 +20,8 @@ import {
   rowsAt,
   sums,
   turnedAway,
-} from '../db/live.ts';
+} from '../../test/db.ts';
+import { type Live, lacks, NO_LIVE, startLive } from '../../test/live.ts';
 import { bytesOf, message, query, startup } from './testing.ts';
 
 const BIN = globSync('/usr/lib/postgresql/*/bin').at(-1) ?? '';

@@ -112,7 +112,13 @@ test('bytes and times are each statement’s own, with all that goes with it', (
 
 test('what is encrypted, copied to a replica or of another version is not read', () => {
   const ends: readonly (readonly [Said, string])[] = [
-    [[['>', bytesOf(8, 80_877_103)], ['<', 'S']], 'over'], // biome-ignore format: a table
+    [
+      [
+        ['>', bytesOf(8, 80_877_103)],
+        ['<', 'S'],
+      ],
+      'over',
+    ],
     [[['>', '\u0016\u0003\u0001\u0002\0\u0001']], 'over'],
     [[['>', bytesOf(16, 80_877_102, 1, 2)]], 'over'],
     [[['>', bytesOf(8, 2 << 16)]], 'over'],

@@ -10,7 +10,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Live, lacks, NO_LIVE, settles, startLive } from '../../test/live.ts';
 import {
   bothEnds,
   type Counts,
@@ -20,7 +19,8 @@ import {
   rowsAt,
   sums,
   turnedAway,
-} from '../db/live.ts';
+} from '../../test/db.ts';
+import { type Live, lacks, NO_LIVE, settles, startLive } from '../../test/live.ts';
 
 const NO_REDIS =
   NO_LIVE || (!(has('redis-server') && has('redis-benchmark')) && 'needs redis-server');

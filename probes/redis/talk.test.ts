@@ -52,9 +52,17 @@ test('bytes and times of a pipeline are each command’s own', () => {
     ['<', 'v\r\n$-1\r\n+PONG\r\n'],
   ]);
   const of = whole.map((each) => [each.begin_ns, each.first_ns, each.last_ns]);
-  assert.deepEqual(of, [[1, 3, 4], [2, 4, 4], [2, 4, 4]]); // biome-ignore format: a table
+  assert.deepEqual(of, [
+    [1, 3, 4],
+    [2, 4, 4],
+    [2, 4, 4],
+  ]);
   const bytes = whole.map(({ bytes_request, bytes_response }) => [bytes_request, bytes_response]);
-  assert.deepEqual(bytes, [[20, 7], [20, 5], [14, 7]]); // biome-ignore format: a table
+  assert.deepEqual(bytes, [
+    [20, 7],
+    [20, 5],
+    [14, 7],
+  ]);
 });
 
 test('channels of version 2: messages answer nothing', () => {
@@ -89,7 +97,14 @@ test('commands that are told to have no answer', () => {
 
 test('streams that are no commands end the reading; so do bytes that cannot be', () => {
   const ends: readonly (readonly [Said, string, readonly string[]])[] = [
-    [[['>', command('MONITOR')], ['<', '+OK\r\n+1.0 "GET"\r\n']], 'over', ['MONITOR']], // biome-ignore format: a table
+    [
+      [
+        ['>', command('MONITOR')],
+        ['<', '+OK\r\n+1.0 "GET"\r\n'],
+      ],
+      'over',
+      ['MONITOR'],
+    ],
     [[['>', command('PSYNC', '?', '-1')]], 'over', ['PSYNC']],
     [[['>', '\u0016\u0003\u0001\u0002']], 'lost', []],
     [[['>', '*1\r\n:4\r\n']], 'lost', []],

@@ -4,7 +4,7 @@ import { execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { promisify } from 'node:util';
-import { type FlowRow, type Live, settles } from '../../test/live.ts';
+import { type FlowRow, type Live, settles } from './live.ts';
 
 const run = promisify(execFile);
 
