@@ -134,7 +134,7 @@ export class DbConnection implements TalkSink {
 
   #lose(reason: LostReason): void {
     if (this.#state === 'over' || this.#state === 'lost') return;
-    if (this.#state === 'known') this.#sink.note('db_place_lost', 1);
+    if (this.#state === 'known' && reason !== 'open_at_end') this.#sink.note('db_place_lost', 1);
     this.#giveUp(reason);
     this.#state = 'lost';
   }

@@ -137,7 +137,8 @@ export class DbDecoder implements RecordDecoder, DbConnectionSink {
       if (last) kept.connection.lose('open_at_end');
       kept.connection.tick(now_ns);
       this.#limit(kept);
-      if (now_ns - kept.connection.last_ns > IDLE_NS) this.#remove(cookie, kept);
+      const silent_ns = now_ns - kept.connection.last_ns;
+      if (silent_ns > IDLE_NS && kept.waiting === 0) this.#remove(cookie, kept);
     }
     const { refused, strays } = this.#segments;
     this.#context.dropped('db_packets', 'too_many_early', refused - this.#booked.refused);
