@@ -3,8 +3,14 @@
 // what failed before it came to that.
 
 import { Fifo } from '../db/fifo.ts';
-import type { Understood } from '../db/talk.ts';
-import { addAnswer, type Command, newCommand, type Talk, type TalkSink } from '../db/talk.ts';
+import {
+  addAnswer,
+  type Command,
+  newCommand,
+  type Talk,
+  type TalkSink,
+  type Understood,
+} from '../db/talk.ts';
 import { keywordOf, MessageScanner, sqlstateOf, tagOf, textAt } from './messages.ts';
 
 const FRONTEND = 'QPBDCESHFdcfpX';

@@ -2,8 +2,14 @@
 // comes between them (messages of channels, invalidations) is told apart by its type, or by what was subscribed to.
 
 import { Fifo } from '../db/fifo.ts';
-import type { Understood } from '../db/talk.ts';
-import { addAnswer, type Command, newCommand, type Talk, type TalkSink } from '../db/talk.ts';
+import {
+  addAnswer,
+  type Command,
+  newCommand,
+  type Talk,
+  type TalkSink,
+  type Understood,
+} from '../db/talk.ts';
 import { RespScanner, TYPE } from './resp.ts';
 
 const ASTERISK = TYPE.array;
