@@ -19,6 +19,7 @@ enum record_kind {
 	RECORD_DNS = 4,
 	RECORD_CAPTURE = 8,
 	RECORD_PROCESS_EVENT = 9,
+	RECORD_DB = 10,
 };
 
 struct record_head {
@@ -66,6 +67,7 @@ enum kernel_count {
 	COUNT_PROCESS_EVENTS, /* begins, execs and ends of processes that found the ring full: lost */
 	COUNT_UDP_COARSE, /* datagrams counted without their flow: the source is over its budget */
 	COUNT_SYSCALL_COARSE, /* system calls counted without their process: the source is over its budget */
+	COUNT_DB_FULL, /* packets of databases that found the ring full: lost */
 	COUNT_MAX,
 };
 

@@ -5,6 +5,7 @@
  */
 #include "../probes/capture/capture.bpf.h"
 #include "../probes/cgroup/cgroup.bpf.h"
+#include "../probes/db/db.bpf.h"
 #include "../probes/dns/dns.bpf.h"
 #include "../probes/http/http.bpf.h"
 #include "../probes/http2/http2.bpf.h"
@@ -48,6 +49,7 @@ const volatile bool block_io_enabled = true;
 const volatile struct {
 	struct flow_record flow;
 	struct dns_record dns;
+	struct db_record db;
 	struct process_record process_record;
 	struct process process;
 	struct overflow overflow;
@@ -97,6 +99,7 @@ const volatile struct {
 	enum bash_flag bash_flag;
 	enum flow_role flow_role;
 	enum dns_flag dns_flag;
+	enum db_flag db_flag;
 	enum record_kind record_kind;
 	enum kernel_count kernel_count;
 	enum level_source level_source;
@@ -174,6 +177,7 @@ static __noinline int probe##_looks(struct packet *packet) \
 
 LOOKS(http2)
 LOOKS(dns)
+LOOKS(db)
 LOOKS(nat)
 LOOKS(capture)
 
@@ -225,7 +229,8 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool a
 		cgroup_on_packet(skb, ingress);
 	else if (cgroup_enabled)
 		cgroup_looks_510(skb, ingress);
-	if (!http_enabled && !http2_enabled && !dns_enabled && !nat_enabled && !capture_enabled)
+	if (!http_enabled && !http2_enabled && !dns_enabled && !nat_enabled && !capture_enabled &&
+	    !db_enabled())
 		return 1;
 	if (!packet_parse(skb, ingress, &packet))
 		return 1;
@@ -233,6 +238,8 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool a
 		return 1;
 	if (skb->sk)
 		packet.sk = bpf_sk_fullsock(skb->sk);
+	if (db_enabled() && db_is_at(&packet))
+		db_looks(&packet);
 	if (atomics && http_enabled && http_on_packet(&packet) && !capture_enabled)
 		return 1;
 	if (http2_enabled)

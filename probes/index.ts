@@ -15,7 +15,9 @@ import { http2 } from './http2/http2.ts';
 import { memory } from './memory/memory.ts';
 import { nat } from './nat/nat.ts';
 import { network } from './network/network.ts';
+import { postgresql } from './postgresql/postgresql.ts';
 import { process } from './process/process.ts';
+import { redis } from './redis/redis.ts';
 import { scheduler } from './scheduler/scheduler.ts';
 import { syscalls } from './syscalls/syscalls.ts';
 import { tcp } from './tcp/tcp.ts';
@@ -31,6 +33,8 @@ export const probes: readonly Probe[] = [
   tls,
   dns,
   nat,
+  redis,
+  postgresql,
   bash,
   capture,
   cgroup,

@@ -299,10 +299,11 @@ static __always_inline enum http_look http_look_at(struct packet *p)
 	if (c->off)
 		return HTTP_NOTHING;
 	now = http_now(p);
-	if (p->ingress == (c->rec.role == ROLE_INCOMING) ? http_quick_request(c, p, now) :
-							    http_quick_response(c, p, now))
-		return HTTP_COMMON;
-	return HTTP_GENERAL;
+	if (!(p->ingress == (c->rec.role == ROLE_INCOMING) ? http_quick_request(c, p, now) :
+							      http_quick_response(c, p, now)))
+		return HTTP_GENERAL;
+	/* a capital letter alone may begin another protocol; a status was one of HTTP */
+	return c->status ? HTTP_COMMON : HTTP_NOTHING;
 }
 
 static __noinline int http_packet(struct packet *p)

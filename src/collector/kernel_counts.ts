@@ -76,6 +76,7 @@ export class KernelCounts {
     const dns = delta(kernel_count.COUNT_DNS_FULL);
     ledger.seen('kernel', 'dns_packets_ring_full', dns);
     ledger.dropped('kernel', 'dns_packets_ring_full', 'ring_full', dns);
+    this.#drop('db_packets', 'ring_full', delta(kernel_count.COUNT_DB_FULL));
     this.#before = now;
   }
 

@@ -95,6 +95,14 @@ const dns = z.strictObject({
   }),
 });
 
+/** A database whose commands are counted at these ports. */
+const database = (what: string, usual: number) =>
+  z
+    .strictObject({
+      ports: key(ports(4), [usual], { help: `TCP ports at which ${what} is spoken in clear text` }),
+    })
+    .prefault({});
+
 const http = z.strictObject({
   raw_path: key(bool, false, {
     help: 'Keep the path of requests as it was in httpflow.path, without its query; default: its route template',
@@ -215,6 +223,8 @@ const collector = z.strictObject({
   maps: maps.prefault({}),
   http: http.prefault({}),
   dns: dns.prefault({}),
+  redis: database('Redis', 6379),
+  postgresql: database('PostgreSQL', 5432),
   capture: capture.prefault({}),
   filter: filter.prefault({}),
   budget: budget.prefault({}),

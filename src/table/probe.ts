@@ -98,6 +98,9 @@ export interface ProbeOptions {
     readonly timeout: number;
     readonly domains_max: number;
   };
+  /** Ports at which databases are spoken, by the name of the source. */
+  redis?: { readonly ports: readonly number[] };
+  postgresql?: { readonly ports: readonly number[] };
   http?: { readonly raw_path: boolean };
   readonly capture?: CaptureOptions;
   readonly ring_bytes?: number;

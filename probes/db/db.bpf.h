@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Every packet from or to a port at which a database is spoken, at both ends, in all network namespaces: one record with
+ * the payload, in parts of DB_PAYLOAD_MAX. What is said in it is read in user space (decode.ts), for a command may lie
+ * anywhere in the bytes. All databases share this; ports alone tell which one it is.
+ */
+#ifndef SONDE_DB_H
+#define SONDE_DB_H
+
+#include "../../bpf/packet.bpf.h"
+#include "../tcp/conn.bpf.h"
+
+/* Payloads are cut to these: three sizes, since a reserved record has a constant one. Each a power of two. */
+#define DB_PAYLOAD_SMALL 64
+#define DB_PAYLOAD_MIDDLE 512
+#define DB_PAYLOAD_MAX 4096
+#define DB_PARTS_MAX 128 /* 512 KB: GSO_MAX_SIZE */
+
+const volatile bool redis_enabled = false;
+const volatile bool postgresql_enabled = false;
+
+/* Configuration: collector.redis.ports and so on; 0: none. */
+#define DEFINE_DB_PORTS(name) \
+const volatile u32 name##_port_0 = 0; \
+const volatile u32 name##_port_1 = 0; \
+const volatile u32 name##_port_2 = 0; \
+const volatile u32 name##_port_3 = 0; \
+static __always_inline bool is_##name##_port(u16 port) \
+{ \
+	return (name##_port_0 && port == name##_port_0) || \
+	       (name##_port_1 && port == name##_port_1) || \
+	       (name##_port_2 && port == name##_port_2) || \
+	       (name##_port_3 && port == name##_port_3); \
+}
+
+DEFINE_DB_PORTS(redis)
+DEFINE_DB_PORTS(postgresql)
+
+enum db_flag {
+	DB_SENT = 1, /* by the socket of this end; else it came to it */
+	DB_BEGIN = 2, /* SYN: `seq` is of the first byte that this side will send */
+	DB_END = 4, /* FIN behind the payload */
+	DB_RESET = 8,
+	DB_LISTENER = 16, /* on the listening socket, not the connection's own */
+};
+
+struct db_record {
+	struct record_head head; /* flags: enum db_flag */
+	struct owner owner; /* tgid 0: unknown so far */
+	u64 time_ns; /* CLOCK_MONOTONIC */
+	u64 cookie; /* of the socket */
+	u8 local_addr[16]; /* as the packet has it: network order; IPv4 in the first four */
+	u8 peer_addr[16];
+	u32 netns;
+	u32 seq; /* of the first byte of the payload */
+	u32 ack_seq;
+	u32 payload_length; /* of the packet, or of a part of it */
+	u16 captured; /* bytes of these that follow this record */
+	u16 local_port;
+	u16 peer_port;
+	u8 family;
+	u8 unused;
+};
+
+static __always_inline bool db_enabled(void)
+{
+	return redis_enabled || postgresql_enabled;
+}
+
+/* False too where the source is off. */
+static __always_inline bool is_db_port(u16 port)
+{
+	return (redis_enabled && is_redis_port(port)) ||
+	       (postgresql_enabled && is_postgresql_port(port));
+}
+
+static __always_inline void db_ends(struct packet *packet, struct db_record *record)
+{
+	u8 *source = packet->ingress ? record->peer_addr : record->local_addr;
+	u8 *dest = packet->ingress ? record->local_addr : record->peer_addr;
+
+	__builtin_memset(record->local_addr, 0, sizeof(record->local_addr));
+	__builtin_memset(record->peer_addr, 0, sizeof(record->peer_addr));
+	if (packet->family == AF_INET) {
+		bpf_skb_load_bytes(packet->skb, 12, source, 4);
+		bpf_skb_load_bytes(packet->skb, 16, dest, 4);
+	} else {
+		bpf_skb_load_bytes(packet->skb, 8, source, 16);
+		bpf_skb_load_bytes(packet->skb, 24, dest, 16);
+	}
+}
+
+static __always_inline u32 db_flags(struct packet *packet)
+{
+	u32 flags = packet->ingress ? 0 : DB_SENT;
+
+	if (packet->tcp_flags & TCP_FLAG_SYN)
+		flags |= DB_BEGIN;
+	if (packet->tcp_flags & TCP_FLAG_FIN)
+		flags |= DB_END;
+	if (packet->tcp_flags & TCP_FLAG_RST)
+		flags |= DB_RESET;
+	if (packet->ingress && packet->sk && packet->sk->state == TCP_LISTEN)
+		flags |= DB_LISTENER;
+	return flags;
+}
+
+/* `at`: where in the payload the part begins that goes with this record; `length`: of the part. */
+static __always_inline void db_fill(struct packet *packet, struct db_record *record, u32 at,
+				    u32 length, u32 captured)
+{
+	u64 sk = packet_sock(packet);
+	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &sk);
+
+	record->head.kind = RECORD_DB;
+	record->head.flags = db_flags(packet);
+	if (conn)
+		record->owner = conn->owner;
+	else
+		__builtin_memset(&record->owner, 0, sizeof(record->owner));
+	record->time_ns = bpf_ktime_get_ns();
+	record->cookie = bpf_get_socket_cookie(packet->skb);
+	db_ends(packet, record);
+	record->netns = sk ? sock_netns_probe((struct sock *)sk) : 0;
+	record->seq = packet->seq + at + (packet->tcp_flags & TCP_FLAG_SYN ? 1 : 0);
+	record->ack_seq = packet->ack_seq;
+	record->payload_length = length;
+	record->captured = captured;
+	record->local_port = packet->local_port;
+	record->peer_port = packet->peer_port;
+	record->family = packet->family;
+	record->unused = 0;
+}
+
+/*
+ * Reserves, fills and submits a record with room for `room` bytes, of which `length` is not 0. The length is masked since
+ * older verifiers do not see its bounds otherwise.
+ */
+#define DEFINE_DB_SEND(name, room) \
+static __always_inline void name(struct packet *packet, u32 at, u32 length) \
+{ \
+	struct { \
+		struct db_record record; \
+		u8 payload[room]; \
+	} *out = bpf_ringbuf_reserve(&sonde_ring, sizeof(*out), 0); \
+	u32 captured = length < room ? length : room; \
+	if (!out) { \
+		count(COUNT_DB_FULL); \
+		return; \
+	} \
+	captured -= 1; \
+	asm volatile("" : "+r"(captured)); \
+	captured = (captured & (room - 1)) + 1; \
+	db_fill(packet, &out->record, at, length, captured); \
+	if (bpf_skb_load_bytes(packet->skb, packet->payload_offset + at, out->payload, captured)) \
+		out->record.captured = 0; \
+	count(COUNT_RECORDS); \
+	bpf_ringbuf_submit(out, ring_flags(sizeof(*out))); \
+}
+
+DEFINE_DB_SEND(db_send_small, DB_PAYLOAD_SMALL)
+DEFINE_DB_SEND(db_send_middle, DB_PAYLOAD_MIDDLE)
+DEFINE_DB_SEND(db_send_large, DB_PAYLOAD_MAX)
+
+/* A begin or an end without payload. */
+static __always_inline void db_send_bare(struct packet *packet)
+{
+	struct db_record *out = bpf_ringbuf_reserve(&sonde_ring, sizeof(*out), 0);
+
+	if (!out) {
+		count(COUNT_DB_FULL);
+		return;
+	}
+	db_fill(packet, out, 0, 0, 0);
+	count(COUNT_RECORDS);
+	bpf_ringbuf_submit(out, ring_flags(sizeof(*out)));
+}
+
+/* A global function: the verifier proves it once, not in each turn of the loop below. Hence it parses the packet again. */
+__noinline int db_send_part(struct __sk_buff *skb, u32 ingress, u32 at, u32 length)
+{
+	struct packet packet;
+
+	if (!length || !packet_parse(skb, ingress, &packet))
+		return 0;
+	if (at + length < packet.payload_length)
+		packet.tcp_flags &= ~(TCP_FLAG_FIN | TCP_FLAG_RST); /* behind the last part */
+	db_send_large(&packet, at, length);
+	return 0;
+}
+
+/* A packet that is not cut into segments yet: all of it goes, in parts, as if these were segments. */
+__noinline int db_send_parts(struct __sk_buff *skb, u32 ingress, u32 length)
+{
+	u32 at = 0;
+
+	for (int i = 0; i < DB_PARTS_MAX - 1 && length - at > DB_PAYLOAD_MAX; i++) {
+		db_send_part(skb, ingress, at, DB_PAYLOAD_MAX);
+		at += DB_PAYLOAD_MAX;
+	}
+	return db_send_part(skb, ingress, at, length - at);
+}
+
+/* Asked inline of each packet: the one thing that those of others pay. */
+static __always_inline bool db_is_at(struct packet *packet)
+{
+	return is_db_port(packet->local_port) || is_db_port(packet->peer_port);
+}
+
+static __always_inline void db_on_packet(struct packet *packet)
+{
+	u32 length = packet->payload_length;
+
+	if (packet->protocol != IPPROTO_TCP)
+		return;
+	if (!length) {
+		/* what a listening socket sends are answers to SYN, which have its cookie */
+		if (packet->ingress || !packet->sk || packet->sk->state != TCP_LISTEN)
+			db_send_bare(packet);
+	} else if (length <= DB_PAYLOAD_SMALL) {
+		db_send_small(packet, 0, length);
+	} else if (length <= DB_PAYLOAD_MIDDLE) {
+		db_send_middle(packet, 0, length);
+	} else if (length <= DB_PAYLOAD_MAX) {
+		db_send_large(packet, 0, length);
+	} else {
+		db_send_parts(packet->skb, packet->ingress, length);
+	}
+}
+
+#endif

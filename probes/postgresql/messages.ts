@@ -1,0 +1,172 @@
+// Messages of PostgreSQL's protocol, version 3, cut anywhere: a type, a length, and the beginning of what is in them. Before
+// the first one a client sends packets without a type, and each request for encryption is answered by one byte alone.
+
+/** Of the content, kept: names and the beginning of a statement, fields of an error. */
+export const BODY_KEPT = 512;
+const HEAD = 5;
+const LENGTH_MIN = 4;
+const LENGTH_MAX = 2 ** 30;
+const STARTUP_MIN = 8;
+/** As the server has it. */
+const STARTUP_MAX = 10_000;
+
+export type Framing = 'messages' | 'startup' | 'byte';
+
+export class MessageScanner {
+  /** Of the message that is read or was just completed; of a startup packet 0; of one byte alone the byte. */
+  type = 0;
+  /** Its bytes so far, with its head. */
+  length = 0;
+  complete = true;
+  malformed = false;
+  /** How the next one is framed; changed between messages. */
+  framing: Framing;
+  readonly #types: ReadonlySet<number>;
+  readonly #kept: ReadonlySet<number>;
+  readonly #body = Buffer.alloc(BODY_KEPT);
+  #body_length = 0;
+  #head_length = 0;
+  #want = 0;
+  /** Of the content, still to come. */
+  #left = 0;
+
+  /** `types`: those that may come; `kept`: those whose content is asked for. */
+  constructor(types: string, kept: string, framing: Framing) {
+    this.#types = new Set(Buffer.from(types));
+    this.#kept = new Set(Buffer.from(kept));
+    this.framing = framing;
+  }
+
+  /** Of the content, the beginning: valid until the next message. */
+  get body(): Buffer {
+    return this.#body.subarray(0, this.#body_length);
+  }
+
+  restart(framing: Framing): void {
+    this.complete = true;
+    this.malformed = false;
+    this.framing = framing;
+  }
+
+  /** Takes bytes from `at` on until a message is complete; returns where it stopped. */
+  feed(bytes: Uint8Array, from: number): number {
+    if (this.complete) this.#begin();
+    let at = from;
+    while (at < bytes.length && this.#head_length < HEAD && !this.complete && !this.malformed) {
+      this.#inHead(bytes[at]!);
+      at += 1;
+    }
+    if (!this.complete && !this.malformed && this.#head_length === HEAD)
+      at = this.#inBody(bytes, at);
+    this.length += at - from;
+    return at;
+  }
+
+  #begin(): void {
+    this.complete = false;
+    this.length = 0;
+    this.#body_length = 0;
+    this.#want = 0;
+    this.#left = 0;
+    this.type = 0;
+    this.#head_length = this.framing === 'startup' ? 1 : 0;
+  }
+
+  #inHead(byte: number): void {
+    if (this.#head_length === 0) {
+      this.type = byte;
+      this.#head_length = 1;
+      if (this.framing === 'byte') this.complete = true;
+      else if (!this.#types.has(byte)) this.malformed = true;
+      return;
+    }
+    this.#want = this.#want * 256 + byte;
+    this.#head_length += 1;
+    if (this.#head_length < HEAD) return;
+    const startup = this.framing === 'startup';
+    const least = startup ? STARTUP_MIN : LENGTH_MIN;
+    if (this.#want < least || this.#want > (startup ? STARTUP_MAX : LENGTH_MAX)) {
+      this.malformed = true;
+      return;
+    }
+    this.#left = this.#want - LENGTH_MIN;
+    this.complete = this.#left === 0;
+  }
+
+  #inBody(bytes: Uint8Array, at: number): number {
+    const taken = Math.min(this.#left, bytes.length - at);
+    if (this.#body_length < BODY_KEPT && (this.type === 0 || this.#kept.has(this.type))) {
+      const kept = Math.min(taken, BODY_KEPT - this.#body_length);
+      this.#body.set(bytes.subarray(at, at + kept), this.#body_length);
+      this.#body_length += kept;
+    }
+    this.#left -= taken;
+    this.complete = this.#left === 0;
+    return at + taken;
+  }
+}
+
+/** The text that ends with NUL at `at`, and where the next one begins; undefined: its end was not kept. */
+export function textAt(body: Buffer, at: number): { text: string; next: number } | undefined {
+  const end = body.indexOf(0, at);
+  if (end < 0) return undefined;
+  return { text: body.toString('latin1', at, end), next: end + 1 };
+}
+
+/** Of the fields of an error. */
+export function sqlstateOf(body: Buffer): string {
+  for (let at = 0; at < body.length && body[at] !== 0; ) {
+    const field = String.fromCharCode(body[at]!);
+    const value = textAt(body, at + 1);
+    if (value === undefined) break;
+    if (field === 'C') return /^[0-9A-Z]{5}$/.test(value.text) ? value.text : '<other>';
+    at = value.next;
+  }
+  return '<other>';
+}
+
+/** First word of a command tag. */
+export function tagOf(body: Buffer): string {
+  return /^[A-Z]{1,24}(?=[ \0]|$)/.exec(body.toString('latin1', 0, 32))?.[0] ?? '';
+}
+
+const SPACE = /[ \t\r\n\f\v;(]*/y;
+const LINE_COMMENT = /--[^\r\n]*/y;
+const WORD = /[A-Za-z]{1,24}(?![A-Za-z0-9_$])/y;
+
+/** First word of a statement, behind spaces, brackets and comments; '': there is none in what was kept. */
+export function keywordOf(body: Buffer, from: number): string {
+  const text = body.toString('latin1', from);
+  let at = 0;
+  for (;;) {
+    const before = at;
+    at = behind(SPACE, text, at);
+    at = behind(LINE_COMMENT, text, at);
+    at = behindComment(text, at);
+    if (at === before) break;
+  }
+  WORD.lastIndex = at;
+  return WORD.exec(text)?.[0].toUpperCase() ?? '';
+}
+
+function behind(pattern: RegExp, text: string, at: number): number {
+  pattern.lastIndex = at;
+  return pattern.test(text) ? pattern.lastIndex : at;
+}
+
+/** Comments of this kind lie in each other. */
+function behindComment(text: string, from: number): number {
+  if (!text.startsWith('/*', from)) return from;
+  let depth = 0;
+  for (let at = from; at < text.length; at += 1) {
+    if (text.startsWith('/*', at)) {
+      depth += 1;
+      at += 1;
+    } else if (text.startsWith('*/', at)) {
+      depth -= 1;
+      at += 1;
+      if (depth === 0) return at + 1;
+    }
+  }
+  return text.length;
+}
