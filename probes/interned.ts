@@ -1,5 +1,4 @@
-// What every decoder of records about sockets needs: addresses, owners and words as numbers of a fold, each made once an
-// interval.
+// What decoders need of a fold: addresses, owners and words as its numbers, each made once an interval.
 
 import type { Fold } from '../src/table/fold.ts';
 import type { Owner } from '../src/table/probe.ts';
@@ -35,10 +34,13 @@ export class Interned {
   readonly #addresses4 = new Map<number, Address>();
   readonly #addresses6 = new Map<string, Address>();
   readonly #owners = new Map<Owner, OwnerWords>();
+  readonly #has_paths: boolean;
   #epoch = -1;
 
-  constructor(fold: Fold) {
+  /** `has_paths`: the table has a column for the paths of owners' executables. */
+  constructor(fold: Fold, has_paths = true) {
     this.#fold = fold;
+    this.#has_paths = has_paths;
   }
 
   /** True: the numbers so far have lost their meaning. */
@@ -67,7 +69,9 @@ export class Interned {
     if (this.#owners.size >= OWNERS_MAX) this.#owners.clear();
     const fresh = {
       process_name: this.#fold.intern(owner.process_name),
-      process_executable_path: this.#fold.intern(owner.process_executable_path),
+      process_executable_path: this.#has_paths
+        ? this.#fold.intern(owner.process_executable_path)
+        : 0,
       cgroup_path: this.#fold.intern(owner.cgroup_path),
       container_id: this.#fold.intern(owner.container_id),
     };

@@ -2,10 +2,10 @@
 
 import type { Dimension } from '../src/table/definition.ts';
 import type { Fold } from '../src/table/fold.ts';
-import type { DecodeContext, Owner } from '../src/table/probe.ts';
+import type { DecodeContext } from '../src/table/probe.ts';
 import { placeColumns } from './columns.ts';
+import { Interned, positions } from './interned.ts';
 
-const OWNERS_MAX = 4096;
 const U32 = 2 ** 32;
 
 export const processDimensions: readonly Dimension[] = [
@@ -14,7 +14,8 @@ export const processDimensions: readonly Dimension[] = [
   ...placeColumns,
 ];
 
-const WIDTH = processDimensions.length;
+type Column = 'pid' | 'process_name' | 'cgroup_path' | 'container_id';
+const P = positions<Column>(processDimensions);
 
 /** Byte offsets of the parts of a `struct owner` (bpf/identity.bpf.h). */
 export interface OwnerOffsets {
@@ -26,14 +27,11 @@ export interface OwnerOffsets {
 /** Fills the first dimensions of a table, those above, from a `struct owner`. */
 export class ProcessColumns {
   readonly #context: DecodeContext;
-  readonly #fold: Fold;
-  readonly #owners = new Map<Owner, Float64Array>();
-  readonly #words = new Map<string, number>();
-  #epoch = -1;
+  readonly #interned: Interned;
 
   constructor(context: DecodeContext, fold: Fold) {
     this.#context = context;
-    this.#fold = fold;
+    this.#interned = new Interned(fold, false);
   }
 
   /** `at`: where the owner stands in the bytes of `view`. */
@@ -41,47 +39,24 @@ export class ProcessColumns {
     const start_ns = u64(view, at + owner.start_ns);
     const cgroup_id = u64(view, at + owner.cgroup_id);
     const pid = view.getUint32(at + owner.tgid, true);
-    const ids = this.#ids(this.#context.owner(pid, start_ns, cgroup_id));
-    dims[0] = pid;
-    for (let i = 1; i < WIDTH; i += 1) dims[i] = ids[i - 1]!;
+    this.#interned.renew();
+    const words = this.#interned.owner(this.#context.owner(pid, start_ns, cgroup_id));
+    dims[P.pid] = pid;
+    dims[P.process_name] = words.process_name;
+    dims[P.cgroup_path] = words.cgroup_path;
+    dims[P.container_id] = words.container_id;
   }
 
   /** Of totals whose process is not known, since a limit was reached. */
   fillOther(dims: Float64Array): void {
-    dims[0] = 0;
-    dims.fill(this.word('<other>'), 1, WIDTH);
+    dims[P.pid] = 0;
+    dims.fill(this.word('<other>'), 1, processDimensions.length);
   }
 
   /** The number of a string in the fold, remembered for the interval. For sets that are small. */
   word(text: string): number {
-    this.#renew();
-    const known = this.#words.get(text);
-    if (known !== undefined) return known;
-    const id = this.#fold.intern(text);
-    this.#words.set(text, id);
-    return id;
-  }
-
-  #ids(owner: Owner): Float64Array {
-    this.#renew();
-    const known = this.#owners.get(owner);
-    if (known !== undefined) return known;
-    if (this.#owners.size >= OWNERS_MAX) this.#owners.clear();
-    const ids = Float64Array.of(
-      this.#fold.intern(owner.process_name),
-      this.#fold.intern(owner.cgroup_path),
-      this.#fold.intern(owner.container_id),
-    );
-    this.#owners.set(owner, ids);
-    return ids;
-  }
-
-  /** The fold has given its strings new numbers. */
-  #renew(): void {
-    if (this.#fold.epoch === this.#epoch) return;
-    this.#epoch = this.#fold.epoch;
-    this.#owners.clear();
-    this.#words.clear();
+    this.#interned.renew();
+    return this.#interned.word(text);
   }
 }
 

@@ -2,6 +2,7 @@
 
 import type { Probe } from '../../src/table/probe.ts';
 import { httpflow } from '../httpflow.ts';
+import { pair } from '../kernel_maps.ts';
 import { httpRecords } from './decode.ts';
 import { httpConstants, httpTotals } from './totals.ts';
 
@@ -41,5 +42,7 @@ export const http: Probe = {
   records: [httpRecords],
   map_sources: [httpTotals],
   map_entries: ({ maps }) => ({ http_conns: maps.sockets_max }),
+  own_maps: ['http_conns', 'http_blank', 'http_parked'],
+  global_maps: pair(httpTotals.map),
   constants: httpConstants,
 };

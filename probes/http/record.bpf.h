@@ -129,7 +129,7 @@ struct http_conn {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 131072); /* configuration: collector.maps.sockets_max */
+	__uint(max_entries, 65536); /* configuration: collector.maps.sockets_max */
 	__uint(map_flags, BPF_F_NO_PREALLOC); /* memory only for what is open */
 	__type(key, u64); /* address of the struct sock */
 	__type(value, struct http_conn);
@@ -173,7 +173,7 @@ struct http_parked {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 2048);
 	__type(key, struct http_ends);
 	__type(value, struct http_parked);
 } http_parked SEC(".maps");

@@ -22,6 +22,6 @@ export const http2: Probe = {
   ],
   sweeps: [],
   records: [http2Records],
-  // Not http2_works: a global function names it, which kernels before 6.8 verify unused.
   own_maps: ['http2_conns'],
+  global_maps: ['http2_works'],
 };

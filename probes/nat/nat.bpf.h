@@ -29,7 +29,7 @@ struct nat_peer {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
+	__uint(max_entries, 4096);
 	__type(key, struct nat_key);
 	__type(value, struct nat_peer);
 } nat_peers SEC(".maps");

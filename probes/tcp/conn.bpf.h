@@ -61,7 +61,7 @@ struct conn {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 131072); /* configuration: collector.maps.sockets_max */
+	__uint(max_entries, 65536); /* configuration: collector.maps.sockets_max */
 	__uint(map_flags, BPF_F_NO_PREALLOC); /* memory only for what is open */
 	__type(key, u64);
 	__type(value, struct conn);

@@ -6,6 +6,7 @@ import { httpRecords } from '../http/decode.ts';
 import { httpConstants, httpTotals } from '../http/totals.ts';
 import { http2Records } from '../http2/decode.ts';
 import { httpflow } from '../httpflow.ts';
+import { pair } from '../kernel_maps.ts';
 import { placesInGo } from './go_places.ts';
 import { placesInGnuTls, placesInOpenSsl } from './places.ts';
 
@@ -84,6 +85,7 @@ export const tls: Probe = {
   constants: httpConstants,
   map_entries: ({ maps }) => ({ tls_conns: maps.sockets_max }),
   own_maps: ['tls_conns', 'tls_blank', 'tls_threads', 'tls_go_reads'],
+  global_maps: [...pair(httpTotals.map), 'http2_works'],
   uprobes: [
     {
       name: 'openssl',

@@ -70,7 +70,7 @@ struct udp_peer {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 2048);
 	__type(key, u64); /* pid_tgid */
 	__type(value, struct udp_peer);
 } udp_peers SEC(".maps");

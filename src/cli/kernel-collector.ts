@@ -48,9 +48,9 @@ export async function run(call: Call): Promise<number> {
   tellParent({ ready: 'collector', sources, taken_over: collector.kernel.taken_over });
   log.logger.info(`stopping: ${await ended}`);
   stop.abort();
-  await collector.stop(STOP_MS);
+  const whole = await collector.stop(STOP_MS);
   listening.close();
-  return 0;
+  return whole ? 0 : 1;
 }
 
 /** What only the start needed goes at the first turn, code included; after that V8's own pace does. */

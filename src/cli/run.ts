@@ -16,6 +16,9 @@ import type { Call } from './program.ts';
 
 const STOP_MS = 15_000;
 const FIRST_TABLE_MS = 1000;
+const ANSWER_S = 30;
+/** Who ends it by a signal waits for the last table no longer than this. */
+const LAST_TABLE_MS = 5000;
 const ROWS = 25;
 
 export async function run(call: Call): Promise<number> {
@@ -52,13 +55,24 @@ export async function run(call: Call): Promise<number> {
 /** Tables until it is time to stop, and a last one with all that was seen. */
 async function watch(call: Call, config: Config, from: Date, ended: AbortSignal): Promise<void> {
   const questions = await openQuestions({ ...call, options: askingOptions(config) });
-  try {
+  const tables = async () => {
     await showTables(questions, from, config.collector.interval, ended);
     await questions.fresh();
     await show(questions, from);
+  };
+  try {
+    if ((await Promise.race([tables(), late(ended)])) === 'late') {
+      say('no last table: the reducer does not answer, or has not stored all rows yet');
+    }
   } finally {
     await questions.close();
   }
+}
+
+async function late(ended: AbortSignal): Promise<'late'> {
+  if (!ended.aborted) await once(ended, 'abort');
+  const limit_ms = ended.reason === TIME_IS_UP ? 2 * ANSWER_S * 1000 : LAST_TABLE_MS;
+  return await delay(limit_ms, 'late', { ref: false });
 }
 
 /** Before anything is started: there is no half start. */
@@ -100,12 +114,14 @@ function say(line: string): void {
   process.stderr.write(`sonde: ${line}\n`);
 }
 
+const TIME_IS_UP = 'the time given is up';
+
 /** Aborted by INT, TERM, or the end of the time given. */
 function whenToStop(limit_ms: number | undefined): AbortSignal {
   const stop = new AbortController();
   process.on('SIGINT', () => (stop.signal.aborted ? process.exit(1) : stop.abort()));
   process.on('SIGTERM', () => stop.abort());
-  if (limit_ms !== undefined) setTimeout(() => stop.abort(), limit_ms);
+  if (limit_ms !== undefined) setTimeout(() => stop.abort(TIME_IS_UP), limit_ms);
   return stop.signal;
 }
 
@@ -114,7 +130,7 @@ function askingOptions(config: Config): Call['options'] {
   const reducer = formatHostPort({ host: intakeOf(config).host, port: listen.port });
   return {
     '--reducer': reducer,
-    '--timeout': '30',
+    '--timeout': String(ANSWER_S),
     ...(token !== undefined && { '--token': token }),
     ...(tls.cert_path !== undefined && { '--ca': tls.cert_path }),
   };

@@ -82,7 +82,7 @@ async function gather(call: Call, config: Config, agent: Agent, log: Log): Promi
   started.collector = collector;
   reloadOnHup(call, config, log, (next) => collector.reload(next));
   keepSmall();
-  return { ended, stop: () => collector.stop(STOP_MS) };
+  return { ended, stop: async () => void (await collector.stop(STOP_MS)) };
 }
 
 /** The name that the document has for the work of a source. */

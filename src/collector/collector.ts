@@ -86,6 +86,7 @@ export class Collector {
   #identity_tick_ms = 0;
   #stopped = false;
   #disk_error = '';
+  #gone = '';
 
   /**
    * Loads, attaches and begins to read.
@@ -146,9 +147,12 @@ export class Collector {
     this.#parts.options.ephemeral_port = config.collector.ephemeral_port;
   }
 
-  /** Reports what is left, detaches, removes the pins. `wait_ms`: how long the reducer may take for the last rows. */
-  async stop(wait_ms: number): Promise<void> {
-    if (this.#stopped) return;
+  /**
+   * Reports what is left, detaches, removes the pins. `wait_ms`: how long the reducer may take for the last rows. False: some
+   * are lost, for which there is no ledger any more but the log.
+   */
+  async stop(wait_ms: number): Promise<boolean> {
+    if (this.#stopped) return true;
     this.#stopped = true;
     clearTimeout(this.#timer);
     const { kernel, pipeline, delivery } = this.#parts;
@@ -161,7 +165,10 @@ export class Collector {
     const limit = new Promise((done) => setTimeout(done, wait_ms).unref());
     await Promise.race([delivery.flush(), limit]);
     await this.#parts.outlet?.close(wait_ms);
+    this.#noteDisk(delivery);
+    const whole = this.#noteLost();
     this.#close();
+    return whole;
   }
 
   /** For a crash: what was read goes to the spool if that still can be, nothing stays attached, nothing is waited for. */
@@ -235,7 +242,7 @@ export class Collector {
       this.#identity_tick_ms = now;
       identity.tick(now);
     }
-    this.#noteDisk(this.#parts.delivery.error);
+    this.#noteDisk(this.#parts.delivery);
     this.#schedule(more ? 0 : this.#parts.selection === undefined ? TURN_MS : CAPTURE_TURN_MS);
   }
 
@@ -244,11 +251,30 @@ export class Collector {
     this.#parts.self.sample();
   }
 
-  #noteDisk(error: string): void {
+  #noteDisk({ error, gone }: Delivery): void {
+    if (gone !== this.#gone) {
+      this.#gone = gone;
+      const what = 'the folder of the spool was removed while in use; rows wait in memory alone';
+      if (gone !== '') this.#log.error({ folder: gone }, what);
+    }
     if (error === this.#disk_error) return;
     this.#disk_error = error;
     if (error === '') this.#log.info('the spool can be written again');
     else this.#log.warn({ reason: error }, 'the spool cannot be written; rows wait in memory');
+  }
+
+  /** What the end takes along. True: nothing. */
+  #noteLost(): boolean {
+    const { delivery, pipeline } = this.#parts;
+    const rows = Object.fromEntries(delivery.unsaved());
+    const unread_bytes = pipeline.drain.waiting;
+    if (Object.keys(rows).length === 0) return true;
+    const why = delivery.gone === '' ? delivery.error : `${delivery.gone} was removed`;
+    this.#log.error(
+      { rows, unread_bytes, reason: why },
+      'rows are lost: no disk has them, and no reducer took them',
+    );
+    return false;
   }
 }
 

@@ -24,6 +24,10 @@ export interface Delivery {
   retry(now_ms: number): void;
   /** Why rows wait; '' while all is well. */
   readonly error: string;
+  /** The folder of the spool, if it was removed while in use; else ''. */
+  readonly gone: string;
+  /** Rows by table that would be lost with this process now, since no disk holds them and the reducer does not yet. */
+  unsaved(): ReadonlyMap<string, number>;
   /** For the report on sonde itself. */
   readonly waiting: { readonly bytes: number; readonly batches: number };
   /** Resolves when all that was taken has arrived. */
@@ -48,7 +52,9 @@ export class SpoolDelivery implements Delivery {
   /** Batches that no disk took and the reducer has not stored. */
   #held: Held | undefined;
   #retry_ms = 0;
+  #closed = false;
   error = '';
+  gone = '';
 
   constructor(spool: Spool, sender: FlightSender, ledger: Ledger) {
     this.#spool = spool;
@@ -74,9 +80,25 @@ export class SpoolDelivery implements Delivery {
     const inputs = batches.map(input);
     for (const { table, rows } of inputs) this.#ledger.seen('spool', table, rows);
     this.#append({ inputs, ring, safe }, now_ms);
+    this.#look();
+  }
+
+  unsaved(): ReadonlyMap<string, number> {
+    const held = this.#held?.inputs ?? [];
+    const spooled = this.#spool.isGone() ? this.#spool.pending() : [];
+    const rows = new Map<string, number>();
+    for (const one of [...held, ...spooled]) {
+      rows.set(one.table, (rows.get(one.table) ?? 0) + one.rows);
+    }
+    return rows;
+  }
+
+  #look(): void {
+    this.gone = this.#spool.isGone() ? this.#spool.dir : '';
   }
 
   retry(now_ms: number): void {
+    this.#look();
     if (this.#held !== undefined && now_ms >= this.#retry_ms) this.#append(this.#held, now_ms);
   }
 
@@ -85,6 +107,7 @@ export class SpoolDelivery implements Delivery {
   }
 
   close(): void {
+    this.#closed = true;
     void this.#sender.close();
     this.#spool.close();
   }
@@ -106,6 +129,7 @@ export class SpoolDelivery implements Delivery {
     this.#retry_ms = Number.POSITIVE_INFINITY; // under way from memory, never twice
     const entries = inputs.map((one, i): SpoolEntry => ({ ...one, seq: seqs[i]! }));
     void this.#sender.sendMemory(entries).then((stored) => {
+      if (this.#closed) return; // the ring is closed too
       if (!stored) {
         this.#retry_ms = 0;
         return;
@@ -127,6 +151,7 @@ export class SpoolDelivery implements Delivery {
 export class DirectDelivery implements Delivery {
   readonly holding = false;
   readonly error = '';
+  readonly gone = '';
   readonly waiting = { bytes: 0, batches: 0 };
   readonly #reader: (batch: Batch, now_ms: number) => void;
   readonly #ledger: Ledger;
@@ -152,6 +177,10 @@ export class DirectDelivery implements Delivery {
 
   retry(): void {
     // holds nothing
+  }
+
+  unsaved(): ReadonlyMap<string, number> {
+    return new Map();
   }
 
   async flush(): Promise<void> {

@@ -14,6 +14,7 @@ import { BpfProgram } from '../bpf/program.ts';
 import { Ring } from '../bpf/ring.ts';
 import { waitForPrograms } from '../bpf/wait.ts';
 import type { Need, Probe, ProbeOptions, Right, Sweep } from '../table/probe.ts';
+import { idleMaps, shapeMaps } from './map_shapes.ts';
 import { Pins } from './pins.ts';
 import { giveWay, makePlan, type Plan } from './plan.ts';
 
@@ -297,22 +298,6 @@ function mapNames(plan: Plan, { probes }: KernelOptions): readonly string[] {
   return allMaps().filter((name) => !idle.has(name));
 }
 
-/** Maps of probes and parts that are not on, unless one that is names them too. */
-function idleMaps(plan: Plan, probes: readonly Probe[]): ReadonlySet<string> {
-  const idle = new Set<string>();
-  const used = new Set<string>();
-  for (const { name, parts, own_maps = [] } of probes) {
-    const report = plan.sources.find(({ source }) => source === name);
-    const on = report?.state === 'on';
-    for (const map of own_maps) (on ? used : idle).add(map);
-    for (const part of parts) {
-      const state = report?.parts.find((one) => one.part === part.name)?.state;
-      for (const map of part.own_maps ?? []) (on && state === 'on' ? used : idle).add(map);
-    }
-  }
-  return new Set([...idle].filter((map) => !used.has(map)));
-}
-
 function allMaps(): readonly string[] {
   if (map_names === undefined) {
     const object = BpfObject.open(readFileSync(OBJECT));
@@ -387,9 +372,7 @@ function openObject(
   });
   const wanted = new Set(wantedPrograms(plan, refused));
   for (const [name, program] of object.programs) program.autoload = wanted.has(name);
-  for (const [name, entries] of Object.entries(options.sizes))
-    object.map(name).maxEntries = entries;
-  for (const name of idleMaps(plan, options.probes)) object.map(name).autocreate = false;
+  shapeMaps(object, plan, options);
   for (const [name, value] of constantsOf(plan, options)) object.rodata({ [name]: value });
   return object;
 }

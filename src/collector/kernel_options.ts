@@ -6,6 +6,7 @@ import type { Config } from '../config/schema.ts';
 import { isWanted, type Need, type Probe } from '../table/probe.ts';
 import { hostPaths } from './host.ts';
 import type { KernelOptions } from './kernel.ts';
+import { ALLOCATOR } from './map_shapes.ts';
 
 export function kernelOptions({ collector }: Config, probes: readonly Probe[]): KernelOptions {
   const missing = new Set<string>(missingRights(probes.flatMap(({ rights }) => rights)));
@@ -30,13 +31,12 @@ export function kernelOptions({ collector }: Config, probes: readonly Probe[]): 
 }
 
 /** All needs in one opening of the type information, which is the one large thing here. */
-function askKernel(
+export function askKernel(
   probes: readonly Probe[],
   btf_path: string | undefined,
 ): ReadonlyMap<Need, string | undefined> {
-  const needs = probes.flatMap(({ parts }) =>
-    parts.flatMap(({ variants }) => variants.flatMap((variant) => variant.needs)),
-  );
+  const variants = probes.flatMap(({ parts }) => parts.flatMap((part) => part.variants));
+  const needs = [ALLOCATOR, ...variants.flatMap((variant) => variant.needs)];
   const btf = KernelBtf.open(btf_path);
   const answers = new Map(needs.map((need) => [need, whyUnmet(need, btf)]));
   btf.close();

@@ -55,10 +55,10 @@ const log = z.strictObject({
 });
 
 const maps = z.strictObject({
-  sockets_max: key(count(64, 10_000_000), 131_072, {
+  sockets_max: key(count(64, 10_000_000), 65_536, {
     help: 'Sockets whose owner and counters the kernel side holds at once',
   }),
-  processes_max: key(count(64, 1_000_000), 16_384, {
+  processes_max: key(count(64, 1_000_000), 8192, {
     help: 'Processes whose names are held at once',
   }),
   syscalls_max: key(count(64, 1_000_000), 8192, {

@@ -34,7 +34,7 @@ const LEFT_MS = 3000;
 export class FlushBoard {
   readonly #collectors = new Map<string, Collector>();
   readonly #poll_ms: number;
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new Set<{ check(): void; done(): void }>();
   /** Numbers of a reducer that ran before must not answer ours. */
   #last = Date.now();
 
@@ -57,7 +57,7 @@ export class FlushBoard {
     collector.seen_ms = Date.now();
     const flushed = call.flushed ?? 0;
     if (flushed > collector.flushed && flushed <= collector.asked) collector.flushed = flushed;
-    for (const check of this.#waiting) check();
+    for (const { check } of this.#waiting) check();
     // A second call of the same collector means that the first one's connection is gone.
     collector.answer?.({});
     collector.answer = undefined;
@@ -96,7 +96,7 @@ export class FlushBoard {
       const timer = setTimeout(() => done(), timeout_ms);
       const done = () => {
         clearTimeout(timer);
-        this.#waiting.delete(check);
+        this.#waiting.delete(wait);
         resolve();
       };
       const check = () => {
@@ -106,14 +106,16 @@ export class FlushBoard {
         }
         if (waited.size === asked.length) done();
       };
-      this.#waiting.add(check);
+      const wait = { check, done };
+      this.#waiting.add(wait);
       check();
     });
     return report(asked, waited, timeout_ms);
   }
 
-  /** Ends all open calls. */
+  /** Ends all open calls, and the waits of those who asked. */
   close(): void {
+    for (const { done } of this.#waiting) done();
     for (const { answer } of this.#collectors.values()) answer?.({});
   }
 

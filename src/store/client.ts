@@ -165,7 +165,8 @@ export class Store {
         this.#journal?.remove(entry);
       }
     } catch (error) {
-      return this.#failed(failureOf(error));
+      const gone = this.#journal?.gone();
+      return this.#failed(gone === undefined ? failureOf(error) : failure('engine', gone));
     }
     this.#broken.delete(token);
     this.#counts.batches += 1;

@@ -2,7 +2,15 @@
 // What the embedded store is inserting right now, on disk. The engine reads the Arrow file from here; a file that is
 // still here at the next start is a batch of which nobody knows how far it got, and recovery.ts puts it right.
 
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 export interface JournalEntry {
@@ -20,6 +28,8 @@ export interface Journal {
   write(entry: JournalEntry, arrow: Uint8Array): string;
   arrowPath(entry: JournalEntry): string;
   remove(entry: JournalEntry): void;
+  /** That somebody removed the folder, and with it the store; undefined: it is there. */
+  gone(): string | undefined;
   /** Entries that a former process left, oldest first. */
   leftovers(): readonly JournalEntry[];
 }
@@ -52,6 +62,7 @@ export function openJournal(dir: string): Journal {
     },
     arrowPath: (entry) => stem(entry) + ARROW,
     remove,
+    gone: () => (existsSync(dir) ? undefined : `the folder of the store was removed: no "${dir}"`),
     leftovers: () => sweep(dir),
   };
 }

@@ -297,6 +297,11 @@ export interface Probe {
   readonly polls?: readonly PollSource[];
   /** Maps that are made only while a probe that names them is on. */
   readonly own_maps?: readonly string[];
+  /**
+   * Maps that always are, for a global function names them, which kernels before 6.8 verify unused: with one entry while
+   * no probe that names them is on.
+   */
+  readonly global_maps?: readonly string[];
   /** Sizes of maps that follow from the configuration, in entries. */
   readonly map_entries?: (options: Readonly<ProbeOptions>) => Readonly<Record<string, number>>;
   /** Constants of the object (`const volatile`) that follow from the configuration. */

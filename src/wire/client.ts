@@ -167,7 +167,7 @@ export class FlightSender {
     if (entries[0].seq <= this.sent_seq_max) return false;
     this.memory.push(...entries);
     await this.reached(last.seq);
-    return true;
+    return this.acknowledged_seq >= last.seq; // else the sender was closed
   }
 
   /** Bytes of payload held for `sendMemory`: the caller sets the limit. */

@@ -81,7 +81,7 @@ export class Spool {
   /** Made with the folder. Sequences are counted within it: part of the collector's id on the wire. */
   readonly spool_id: string;
   readonly stats: SpoolStats;
-  private readonly dir: string;
+  readonly dir: string;
   private readonly options: SpoolOptions;
   private readonly segment_bytes: number;
   private readonly durable: boolean;
@@ -189,6 +189,16 @@ export class Spool {
   /** Bytes of the log on disk. */
   bytes(): number {
     return this.segments.reduce((sum, segment) => sum + segment.bytes, 0);
+  }
+
+  /** True: the folder was removed while in use, and what the log holds ends with this process. */
+  isGone(): boolean {
+    try {
+      return !this.state_file.isThere();
+    } catch (error) {
+      this.countFailure(reasonOf(error)); // a disk in trouble is no folder that was removed
+      return false;
+    }
   }
 
   append(entry: SpoolInput & { readonly ring?: RingPosition | undefined }): AppendResult {

@@ -1,7 +1,15 @@
 // What the spool must know even when its log is empty: who it is, what was acknowledged, the last entry. Two slots
 // of a file of fixed size are overwritten in turn, so that a torn write leaves the other one, and a full disk does
 // not stop it (the blocks exist already).
-import { closeSync, fdatasyncSync, openSync, readSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fdatasyncSync,
+  fstatSync,
+  openSync,
+  readSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { crc32 } from 'node:zlib';
 
 export interface RingPosition {
@@ -31,12 +39,14 @@ const SLOT_BYTES = 1024;
 const HEAD_BYTES = 8;
 
 export class StateFile {
+  private readonly path: string;
   private readonly fd: number;
   private turn = 0;
   /** The newest valid slot found at the start; undefined in a new folder or when both slots are damaged. */
   readonly found: SpoolState | undefined;
 
   constructor(path: string) {
+    this.path = path;
     this.fd = openSync(path, 'a+');
     closeSync(this.fd);
     this.fd = openSync(path, 'r+');
@@ -70,6 +80,13 @@ export class StateFile {
     if (written !== SLOT_BYTES) throw new Error('spool state written in part');
     if (durable) fdatasyncSync(this.fd);
     this.turn = turn;
+  }
+
+  /** False: what is written ends with this process, for the file was removed, or another one has its name. */
+  isThere(): boolean {
+    const found = statSync(this.path, { throwIfNoEntry: false });
+    const own = fstatSync(this.fd);
+    return found?.ino === own.ino && found.dev === own.dev;
   }
 
   close(): void {
