@@ -41,7 +41,7 @@ export const http: Probe = {
   ],
   records: [httpRecords],
   map_sources: [httpTotals],
-  map_entries: ({ maps }) => ({ http_conns: maps.sockets_max }),
+  map_entries: ({ maps }) => ({ http_conns: Math.ceil(maps.sockets_max / 4) }),
   own_maps: ['http_conns', 'http_blank', 'http_parked'],
   global_maps: pair(httpTotals.map),
   constants: httpConstants,

@@ -83,7 +83,7 @@ export const tls: Probe = {
   records: [httpRecords, http2Records],
   map_sources: [httpTotals],
   constants: httpConstants,
-  map_entries: ({ maps }) => ({ tls_conns: maps.sockets_max }),
+  map_entries: ({ maps }) => ({ tls_conns: Math.ceil(maps.sockets_max / 4) }),
   own_maps: ['tls_conns', 'tls_blank', 'tls_threads', 'tls_go_reads'],
   global_maps: [...pair(httpTotals.map), 'http2_works'],
   uprobes: [

@@ -57,5 +57,5 @@ export const udp: Probe = {
   },
   sweeps: [{ programs: ['udp_sweep'], map: 'udp_flows', when: 'interval' }],
   records: [flowRecords],
-  map_entries: ({ maps }) => ({ udp_flows: maps.sockets_max }),
+  map_entries: ({ maps }) => ({ udp_flows: Math.ceil(maps.sockets_max / 2) }),
 };

@@ -55,8 +55,8 @@ const log = z.strictObject({
 });
 
 const maps = z.strictObject({
-  sockets_max: key(count(64, 10_000_000), 65_536, {
-    help: 'Sockets whose owner and counters the kernel side holds at once',
+  sockets_max: key(count(64, 10_000_000), 131_072, {
+    help: 'TCP sockets whose owner and counters the kernel side holds at once; UDP flows: half as many, connections of HTTP: a quarter',
   }),
   processes_max: key(count(64, 1_000_000), 8192, {
     help: 'Processes whose names are held at once',
