@@ -127,7 +127,7 @@ const CASES: ReadonlyMap<string, readonly Case[]> = new Map<string, readonly Cas
       [{}, 'ok', /not limited/],
       [{ ...OLD, machine: { release: '5.11.0' }, ...{ files: NOBODY.files } }, 'ok', /not limited/],
       [OLD, 'ok', /CAP_SYS_RESOURCE/],
-      [{ ...OLD, ...NOBODY }, 'fail', /^8\.0 MiB, for maps of up to 80 MiB/, /LimitMEMLOCK/],
+      [{ ...OLD, ...NOBODY }, 'fail', /^8\.0 MiB, for maps of up to 96 MiB/, /LimitMEMLOCK/],
       [
         {
           ...OLD,
@@ -145,7 +145,7 @@ const CASES: ReadonlyMap<string, readonly Case[]> = new Map<string, readonly Cas
   [
     'ring-memory',
     [
-      [{}, 'ok', /^ring 8\.0 MiB, with maps at most 80 MiB, of 15 GiB/],
+      [{}, 'ok', /^ring 8\.0 MiB, with maps at most 96 MiB, of 15 GiB/],
       [{ files: { '/sys/fs/cgroup/memory.max': '209715200' } }, 'warn', /of 200 MiB/],
       [{ files: { '/sys/fs/cgroup/memory.max': 'max' } }, 'ok', /of 15 GiB/],
       [{ files: { '/sys/fs/cgroup/memory.max': '0' } }, 'ok', /of 15 GiB/],

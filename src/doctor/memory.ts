@@ -9,15 +9,16 @@ import { isBefore } from './platform.ts';
 /** From here on maps are charged to the cgroup's memory in place of the limit of locked memory. */
 const RELEASE_OF_MEMCG = [5, 11] as const;
 /** Key, value and the kernel's own part of a full map's entry, rounded up. */
-const ENTRY_BYTES = { socket: 256, process: 512 } as const;
+const ENTRY_BYTES = { socket: 256, flow: 256, http: 1152, process: 512 } as const;
 /** Share of the memory above which sonde would be in the way of what it watches. */
 const SHARE_MAX = 0.25;
 
 /** The most that the maps and the ring can take, bytes. */
 export function kernelMemoryMax({ collector }: Config): number {
   const { sockets_max, processes_max } = collector.maps;
-  const maps = 2 * sockets_max * ENTRY_BYTES.socket + processes_max * ENTRY_BYTES.process;
-  return collector.ring_bytes + maps;
+  const { socket, flow, http, process } = ENTRY_BYTES;
+  const sockets = sockets_max * (socket + flow / 2 + http / 4); // as many entries as the probes say
+  return collector.ring_bytes + sockets + processes_max * process;
 }
 
 export const memlock: Check = {
