@@ -27,6 +27,38 @@ export const socketOwnerColumns: readonly Dimension[] = [
   { name: 'netns', type: 'u32', help: 'network namespace: inode number; 0: unknown' },
 ];
 
+/** Who is at which end of a flow: `src` is the local end. */
+const endColumns: readonly Dimension[] = (['src', 'dst'] as const).flatMap((end) => {
+  const who = end === 'src' ? 'the local end' : 'the peer';
+  return [
+    { name: `${end}_ip`, type: 'string', help: `address of ${who}` },
+    { name: `${end}_port`, type: 'u16', help: `port of ${who}; 0: an ephemeral port, folded` },
+    {
+      name: `${end}_ip_type`,
+      type: 'string',
+      help: 'kind of the address: other, private, multicast',
+    },
+  ] satisfies Dimension[];
+});
+
+/** The network layer of a flow, and its ends. */
+export const flowColumns: readonly Dimension[] = [
+  {
+    name: 'family',
+    type: 'string',
+    values: ['IPv4', 'IPv6', '', '<other>'],
+    help: 'network layer protocol',
+  },
+  ...endColumns,
+];
+
+/** Of what is asked of a peer: its name. */
+export const peerDomainColumn: Dimension = {
+  name: 'dst_domain',
+  type: 'string',
+  help: 'domain that the peer was looked up by; empty: unknown, or the peer opened the connection',
+};
+
 /** What the reducer adds to both ends of a flow. */
 export const kubernetesColumns: readonly Dimension[] = ['src', 'dst'].flatMap((end) =>
   ['namespace', 'pod_name', 'deployment_name', 'service_name'].map(

@@ -2,22 +2,13 @@
 // that stays on the machine have a row each. Filled by the sources `http`, `http2` and `tls`.
 
 import { type Dimension, defineTable, type Measure } from '../src/table/definition.ts';
-import { kubernetesColumns, socketOwnerColumns, sum } from './columns.ts';
-
-const ADDRESS_TYPES = 'other, private, multicast';
-
-const ends: readonly Dimension[] = (['src', 'dst'] as const).flatMap((end) => {
-  const who = end === 'src' ? 'the local end' : 'the peer';
-  return [
-    { name: `${end}_ip`, type: 'string', help: `address of ${who}` },
-    {
-      name: `${end}_port`,
-      type: 'u16',
-      help: `port of ${who}; 0: an ephemeral port, folded`,
-    },
-    { name: `${end}_ip_type`, type: 'string', help: `kind of the address: ${ADDRESS_TYPES}` },
-  ] satisfies Dimension[];
-});
+import {
+  flowColumns,
+  kubernetesColumns,
+  peerDomainColumn,
+  socketOwnerColumns,
+  sum,
+} from './columns.ts';
 
 const dimensions: readonly Dimension[] = [
   {
@@ -32,18 +23,8 @@ const dimensions: readonly Dimension[] = [
     values: ['tcp', 'unix', '<other>'],
     help: 'transport layer protocol',
   },
-  {
-    name: 'family',
-    type: 'string',
-    values: ['IPv4', 'IPv6', '', '<other>'],
-    help: 'network layer protocol',
-  },
-  ...ends,
-  {
-    name: 'dst_domain',
-    type: 'string',
-    help: 'domain that the peer was looked up by; empty: unknown, or the peer opened the connection',
-  },
+  ...flowColumns,
+  peerDomainColumn,
   ...socketOwnerColumns,
   { name: 'method', type: 'string', help: 'method of the requests; <other>: beyond the limit' },
   {

@@ -1,9 +1,7 @@
 // The table `netflow`: one row is one end's view of a flow, for one interval. Both the TCP and the UDP probe fill it.
 
 import { type Dimension, defineTable, type Measure } from '../src/table/definition.ts';
-import { kubernetesColumns, socketOwnerColumns, sum } from './columns.ts';
-
-const ADDRESS_TYPES = ['other', 'private', 'multicast'] as const;
+import { flowColumns, kubernetesColumns, socketOwnerColumns, sum } from './columns.ts';
 
 const dimensions: readonly Dimension[] = [
   {
@@ -18,18 +16,7 @@ const dimensions: readonly Dimension[] = [
     values: ['tcp', 'udp', '<other>'],
     help: 'transport layer protocol',
   },
-  {
-    name: 'family',
-    type: 'string',
-    values: ['IPv4', 'IPv6', '', '<other>'],
-    help: 'network layer protocol',
-  },
-  { name: 'src_ip', type: 'string', help: 'address of the local end' },
-  { name: 'src_port', type: 'u16', help: 'port of the local end; 0: an ephemeral port, folded' },
-  { name: 'src_ip_type', type: 'string', help: `kind of the address: ${ADDRESS_TYPES.join(', ')}` },
-  { name: 'dst_ip', type: 'string', help: 'address of the peer' },
-  { name: 'dst_port', type: 'u16', help: 'port of the peer; 0: an ephemeral port, folded' },
-  { name: 'dst_ip_type', type: 'string', help: `kind of the address: ${ADDRESS_TYPES.join(', ')}` },
+  ...flowColumns,
   ...socketOwnerColumns,
   {
     name: 'error_type',
