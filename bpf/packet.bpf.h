@@ -198,6 +198,23 @@ static __always_inline bool packet_is_bare(struct packet *packet)
 	       !(packet->tcp_flags & (TCP_FLAG_FIN | TCP_FLAG_SYN | TCP_FLAG_RST));
 }
 
+/* Addresses as the packet has them, in network order; IPv4 in the first four bytes, the rest 0. 16 bytes each. */
+static __always_inline void packet_ends(struct packet *packet, u8 *local, u8 *peer)
+{
+	u8 *source = packet->ingress ? peer : local;
+	u8 *dest = packet->ingress ? local : peer;
+
+	__builtin_memset(local, 0, 16);
+	__builtin_memset(peer, 0, 16);
+	if (packet->family == AF_INET) {
+		bpf_skb_load_bytes(packet->skb, 12, source, 4);
+		bpf_skb_load_bytes(packet->skb, 16, dest, 4);
+	} else {
+		bpf_skb_load_bytes(packet->skb, 8, source, 16);
+		bpf_skb_load_bytes(packet->skb, 24, dest, 16);
+	}
+}
+
 /* Address of the packet's struct sock, as a number: the key of tcp_conns, and for the _probe readers of sock.bpf.h. */
 static __always_inline u64 packet_sock(struct packet *packet)
 {

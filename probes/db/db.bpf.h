@@ -74,22 +74,6 @@ static __always_inline bool is_db_port(u16 port)
 	       (postgresql_enabled && is_postgresql_port(port));
 }
 
-static __always_inline void db_ends(struct packet *packet, struct db_record *record)
-{
-	u8 *source = packet->ingress ? record->peer_addr : record->local_addr;
-	u8 *dest = packet->ingress ? record->local_addr : record->peer_addr;
-
-	__builtin_memset(record->local_addr, 0, sizeof(record->local_addr));
-	__builtin_memset(record->peer_addr, 0, sizeof(record->peer_addr));
-	if (packet->family == AF_INET) {
-		bpf_skb_load_bytes(packet->skb, 12, source, 4);
-		bpf_skb_load_bytes(packet->skb, 16, dest, 4);
-	} else {
-		bpf_skb_load_bytes(packet->skb, 8, source, 16);
-		bpf_skb_load_bytes(packet->skb, 24, dest, 16);
-	}
-}
-
 static __always_inline u32 db_flags(struct packet *packet)
 {
 	u32 flags = packet->ingress ? 0 : DB_SENT;
@@ -120,7 +104,7 @@ static __always_inline void db_fill(struct packet *packet, struct db_record *rec
 		__builtin_memset(&record->owner, 0, sizeof(record->owner));
 	record->time_ns = bpf_ktime_get_ns();
 	record->cookie = bpf_get_socket_cookie(packet->skb);
-	db_ends(packet, record);
+	packet_ends(packet, record->local_addr, record->peer_addr);
 	record->netns = sk ? sock_netns_probe((struct sock *)sk) : 0;
 	record->seq = packet->seq + at + (packet->tcp_flags & TCP_FLAG_SYN ? 1 : 0);
 	record->ack_seq = packet->ack_seq;

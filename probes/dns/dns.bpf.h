@@ -68,23 +68,6 @@ static __always_inline bool is_dns_port(u16 port)
 			port == dns_port_3);
 }
 
-/* Addresses as the packet has them. */
-static __always_inline void dns_ends(struct packet *packet, struct dns_record *record)
-{
-	u8 *source = packet->ingress ? record->peer_addr : record->local_addr;
-	u8 *dest = packet->ingress ? record->local_addr : record->peer_addr;
-
-	__builtin_memset(record->local_addr, 0, sizeof(record->local_addr));
-	__builtin_memset(record->peer_addr, 0, sizeof(record->peer_addr));
-	if (packet->family == AF_INET) {
-		bpf_skb_load_bytes(packet->skb, 12, source, 4);
-		bpf_skb_load_bytes(packet->skb, 16, dest, 4);
-	} else {
-		bpf_skb_load_bytes(packet->skb, 8, source, 16);
-		bpf_skb_load_bytes(packet->skb, 24, dest, 16);
-	}
-}
-
 /*
  * Who: a UDP socket sends in its own process. TCP sends when it may, in anybody's context: its connection knows.
  */
@@ -115,7 +98,7 @@ static __always_inline void dns_fill(struct packet *packet, struct dns_record *r
 	record->owner = owner;
 	record->time_ns = bpf_ktime_get_ns();
 	record->cookie = bpf_get_socket_cookie(packet->skb);
-	dns_ends(packet, record);
+	packet_ends(packet, record->local_addr, record->peer_addr);
 	record->netns = sk ? sock_netns_probe((struct sock *)sk) : 0;
 	record->seq = packet->seq + at;
 	record->payload_length = length;

@@ -74,13 +74,7 @@ static __noinline int http_park(struct packet *p, u32 n, int length)
 	ends.peer_port = p->peer_port;
 	ends.family = p->family;
 	ends.netns = sock_netns_probe((struct sock *)http_sock_of(p));
-	if (p->family == AF_INET) {
-		bpf_skb_load_bytes(p->skb, 12, ends.peer_addr, 4);
-		bpf_skb_load_bytes(p->skb, 16, ends.local_addr, 4);
-	} else {
-		bpf_skb_load_bytes(p->skb, 8, ends.peer_addr, 16);
-		bpf_skb_load_bytes(p->skb, 24, ends.local_addr, 16);
-	}
+	packet_ends(p, ends.local_addr, ends.peer_addr);
 	parked.request_ns = bpf_ktime_get_ns();
 	parked.seq = p->seq;
 	parked.ack_seq = p->ack_seq;
