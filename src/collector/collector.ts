@@ -40,6 +40,8 @@ const CAPTURE_TURN_MS = 20;
 /** Even the smallest ring takes some 200 records a pass. */
 const PASSES_MAX = 10_000;
 const IDENTITY_TICK_MS = 10_000;
+/** Each table of an interval costs the store some 10 ms of a processor, however few its rows: those on sonde itself come less often. */
+const SELF_MS = 60_000;
 /** Uprobes in what runs already are placed before all else begins, within this time. */
 const UPROBES_START_MS = 1000;
 
@@ -133,8 +135,9 @@ export class Collector {
 
   /** Everything that the kernel saw before the call has arrived when this resolves. */
   async flush(): Promise<void> {
-    const { pipeline, delivery } = this.#parts;
+    const { pipeline, delivery, self } = this.#parts;
     this.#sweep();
+    self.demand();
     pipeline.flushAll(Date.now());
     await delivery.flush();
   }
@@ -155,12 +158,13 @@ export class Collector {
     if (this.#stopped) return true;
     this.#stopped = true;
     clearTimeout(this.#timer);
-    const { kernel, pipeline, delivery } = this.#parts;
+    const { kernel, pipeline, delivery, self } = this.#parts;
     this.#sweep();
     this.#sweep(); // also what has no owner to this day
     this.#parts.uprobes.close();
     kernel.detach();
     pipeline.ending = true;
+    self.demand();
     pipeline.flushAll(Date.now());
     const limit = new Promise((done) => setTimeout(done, wait_ms).unref());
     await Promise.race([delivery.flush(), limit]);
@@ -175,9 +179,10 @@ export class Collector {
   abandon(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);
-    const { kernel, pipeline } = this.#parts;
+    const { kernel, pipeline, self } = this.#parts;
     try {
       this.#sweep();
+      self.demand();
       pipeline.flushAll(Date.now());
     } catch (error) {
       this.#log.error({ err: error }, 'the last rows could not be saved');
@@ -306,7 +311,14 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   const uprobes = new Uprobes({ probes: on, programs: kernel.programs, proc, ledger, on_user });
   const limits = collector.budget;
   const keeper = new BudgetKeeper({ kernel, probes: on, limits, log: options.log });
-  const self = new SelfReport({ kernel, identity, delivery, uprobes, keeper });
+  const self = new SelfReport({
+    period_ms: 'reader' in options.to ? 0 : SELF_MS,
+    kernel,
+    identity,
+    delivery,
+    uprobes,
+    keeper,
+  });
   const { selection, outlet } = kernel.isOn('capture') ? openCapture(kernel, options) : {};
   const decode = new Decode({
     ...{ probes: on, kernel, identity, ledger, proc, users },

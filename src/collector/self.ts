@@ -14,12 +14,22 @@ import type { Uprobes } from './uprobes.ts';
 const SAMPLE_MS = 100;
 
 export interface SelfParts {
+  /** Rows about sonde itself come at most this often; at once when asked for, or when the state of a source changes. */
+  readonly period_ms: number;
   readonly kernel: Kernel;
   readonly identity: Identity;
   readonly uprobes: Uprobes;
   readonly delivery: Delivery;
   readonly keeper: BudgetKeeper;
 }
+
+type SourceRow = readonly [
+  source: string,
+  part: string,
+  state: string,
+  variant: string,
+  reason: string,
+];
 
 interface Runs {
   run_count: number;
@@ -40,6 +50,9 @@ export class SelfReport {
   /** When the sample began, and what the programs had run until then. */
   #sampled: ReadonlyMap<string, Runs> = new Map();
   #sampled_ns = 0n;
+  #reported_ms = Number.NEGATIVE_INFINITY;
+  /** The rows of sources that went off last, as one text. */
+  #said = '';
   /** The most of the ring that was in use since the last report, bytes. */
   ring_used = 0;
 
@@ -59,25 +72,23 @@ export class SelfReport {
     this.#timer.unref();
   }
 
+  /** The next batches are whole, whenever the last ones were. */
+  demand(): void {
+    this.#reported_ms = Number.NEGATIVE_INFINITY;
+  }
+
   batches(now_ms: number): readonly Batch[] {
+    const sources = [...this.#sourceRows()];
+    const said = sources.join('\n');
+    const early = Math.abs(now_ms - this.#reported_ms) < this.#parts.period_ms; // also after a step of the clock
+    if (early && said === this.#said) return [];
+    this.#reported_ms = now_ms;
+    this.#said = said;
     this.#addProcess();
     for (const { name, program } of this.#parts.kernel.programs) {
       this.#addProgram(name, program.stats());
     }
-    for (const { source, state, reason, parts } of this.#parts.kernel.plan.sources) {
-      const reduced = this.#parts.keeper.reducedTo(source);
-      const why = reduced === undefined ? '' : `over budget: ${reduced.reason}`;
-      if (reduced?.step === 'off') this.#addSource([source, '', 'off', '', why]);
-      else if (parts.length === 0) this.#addSource([source, '', state, '', reason]);
-      else {
-        for (const one of parts)
-          this.#addSource([source, one.part, one.state, one.variant, one.reason]);
-        if (reduced) this.#addSource([source, 'budget', 'reduced', reduced.step, why]);
-      }
-    }
-    for (const { source, part, state, variant, reason } of this.#parts.uprobes.report()) {
-      this.#addSource([source, part, state, variant, reason]);
-    }
+    for (const row of sources) this.#addSource(row);
     this.#addCosts();
     return [this.#process, this.#programs, this.#sources, this.#costs]
       .map((fold) => fold.close(now_ms))
@@ -152,7 +163,23 @@ export class SelfReport {
     }
   }
 
-  #addSource(texts: readonly [string, string, string, string, string]): void {
+  *#sourceRows(): Generator<SourceRow> {
+    for (const { source, state, reason, parts } of this.#parts.kernel.plan.sources) {
+      const reduced = this.#parts.keeper.reducedTo(source);
+      const why = reduced === undefined ? '' : `over budget: ${reduced.reason}`;
+      if (reduced?.step === 'off') yield [source, '', 'off', '', why];
+      else if (parts.length === 0) yield [source, '', state, '', reason];
+      else {
+        for (const one of parts) yield [source, one.part, one.state, one.variant, one.reason];
+        if (reduced) yield [source, 'budget', 'reduced', reduced.step, why];
+      }
+    }
+    for (const { source, part, state, variant, reason } of this.#parts.uprobes.report()) {
+      yield [source, part, state, variant, reason];
+    }
+  }
+
+  #addSource(texts: SourceRow): void {
     const dims = Float64Array.from(texts, (text) => this.#sources.intern(text));
     this.#sources.add(dims, Float64Array.of(texts[2] === 'on' ? 1 : 0));
   }

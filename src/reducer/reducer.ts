@@ -38,7 +38,7 @@ export interface ReducerOptions {
 }
 
 /** How often the reducer's own ledger goes to the store. */
-const LEDGER_MS = 10_000;
+const LEDGER_MS = 60_000;
 
 export class Reducer {
   /** The ports in use. */
