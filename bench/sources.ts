@@ -318,19 +318,27 @@ async function peerFigure(
   return figure(name, unit, net, note);
 }
 
-async function measure({ quick }: RunOptions): Promise<readonly Figure[]> {
+async function measure({ quick, names }: SourceOptions): Promise<readonly Figure[]> {
   const [rounds, scale] = quick ? [1, 0.2] : [3, 1];
   const switched = enableStats();
   later(() => switched.close());
   const figures: Figure[] = [];
-  for (const one of CASES) {
+  const wanted = CASES.filter(
+    ({ name }) => !names?.length || names.some((one) => name.startsWith(one)),
+  );
+  for (const one of wanted) {
     figures.push(...(await sondeFigures(one, rounds, scale)));
     for (const words of one.peers) figures.push(await peerFigure(one, words, rounds, scale));
   }
   return figures;
 }
 
-export async function run(options: RunOptions = {}): Promise<readonly Figure[]> {
+interface SourceOptions extends RunOptions {
+  /** How the names of the wanted cases begin; absent: all. */
+  readonly names?: readonly string[];
+}
+
+export async function run(options: SourceOptions = {}): Promise<readonly Figure[]> {
   const why = cannotRun();
   if (why !== undefined) return [{ name: 'sources', value: Number.NaN, unit: '', note: why }];
   return withCleanup(() => measure(options));
@@ -338,5 +346,6 @@ export async function run(options: RunOptions = {}): Promise<readonly Figure[]> 
 
 if (import.meta.main) {
   undoOnSignals();
-  printFigures(await run({ quick: process.argv.includes('--quick') }));
+  const names = process.argv.slice(2).filter((word) => !word.startsWith('--'));
+  printFigures(await run({ quick: process.argv.includes('--quick'), names }));
 }

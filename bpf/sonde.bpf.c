@@ -70,6 +70,7 @@ const volatile struct {
 	struct tcpstate_key tcpstate_key;
 	struct tcpstate_change tcpstate_change;
 	struct tcpstate_slot tcpstate_slot;
+	struct block_io_slot block_io_slot;
 	struct histogram histogram;
 	struct task_totals task_totals;
 	struct sched_waits sched_waits;

@@ -3,8 +3,8 @@
 import { defineTable } from '../../src/table/definition.ts';
 import type { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext, MapDecoder, MapEntries, Probe } from '../../src/table/probe.ts';
-import { pair } from '../kernel_maps.ts';
-import { block_key, block_sums } from '../layout.gen.ts';
+import { front, frontOf, pair } from '../kernel_maps.ts';
+import { block_io_slot, block_key, block_sums } from '../layout.gen.ts';
 import { u64, viewOf } from '../process_columns.ts';
 import { addSlots } from '../slots.ts';
 
@@ -17,6 +17,8 @@ const OPERATIONS: ReadonlyMap<number, string> = new Map([
   [5, 'secure_erase'],
   [9, 'write_zeroes'],
 ]);
+/** Of the kernel's dev_t. */
+const MINOR_BITS = 20;
 const LATENCY = 3;
 const SIZE = 4;
 
@@ -79,8 +81,9 @@ class BlockDecoder implements MapDecoder {
   #row(keys: DataView, key: number, values: DataView, value: number): void {
     const operation = keys.getUint32(key + block_key.operation, true);
     this.#dims[0] = this.#fold.intern(deviceName(values, value + block_sums.device));
-    this.#dims[1] = keys.getUint32(key + block_key.major, true);
-    this.#dims[2] = keys.getUint32(key + block_key.minor, true);
+    const device = keys.getUint32(key + block_key.device, true);
+    this.#dims[1] = device >>> MINOR_BITS;
+    this.#dims[2] = device & ((1 << MINOR_BITS) - 1);
     this.#dims[3] = this.#fold.intern(OPERATIONS.get(operation) ?? 'other');
     this.#measures[0] = u64(values, value + block_sums.requests);
     this.#measures[1] = u64(values, value + block_sums.errors);
@@ -112,6 +115,13 @@ export const blockIo: Probe = {
     },
   ],
   sweeps: [],
-  map_sources: [{ map: 'block_io', read: 'turns', open: (context) => new BlockDecoder(context) }],
-  own_maps: pair('block_io'),
+  map_sources: [
+    {
+      map: 'block_io',
+      read: 'turns',
+      front: front('block_io', block_io_slot, block_sums.requests),
+      open: (context) => new BlockDecoder(context),
+    },
+  ],
+  own_maps: [...pair('block_io'), frontOf('block_io')],
 };

@@ -30,8 +30,11 @@ struct tcpstate_change {
 
 DEFINE_TURNS_FLAGS(tcpstate, struct tcpstate_key, struct tcpstate_change, TCPSTATE_CHANGES_MAX,
 		   BPF_F_NO_PREALLOC)
-/* Used where there are no connections, and so no times: without the tcp source. */
-DEFINE_SHARED_FRONT(tcpstate, struct tcpstate_key, struct tcpstate_change, count, 1, 5)
+/*
+ * Used where there are no connections, and so no times: without the tcp source. By tcp_state alone, which the kernel never
+ * lets interrupt itself.
+ */
+DEFINE_FRONT(tcpstate, struct tcpstate_key, struct tcpstate_change, count, 1, 5)
 
 extern const volatile bool tcp_enabled; /* sonde.bpf.c */
 
@@ -98,10 +101,8 @@ static __noinline int tcpstate_at_entry(u64 known, bool turn)
 	if (!change)
 		return 0; /* counted, as above */
 	TURN_ADD(change->count, 1);
-	if (key == known && slot && front_enter(&slot->busy)) {
+	if (key == known && slot)
 		tcpstate_settle(turn, slot, key, change->count);
-		front_leave(&slot->busy);
-	}
 	return 0;
 }
 
@@ -111,15 +112,10 @@ static __always_inline void tcpstate_alone(struct sock *sk, int oldstate, int ne
 	u64 key = tcpstate_key_of(sk, 0, oldstate, newstate);
 	u32 turn = turn_now();
 	struct tcpstate_slot *slot = tcpstate_slot_of(turn, key);
-	bool hit = false;
 
-	if (slot && front_enter(&slot->busy)) {
-		hit = slot->key == key;
-		if (hit)
-			slot->sums[0] += 1;
-		front_leave(&slot->busy);
-	}
-	if (!hit)
+	if (slot && slot->key == key)
+		slot->sums[0] += 1;
+	else
 		tcpstate_at_entry(key, turn);
 }
 
