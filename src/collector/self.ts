@@ -80,7 +80,8 @@ export class SelfReport {
   batches(now_ms: number): readonly Batch[] {
     const sources = [...this.#sourceRows()];
     const said = sources.join('\n');
-    const early = Math.abs(now_ms - this.#reported_ms) < this.#parts.period_ms; // also after a step of the clock
+    // Also after a step of the clock.
+    const early = Math.abs(now_ms - this.#reported_ms) < this.#parts.period_ms;
     if (early && said === this.#said) return [];
     this.#reported_ms = now_ms;
     this.#said = said;
