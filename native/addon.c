@@ -301,5 +301,6 @@ NAPI_MODULE_INIT()
 	link_register(env, exports);
 	ring_register(env, exports);
 	system_register(env, exports);
+	netlink_register(env, exports);
 	return exports;
 }

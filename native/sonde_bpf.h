@@ -140,6 +140,7 @@ void map_register(napi_env env, napi_value exports);
 void link_register(napi_env env, napi_value exports);
 void ring_register(napi_env env, napi_value exports);
 void system_register(napi_env env, napi_value exports);
+void netlink_register(napi_env env, napi_value exports);
 
 #define ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 

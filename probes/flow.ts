@@ -17,6 +17,8 @@ const FAMILIES: ReadonlyMap<number, string> = new Map([
 const ERROR_MAX = 134;
 /** Of a flow record, from the local address to the peer's port: what tells flows of a namespace apart. */
 const ENDS_BYTES = 36;
+/** Where the port stands in an answer of `NatLookup`. */
+const NAT_PORT = 16;
 
 const D = positions(netflow.dimensions);
 const M = positions(netflow.measures);
@@ -84,13 +86,26 @@ export class FlowDecoder implements RecordDecoder {
     this.#decodeOwner(view);
     const outgoing = role === flow_role.ROLE_OUTGOING;
     dims[D.dst_domain] = outgoing ? this.#word(this.#domain(view, flags, peer.ip, now_ms)) : 0;
-    this.#decodeNat(view, outgoing && (flags & flow_flag.FLOW_NAT) !== 0);
+    this.#decodeNat(view, flags, outgoing);
   }
 
-  #decodeNat(view: FlowRecordView, translated: boolean): void {
-    const nat = translated ? this.#address(view, view.nat_addr_offset).text : 0;
-    this.#dims[D.dst_nat_ip] = nat;
-    this.#dims[D.dst_nat_port] = translated ? view.nat_port : 0;
+  /** What the socket's own packets show; else what the host's connection tracking says of it. */
+  #decodeNat(view: FlowRecordView, flags: number, outgoing: boolean): void {
+    const dims = this.#dims;
+    dims[D.dst_nat_ip] = 0;
+    dims[D.dst_nat_port] = 0;
+    if (!outgoing) return;
+    const { nat } = this.#context;
+    if ((flags & flow_flag.FLOW_NAT) !== 0) {
+      dims[D.dst_nat_ip] = this.#address(view, view.nat_addr_offset).text;
+      dims[D.dst_nat_port] = view.nat_port;
+    } else if (nat !== undefined && nat.size > 0) {
+      const last = (flags & (flow_flag.FLOW_CLOSED | flow_flag.FLOW_FAILED)) !== 0;
+      const peer = nat.find(view.transport, this.#bytes, view.local_addr_offset, last);
+      if (peer === undefined) return;
+      dims[D.dst_nat_ip] = this.#interned.address(peer, 0, view.family).text;
+      dims[D.dst_nat_port] = peer.readUInt16LE(NAT_PORT);
+    }
   }
 
   /** A connection has the name that its peer was looked up by when it began; a UDP flow, when it was first reported. */

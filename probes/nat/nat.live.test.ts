@@ -4,31 +4,15 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import test, { type TestContext } from 'node:test';
-import { type FlowRow, type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
-import {
-  type Counts,
-  haveIp,
-  makeNamespaces,
-  Traffic,
-  type Words,
-} from '../../test/traffic/traffic.ts';
+import { settles, startLive } from '../../test/live.ts';
+import { expected, NO_NAT, seen } from '../../test/nat.ts';
+import { makeNamespaces, Traffic, type Words } from '../../test/traffic/traffic.ts';
 
 /** Where nobody is: packets to there are translated. */
 const SERVICE4 = '10.96.0.10';
 const SERVICE6 = 'fd96::10';
 const SERVICE_PORT = 8080; // of the first test; the next have the next ports
 const SERVER6 = 'fd77::2';
-
-function haveNft(): boolean {
-  try {
-    execFileSync('nft', ['--version'], { stdio: 'pipe' });
-    return true;
-  } catch {
-    return false; // nftables is not installed
-  }
-}
-
-const NO_NAT = NO_LIVE || (!haveIp() && 'needs ip') || (!haveNft() && 'needs nft (nftables)');
 
 interface Place {
   readonly client: string;
@@ -59,27 +43,6 @@ function makePlace(t: TestContext): Place {
     }`);
   };
   return { client, server, server_ip: wire.addresses[1], lead };
-}
-
-const SUMS = {
-  tcp: ['tcp_established', 'tcp_closed', 'bytes_read', 'bytes_written'],
-  udp: ['packets_read', 'packets_written', 'bytes_read', 'bytes_written'],
-} as const;
-
-/** The client's rows at an address: where they say that it went, and their sums. */
-function seen(live: Live, protocol: 'tcp' | 'udp', dst_ip: string, dst_port: number): unknown {
-  const match = { transport: protocol, direction: 'outgoing', dst_ip, dst_port };
-  const rows = live.sink.rows(match);
-  const ends = new Set(rows.map((row: FlowRow) => `${row.dst_nat_ip} ${row.dst_nat_port}`));
-  return [[...ends], Object.values(live.sink.total(match, SUMS[protocol]))];
-}
-
-function expected(counts: Counts, protocol: 'tcp' | 'udp', ends: string): unknown {
-  const { connections, bytes_read, bytes_written } = counts;
-  const { datagrams_read, datagrams_written } = counts;
-  const first =
-    protocol === 'tcp' ? [connections, connections] : [datagrams_read, datagrams_written];
-  return [[ends], [...first, bytes_read, bytes_written]];
 }
 
 test('destination NAT', { skip: NO_NAT }, async (t) => {

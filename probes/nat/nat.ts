@@ -15,9 +15,21 @@ export const nat: Probe = {
       name: 'packets',
       help: 'destinations in the headers that are not those of the sockets',
       required: true,
-      variants: packetVariants(
-        'NAT in another network namespace than the socket, as of a container by its host',
-      ),
+      variants: packetVariants('NAT in another network namespace than the socket'),
+    },
+    {
+      name: 'conntrack',
+      help: 'what the host translates for containers, as its connection tracking tells',
+      required: false,
+      wanted: ({ nat }) => nat?.conntrack !== false,
+      variants: [
+        {
+          name: 'netlink',
+          programs: [],
+          needs: ['conntrack'],
+          misses: 'NAT in network namespaces that are neither the socket’s nor listened to',
+        },
+      ],
     },
   ],
   sweeps: [],

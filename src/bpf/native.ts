@@ -189,6 +189,17 @@ export interface Native {
   possibleCpus(): number;
   memoryTrim(): void;
   programsWait(): boolean;
+
+  netlinkOpen(
+    netns: Text,
+    protocol: number,
+    groups: number,
+    roomBytes: number,
+    filter: Uint8Array,
+  ): FdHandle;
+  netlinkSend(socket: FdHandle, message: Uint8Array): void;
+  /** Bytes; 0: nothing waits; −1: messages found no room. */
+  netlinkReceive(socket: FdHandle, into: Uint8Array): number;
 }
 
 export type MapSetting = 'maxEntries' | 'flags' | 'valueSize' | 'autocreate';

@@ -16,6 +16,7 @@ import { bootId } from '../wire/lock.ts';
 import { Spool } from '../wire/spool.ts';
 import { BudgetKeeper } from './budget_keeper.ts';
 import { CaptureSelection } from './capture_select.ts';
+import { Conntrack } from './conntrack.ts';
 import { Decode } from './decode.ts';
 import { type Delivery, DirectDelivery, SpoolDelivery } from './delivery.ts';
 import { ProcessFilter } from './filter.ts';
@@ -37,6 +38,8 @@ import { Users } from './users.ts';
 const TURN_MS = 200;
 /** Captured bodies fill it faster. */
 const CAPTURE_TURN_MS = 20;
+const NO_CONNTRACK =
+  'connection tracking cannot be listened to: what it translates for others is not told';
 /** Even the smallest ring takes some 200 records a pass. */
 const PASSES_MAX = 10_000;
 const IDENTITY_TICK_MS = 10_000;
@@ -72,6 +75,7 @@ interface Parts {
   readonly keeper: BudgetKeeper;
   readonly pipeline: Pipeline;
   readonly uprobes: Uprobes;
+  readonly conntrack: Conntrack | undefined;
   /** While capture is on. */
   readonly selection: CaptureSelection | undefined;
   readonly outlet: UnixSocketOutlet | undefined;
@@ -217,8 +221,9 @@ export class Collector {
 
   #close(): void {
     this.#parts.uprobes.close();
-    const { self, pipeline, kernel, delivery, lock } = this.#parts;
+    const { self, pipeline, kernel, delivery, lock, conntrack } = this.#parts;
     self.close();
+    conntrack?.close();
     pipeline.close();
     kernel.release();
     delivery.close();
@@ -311,20 +316,17 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   const uprobes = new Uprobes({ probes: on, programs: kernel.programs, proc, ledger, on_user });
   const limits = collector.budget;
   const keeper = new BudgetKeeper({ kernel, probes: on, limits, log: options.log });
-  const self = new SelfReport({
-    period_ms: 'reader' in options.to ? 0 : SELF_MS,
-    kernel,
-    identity,
-    delivery,
-    uprobes,
-    keeper,
-  });
+  const seen = { kernel, identity, delivery, uprobes, keeper };
+  const period_ms = 'reader' in options.to ? 0 : SELF_MS;
+  const self = new SelfReport({ ...seen, period_ms });
   const { selection, outlet } = kernel.isOn('capture') ? openCapture(kernel, options) : {};
+  const conntrack = openConntrack(kernel, options, ledger, proc);
   const decode = new Decode({
     ...{ probes: on, kernel, identity, ledger, proc, users },
     on_exec: (pid) => uprobes.announce(pid, Date.now()),
     options: probe_options,
     btf_path: collector.btf_path,
+    nat: conntrack,
     outlet,
     statistics: (line) => options.log[collector.capture.log_level](line),
   });
@@ -338,6 +340,7 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     filter,
     ledger,
     ring_id: `${bootId()}:${kernel.ring.id}`,
+    before: conntrack && ((now_ms) => conntrack.read(now_ms)),
     extra: (now_ms) => {
       lines?.book();
       return [...self.batches(now_ms), ...(pressure?.batches(now_ms) ?? [])];
@@ -345,20 +348,23 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   });
   if (!kernel.taken_over) sweepFiles(kernel, pipeline);
   uprobes.turn(Date.now(), UPROBES_START_MS);
-  const own = {
-    lock,
-    kernel,
-    id,
-    delivery,
-    identity,
-    ledger,
-    self,
-    keeper,
-    filter,
-    pipeline,
-    uprobes,
-  };
+  const own = { ...seen, lock, id, ledger, self, filter, pipeline, conntrack };
   return { ...own, selection, outlet, options: probe_options };
+}
+
+function openConntrack(
+  kernel: Kernel,
+  { config, log }: CollectorOptions,
+  ledger: Ledger,
+  proc: string,
+): Conntrack | undefined {
+  const { conntrack, netns } = config.collector.nat;
+  if (!conntrack || !kernel.isOn('nat')) return undefined;
+  return new Conntrack({
+    netns: netns.length === 0 ? [join(proc, '1/ns/net')] : netns,
+    ledger,
+    refused: (where, reason) => log.warn({ source: 'nat', netns: where, reason }, NO_CONNTRACK),
+  });
 }
 
 function openDelivery(

@@ -9,6 +9,7 @@ import type { TableDefinition } from '../table/definition.ts';
 import { DomainCache } from '../table/domains.ts';
 import { Fold, type FoldCounts } from '../table/fold.ts';
 import { bookFold, type Ledger } from '../table/ledger.ts';
+import type { NatLookup } from '../table/nat.ts';
 import type { LineOutlet } from '../table/outlet.ts';
 import type {
   DecodeContext,
@@ -36,6 +37,7 @@ export interface DecodeOptions {
   readonly users: Users;
   /** A process has called exec. */
   readonly on_exec: (pid: number) => void;
+  readonly nat?: NatLookup | undefined;
   readonly outlet?: LineOutlet | undefined;
   readonly statistics?: (line: string) => void;
   /** procfs of the host. */
@@ -148,8 +150,10 @@ export class Decode implements RecordSink {
   }
 
   #context(): DecodeContext {
-    const { identity, options, ledger, users, outlet, statistics, proc, btf_path } = this.#options;
+    const { identity, options, ledger, users, outlet, statistics, proc, btf_path, nat } =
+      this.#options;
     return {
+      ...(nat !== undefined && { nat }),
       ...(outlet !== undefined && { outlet }),
       ...(statistics !== undefined && { statistics }),
       fold: (table) => this.#fold(table),

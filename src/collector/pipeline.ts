@@ -23,6 +23,8 @@ export interface PipelineOptions {
   readonly filter: ProcessFilter;
   readonly ledger: Ledger;
   readonly ring_id: string;
+  /** Called before the ring is read: for what its records are read with. */
+  readonly before?: ((now_ms: number) => void) | undefined;
   /** More tables of this moment, to go with the interval's: self-metrics. */
   readonly extra: (now_ms: number) => readonly Batch[];
 }
@@ -52,6 +54,7 @@ export class Pipeline {
     if (delivery.holding) delivery.retry(now_ms);
     if (delivery.holding) return false;
     this.#decode.now_ms = now_ms;
+    this.#options.before?.(now_ms);
     const more = this.drain.turn(TURN_BYTES);
     const share = this.#ring_bytes / UNCOMMITTED_SHARE;
     if (this.drain.uncommitted > share) this.#release(now_ms, false);

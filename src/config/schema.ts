@@ -109,6 +109,15 @@ const http = z.strictObject({
   }),
 });
 
+const nat = z.strictObject({
+  conntrack: key(bool, true, {
+    help: 'Look up where connections of containers go that the host translates, in its connection tracking',
+  }),
+  netns: key(list(), [], {
+    help: "Network namespaces whose connection tracking is listened to, as paths like /run/netns/NAME; default: the host's",
+  }),
+});
+
 const clientTls = z.strictObject({
   enabled: key(bool, false, { help: 'Speak TLS to the reducer', flag: '--tls', flag_value: true }),
   ca_path: optionalKey(path, {
@@ -222,6 +231,7 @@ const collector = z.strictObject({
   }),
   maps: maps.prefault({}),
   http: http.prefault({}),
+  nat: nat.prefault({}),
   dns: dns.prefault({}),
   redis: database('Redis', 6379),
   postgresql: database('PostgreSQL', 5432),

@@ -4,6 +4,7 @@
 import type { TableDefinition } from './definition.ts';
 import type { DomainCache } from './domains.ts';
 import type { Fold } from './fold.ts';
+import type { NatLookup } from './nat.ts';
 import type { CaptureOptions, LineOutlet } from './outlet.ts';
 
 /** A capability as Linux spells it. */
@@ -17,9 +18,15 @@ export type Right =
 
 /**
  * What a variant asks of the kernel before it is tried: `btf:NAME` a type, `enum:NAME` an enum, `tp:NAME` a BTF-typed tracepoint,
- * `atomics` instructions that return the old value (5.12 and later).
+ * `conntrack` connection tracking, `atomics` instructions that return the old value (5.12 and later).
  */
-export type Need = `btf:${string}` | `enum:${string}` | `tp:${string}` | 'atomics' | 'no-atomics';
+export type Need =
+  | `btf:${string}`
+  | `enum:${string}`
+  | `tp:${string}`
+  | 'atomics'
+  | 'no-atomics'
+  | 'conntrack';
 
 /** One way to do a part's work. The programs of a variant are used together or not at all. */
 export interface Variant {
@@ -102,6 +109,7 @@ export interface ProbeOptions {
   redis?: { readonly ports: readonly number[] };
   postgresql?: { readonly ports: readonly number[] };
   http?: { readonly raw_path: boolean };
+  nat?: { readonly conntrack: boolean };
   readonly capture?: CaptureOptions;
   readonly ring_bytes?: number;
 }
@@ -130,6 +138,8 @@ export interface DecodeContext {
   readonly options: Readonly<ProbeOptions>;
   /** Names that addresses were looked up by: filled from DNS answers, asked for the peers of flows. */
   readonly domains: DomainCache;
+  /** Where connections go that the host translates. Absent: nobody asks the host. */
+  readonly nat?: NatLookup;
   /** Books something that was seen and kept whole but for a detail that `what` names, in the ledger's stage `decode`. */
   note(what: string, count: number): void;
   /** Books what was seen and could not be kept. */

@@ -1,0 +1,155 @@
+// Connections that the host translates for others: what a container or a pod asks of a service address, and the host's own
+// network namespace leads elsewhere. No packet that a socket sends or gets shows it; the kernel's connection tracking does,
+// over netlink. Only connections with destination NAT are asked for, by a filter in the kernel.
+
+import { existsSync } from 'node:fs';
+import { BpfError } from '../bpf/error.ts';
+import { NetlinkSocket } from '../bpf/netlink.ts';
+import type { Ledger } from '../table/ledger.ts';
+import type { NatLookup } from '../table/nat.ts';
+import {
+  CONNTRACK_GROUPS,
+  conntrackDump,
+  ENDS_BYTES,
+  NETLINK_NETFILTER,
+  readConntrack,
+  type Translation,
+  translatedOnly,
+} from './conntrack_message.ts';
+
+/** There once the kernel tracks connections; to ask it before would load its modules. */
+export const CONNTRACK = '/proc/sys/net/netfilter/nf_conntrack_max';
+const ROOM_BYTES = 1 << 20;
+const DATAGRAM_BYTES = 1 << 16;
+/** Datagrams of one look; the rest waits for the next. */
+const DATAGRAMS_MAX = 4096;
+const CONNECTIONS_MAX = 65_536;
+/** A flow is reported some time after it ended, at the latest with the interval's sweep. */
+const LAG_MS = 90_000;
+const TICK_MS = 10_000;
+
+export interface ConntrackOptions {
+  /** Network namespaces to listen in, as paths. */
+  readonly netns: readonly string[];
+  readonly ledger: Ledger;
+  /** Called once for each that cannot be listened in. */
+  readonly refused: (netns: string, reason: string) => void;
+  /** For tests; default: what the kernel would do. */
+  readonly connections_max?: number;
+}
+
+export class Conntrack implements NatLookup {
+  readonly #options: ConntrackOptions;
+  readonly #sockets = new Map<string, NetlinkSocket>();
+  readonly #refused = new Set<string>();
+  /** By transport and ends. The oldest come first. */
+  readonly #known = new Map<string, Buffer>();
+  readonly #ended = new Map<string, number>();
+  readonly #datagram = Buffer.alloc(DATAGRAM_BYTES);
+  #tick_ms = Number.NEGATIVE_INFINITY;
+
+  constructor(options: ConntrackOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#known.size;
+  }
+
+  /** Takes what the kernel has told until now: before the records of the ring that may need it. */
+  read(now_ms: number): void {
+    if (Math.abs(now_ms - this.#tick_ms) >= TICK_MS) this.#tick(now_ms);
+    for (const [netns, socket] of this.#sockets) {
+      if (this.#take(socket, now_ms, DATAGRAMS_MAX) === 'whole') continue;
+      const { ledger } = this.#options;
+      ledger.seen('decode', 'conntrack', 1);
+      ledger.dropped('decode', 'conntrack', 'netlink_overrun', 1);
+      this.#dump(netns, now_ms); // those of them that go on
+    }
+  }
+
+  find(transport: number, bytes: Buffer, at: number, last: boolean): Buffer | undefined {
+    const key = keyOf(transport, bytes, at);
+    const nat = this.#known.get(key);
+    if (last && nat !== undefined) this.#forget(key);
+    return nat;
+  }
+
+  close(): void {
+    for (const socket of this.#sockets.values()) socket.close();
+    this.#sockets.clear();
+  }
+
+  #tick(now_ms: number): void {
+    this.#tick_ms = now_ms;
+    if (existsSync(CONNTRACK)) for (const netns of this.#options.netns) this.#listen(netns, now_ms);
+    for (const [key, ended_ms] of this.#ended) {
+      if (Math.abs(now_ms - ended_ms) > LAG_MS) this.#forget(key);
+    }
+  }
+
+  #listen(netns: string, now_ms: number): void {
+    if (this.#sockets.has(netns) || this.#refused.has(netns)) return;
+    try {
+      const groups = { groups: CONNTRACK_GROUPS, filter: translatedOnly() };
+      const what = { protocol: NETLINK_NETFILTER, room_bytes: ROOM_BYTES, netns };
+      this.#sockets.set(netns, new NetlinkSocket({ ...what, ...groups }));
+      this.#dump(netns, now_ms);
+    } catch (error) {
+      if (!(error instanceof BpfError)) throw error;
+      this.#refused.add(netns);
+      this.#options.refused(netns, error.message);
+    }
+  }
+
+  /** What is there already. */
+  #dump(netns: string, now_ms: number): void {
+    using socket = new NetlinkSocket({
+      ...{ protocol: NETLINK_NETFILTER, room_bytes: ROOM_BYTES, netns },
+    });
+    socket.send(conntrackDump());
+    this.#take(socket, now_ms, Number.POSITIVE_INFINITY);
+  }
+
+  #take(socket: NetlinkSocket, now_ms: number, datagrams_max: number): 'whole' | 'lost' {
+    let outcome: 'whole' | 'lost' = 'whole';
+    for (let i = 0; i < datagrams_max; i += 1) {
+      const bytes = socket.receive(this.#datagram);
+      if (bytes === 0) break;
+      if (bytes < 0) {
+        outcome = 'lost';
+        continue;
+      }
+      const datagram = this.#datagram.subarray(0, bytes);
+      if (readConntrack(datagram, (one) => this.#note(one, now_ms)) === 'done') break;
+    }
+    return outcome;
+  }
+
+  #note({ ended, transport, ends, nat }: Translation, now_ms: number): void {
+    const key = keyOf(transport, ends, 0);
+    if (ended) {
+      if (this.#known.has(key)) this.#ended.set(key, now_ms);
+      return;
+    }
+    this.#forget(key); // to the end, as the youngest
+    this.#known.set(key, nat);
+    if (this.#known.size <= (this.#options.connections_max ?? CONNECTIONS_MAX)) return;
+    for (const oldest of this.#known.keys()) {
+      this.#forget(oldest);
+      break;
+    }
+    const { ledger } = this.#options;
+    ledger.seen('decode', 'conntrack', 1);
+    ledger.dropped('decode', 'conntrack', 'table_full', 1);
+  }
+
+  #forget(key: string): void {
+    this.#known.delete(key);
+    this.#ended.delete(key);
+  }
+}
+
+function keyOf(transport: number, bytes: Buffer, at: number): string {
+  return `${transport} ${bytes.toString('latin1', at, at + ENDS_BYTES)}`;
+}
