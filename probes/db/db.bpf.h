@@ -18,6 +18,7 @@
 
 const volatile bool redis_enabled = false;
 const volatile bool postgresql_enabled = false;
+const volatile bool mysql_enabled = false;
 
 /* Configuration: collector.redis.ports and so on; 0: none. */
 #define DEFINE_DB_PORTS(name) \
@@ -35,6 +36,7 @@ static __always_inline bool is_##name##_port(u16 port) \
 
 DEFINE_DB_PORTS(redis)
 DEFINE_DB_PORTS(postgresql)
+DEFINE_DB_PORTS(mysql)
 
 enum db_flag {
 	DB_SENT = 1, /* by the socket of this end; else it came to it */
@@ -64,14 +66,15 @@ struct db_record {
 
 static __always_inline bool db_enabled(void)
 {
-	return redis_enabled || postgresql_enabled;
+	return redis_enabled || postgresql_enabled || mysql_enabled;
 }
 
 /* False too where the source is off. */
 static __always_inline bool is_db_port(u16 port)
 {
 	return (redis_enabled && is_redis_port(port)) ||
-	       (postgresql_enabled && is_postgresql_port(port));
+	       (postgresql_enabled && is_postgresql_port(port)) ||
+	       (mysql_enabled && is_mysql_port(port));
 }
 
 static __always_inline u32 db_flags(struct packet *packet)
