@@ -1,5 +1,5 @@
 // The table `dbflow`: commands to databases, as one end of a connection saw them, for one interval. Both ends of a command
-// that stays on the machine have a row each. Filled by the sources `redis` and `postgresql`.
+// that stays on the machine have a row each. Filled by `redis`, `postgresql`, `mysql`.
 
 import { type Dimension, defineTable, type Measure } from '../src/table/definition.ts';
 import {
@@ -26,16 +26,16 @@ const dimensions: readonly Dimension[] = [
   ...flowColumns,
   peerDomainColumn,
   ...socketOwnerColumns,
-  { name: 'db_system_name', type: 'string', help: 'the database: redis, postgresql' },
+  { name: 'db_system_name', type: 'string', help: 'the database: redis, postgresql, mysql' },
   {
     name: 'db_operation_name',
     type: 'string',
-    help: 'command of Redis, first word of a statement of SQL; empty: unknown; <other>: beyond the limit',
+    help: 'command of Redis or MySQL, first word of a statement of SQL; empty: unknown; <other>: beyond the limit',
   },
   {
     name: 'error_type',
     type: 'string',
-    help: 'first word of an error of Redis, SQLSTATE of PostgreSQL; empty: no error, or no answer',
+    help: 'first word of an error of Redis, SQLSTATE of PostgreSQL, number of MySQL; empty: no error, or no answer',
   },
 ];
 

@@ -13,6 +13,7 @@ import { fileio } from './fileio/fileio.ts';
 import { http } from './http/http.ts';
 import { http2 } from './http2/http2.ts';
 import { memory } from './memory/memory.ts';
+import { mysql } from './mysql/mysql.ts';
 import { nat } from './nat/nat.ts';
 import { network } from './network/network.ts';
 import { postgresql } from './postgresql/postgresql.ts';
@@ -35,6 +36,7 @@ export const probes: readonly Probe[] = [
   nat,
   redis,
   postgresql,
+  mysql,
   bash,
   capture,
   cgroup,

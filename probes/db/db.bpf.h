@@ -7,10 +7,10 @@
 #ifndef SONDE_DB_H
 #define SONDE_DB_H
 
-#include "../../bpf/packet.bpf.h"
+#include "../../bpf/payload.bpf.h"
 #include "../tcp/conn.bpf.h"
 
-/* Payloads are cut to these: three sizes, since a reserved record has a constant one. Each a power of two. */
+/* Payloads are cut to these. */
 #define DB_PAYLOAD_SMALL 64
 #define DB_PAYLOAD_MIDDLE 512
 #define DB_PAYLOAD_MAX 4096
@@ -18,6 +18,7 @@
 
 const volatile bool redis_enabled = false;
 const volatile bool postgresql_enabled = false;
+const volatile bool mysql_enabled = false;
 
 /* Configuration: collector.redis.ports and so on; 0: none. */
 #define DEFINE_DB_PORTS(name) \
@@ -35,6 +36,7 @@ static __always_inline bool is_##name##_port(u16 port) \
 
 DEFINE_DB_PORTS(redis)
 DEFINE_DB_PORTS(postgresql)
+DEFINE_DB_PORTS(mysql)
 
 enum db_flag {
 	DB_SENT = 1, /* by the socket of this end; else it came to it */
@@ -64,14 +66,15 @@ struct db_record {
 
 static __always_inline bool db_enabled(void)
 {
-	return redis_enabled || postgresql_enabled;
+	return redis_enabled || postgresql_enabled || mysql_enabled;
 }
 
 /* False too where the source is off. */
 static __always_inline bool is_db_port(u16 port)
 {
 	return (redis_enabled && is_redis_port(port)) ||
-	       (postgresql_enabled && is_postgresql_port(port));
+	       (postgresql_enabled && is_postgresql_port(port)) ||
+	       (mysql_enabled && is_mysql_port(port));
 }
 
 static __always_inline u32 db_flags(struct packet *packet)
@@ -116,35 +119,14 @@ static __always_inline void db_fill(struct packet *packet, struct db_record *rec
 	record->unused = 0;
 }
 
-/*
- * Reserves, fills and submits a record with room for `room` bytes, of which `length` is not 0. The length is masked since
- * older verifiers do not see its bounds otherwise.
- */
-#define DEFINE_DB_SEND(name, room) \
-static __always_inline void name(struct packet *packet, u32 at, u32 length) \
-{ \
-	struct { \
-		struct db_record record; \
-		u8 payload[room]; \
-	} *out = bpf_ringbuf_reserve(&sonde_ring, sizeof(*out), 0); \
-	u32 captured = length < room ? length : room; \
-	if (!out) { \
-		count(COUNT_DB_FULL); \
-		return; \
-	} \
-	captured -= 1; \
-	asm volatile("" : "+r"(captured)); \
-	captured = (captured & (room - 1)) + 1; \
-	db_fill(packet, &out->record, at, length, captured); \
-	if (bpf_skb_load_bytes(packet->skb, packet->payload_offset + at, out->payload, captured)) \
-		out->record.captured = 0; \
-	count(COUNT_RECORDS); \
-	bpf_ringbuf_submit(out, ring_flags(sizeof(*out))); \
+static __always_inline void db_count_lost(void)
+{
+	count(COUNT_DB_FULL);
 }
 
-DEFINE_DB_SEND(db_send_small, DB_PAYLOAD_SMALL)
-DEFINE_DB_SEND(db_send_middle, DB_PAYLOAD_MIDDLE)
-DEFINE_DB_SEND(db_send_large, DB_PAYLOAD_MAX)
+DEFINE_SEND(db, small, DB_PAYLOAD_SMALL)
+DEFINE_SEND(db, middle, DB_PAYLOAD_MIDDLE)
+DEFINE_SEND(db, large, DB_PAYLOAD_MAX)
 
 /* A begin or an end without payload. */
 static __always_inline void db_send_bare(struct packet *packet)
@@ -152,7 +134,7 @@ static __always_inline void db_send_bare(struct packet *packet)
 	struct db_record *out = bpf_ringbuf_reserve(&sonde_ring, sizeof(*out), 0);
 
 	if (!out) {
-		count(COUNT_DB_FULL);
+		db_count_lost();
 		return;
 	}
 	db_fill(packet, out, 0, 0, 0);
@@ -160,7 +142,6 @@ static __always_inline void db_send_bare(struct packet *packet)
 	bpf_ringbuf_submit(out, ring_flags(sizeof(*out)));
 }
 
-/* A global function: the verifier proves it once, not in each turn of the loop below. Hence it parses the packet again. */
 __noinline int db_send_part(struct __sk_buff *skb, u32 ingress, u32 at, u32 length)
 {
 	struct packet packet;
@@ -173,17 +154,7 @@ __noinline int db_send_part(struct __sk_buff *skb, u32 ingress, u32 at, u32 leng
 	return 0;
 }
 
-/* A packet that is not cut into segments yet: all of it goes, in parts, as if these were segments. */
-__noinline int db_send_parts(struct __sk_buff *skb, u32 ingress, u32 length)
-{
-	u32 at = 0;
-
-	for (int i = 0; i < DB_PARTS_MAX - 1 && length - at > DB_PAYLOAD_MAX; i++) {
-		db_send_part(skb, ingress, at, DB_PAYLOAD_MAX);
-		at += DB_PAYLOAD_MAX;
-	}
-	return db_send_part(skb, ingress, at, length - at);
-}
+DEFINE_SEND_PARTS(db, DB_PAYLOAD_MAX, DB_PARTS_MAX)
 
 /* Asked inline of each packet: the one thing that those of others pay. */
 static __always_inline bool db_is_at(struct packet *packet)

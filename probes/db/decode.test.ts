@@ -11,6 +11,7 @@ import type { DecodeContext } from '../../src/table/probe.ts';
 import { probeOptions } from '../../src/table/testing.ts';
 import { dbflow } from '../dbflow.ts';
 import { db_flag, db_record } from '../layout.gen.ts';
+import { login, packet as mysqlPacket, query } from '../mysql/testing.ts';
 import { DbDecoder } from './decode.ts';
 
 const { DB_SENT, DB_BEGIN, DB_END, DB_RESET, DB_LISTENER } = db_flag;
@@ -18,6 +19,7 @@ const SEED = 20_260_213;
 const SECOND = 1e9;
 const NOW_MS = 1_700_000_000_000;
 const BASE = 0xffff_fff0; // sequence numbers wrap in each test
+const DATABASES = { postgresql: { ports: [5432] }, mysql: { ports: [3306] } };
 const PING = '*1\r\n$4\r\nPING\r\n';
 const PONG = '+PONG\r\n';
 
@@ -33,6 +35,8 @@ interface Packet {
   /** At the server's end. */
   readonly serves?: boolean;
   readonly captured?: number;
+  /** The server's. */
+  readonly port?: number;
 }
 
 /** Each byte of the addresses differs from its neighbours. */
@@ -41,7 +45,8 @@ function packet(of: Packet): Uint8Array {
   const bytes = new Uint8Array(db_record.SIZE + payload.length + 5); // some room is left
   const view = new DataView(bytes.buffer);
   const big = (at: number, value: number): void => view.setBigUint64(at, BigInt(value), true);
-  const [local, peer] = of.serves ? [6379, 54_321] : [54_321, 6379];
+  const port = of.port ?? 6379;
+  const [local, peer] = of.serves ? [port, 54_321] : [54_321, port];
   view.setUint32(db_record.head_flags, of.flags ?? 0, true);
   big(db_record.owner_start_ns, 0x0001_1223_3445);
   big(db_record.owner_cgroup_id, 0x0002_1324_3546);
@@ -83,7 +88,7 @@ class Bench {
         cgroup_path: '/user.slice',
         container_id: 'c0ffee',
       }),
-      options: { ...probeOptions, redis: { ports: [6379] }, postgresql: { ports: [5432] } },
+      options: { ...probeOptions, redis: { ports: [6379] }, ...DATABASES },
       domains: new DomainCache(),
       note: book,
       dropped: (what, reason, count) => book(`${what} ${reason}`, count),
@@ -226,6 +231,22 @@ test('what came to the listening socket is the begin of its connection', () => {
     { flags: DB_SENT, text: PONG, serves },
   );
   assert.deepEqual([bench.counts(), bench.books], [{ PING: 1 }, {}]);
+});
+
+test('a server that speaks first is heard from its first byte on', () => {
+  const at = { port: 3306, serves: true, time_ns: 99 * SECOND };
+  const [hello, ok] = [mysqlPacket(0, `\n10.11\0${'\0'.repeat(30)}`), '\0\0\0\u0002\0\0\0'];
+  const [begins, asks] = [login('app'), query('SELECT 1')];
+  const sent = { ...at, flags: DB_SENT };
+  const bench = new Bench().hear(
+    { ...at, flags: DB_BEGIN | DB_LISTENER, tgid: 0, cookie: 1 },
+    { ...sent, text: hello },
+    { ...at, text: begins, ack: hello.length },
+    { ...sent, text: mysqlPacket(2, ok), seq: hello.length },
+    { ...at, text: asks, seq: begins.length, ack: hello.length + 11 },
+    { ...sent, text: mysqlPacket(1, ok), seq: hello.length + 11 },
+  );
+  assert.deepEqual([bench.counts(), bench.books], [{ SELECT: 1 }, {}]);
 });
 
 test('a connection that ends: what nobody answered is counted without a time', () => {

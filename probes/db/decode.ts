@@ -3,6 +3,7 @@
 import type { DecodeContext, RecordDecoder, RecordSource } from '../../src/table/probe.ts';
 import { SegmentBudget } from '../capture/segments.ts';
 import { DbRecordView, db_flag, db_record, record_kind } from '../layout.gen.ts';
+import { MysqlTalk } from '../mysql/talk.ts';
 import { PostgresqlTalk } from '../postgresql/talk.ts';
 import { RedisTalk } from '../redis/talk.ts';
 import { DbConnection, type DbConnectionSink } from './connection.ts';
@@ -77,7 +78,7 @@ export class DbDecoder implements RecordDecoder, DbConnectionSink {
 
   /** `clock_ns`: what the kernel side's bpf_ktime_get_ns says now. */
   constructor(context: DecodeContext, clock_ns: () => number = monotonicNs) {
-    const { redis, postgresql } = context.options;
+    const { redis, postgresql, mysql } = context.options;
     this.#context = context;
     this.#rows = new DbRows(context);
     this.#clock_ns = clock_ns;
@@ -89,6 +90,7 @@ export class DbDecoder implements RecordDecoder, DbConnectionSink {
         ports: postgresql?.ports ?? [],
         talk: (sink) => new PostgresqlTalk(sink),
       },
+      { name: 'mysql', ports: mysql?.ports ?? [], talk: (sink) => new MysqlTalk(sink) },
     ];
   }
 
@@ -222,7 +224,7 @@ export class DbDecoder implements RecordDecoder, DbConnectionSink {
   #open(view: DbRecordView, flags: number): Kept | undefined {
     const begins = (flags & DB_BEGIN) !== 0;
     if (!begins && view.payload_length === 0) return undefined; // the end of one that said nothing
-    const parked = (flags & DB_SENT) === 0 ? this.#unpark(view) : undefined;
+    const parked = this.#unpark(view); // also where the server speaks first
     const fresh = begins || parked?.begin !== undefined;
     const at = this.#system(view, fresh ? begins && (flags & DB_SENT) !== 0 : undefined);
     if (at === undefined) {

@@ -7,10 +7,10 @@
 #ifndef SONDE_DNS_H
 #define SONDE_DNS_H
 
-#include "../../bpf/packet.bpf.h"
+#include "../../bpf/payload.bpf.h"
 #include "../tcp/conn.bpf.h"
 
-/* Payloads are cut to these: three sizes, since a reserved record has a constant one. Each a power of two. */
+/* Payloads are cut to these. */
 #define DNS_PAYLOAD_SMALL 128
 #define DNS_PAYLOAD_MIDDLE 512
 #define DNS_PAYLOAD_MAX 2048
@@ -110,38 +110,11 @@ static __always_inline void dns_fill(struct packet *packet, struct dns_record *r
 	__builtin_memset(record->unused, 0, sizeof(record->unused));
 }
 
-/*
- * Reserves, fills and submits a record with room for `room` bytes. The length is masked since older verifiers do not see its
- * bounds otherwise.
- */
-#define DEFINE_DNS_SEND(name, room) \
-static __always_inline void name(struct packet *packet, u32 at, u32 length) \
-{ \
-	struct { \
-		struct dns_record record; \
-		u8 payload[room]; \
-	} *out = bpf_ringbuf_reserve(&sonde_ring, sizeof(*out), 0); \
-	u32 captured = length < room ? length : room; \
-	if (!out) { \
-		dns_count_lost(); \
-		return; \
-	} \
-	captured -= 1; \
-	asm volatile("" : "+r"(captured)); \
-	captured = (captured & (room - 1)) + 1; \
-	dns_fill(packet, &out->record, at, length, captured); \
-	if (bpf_skb_load_bytes(packet->skb, packet->payload_offset + at, out->payload, captured)) \
-		out->record.captured = 0; \
-	count(COUNT_RECORDS); \
-	bpf_ringbuf_submit(out, ring_flags(sizeof(*out))); \
-}
+DEFINE_SEND(dns, small, DNS_PAYLOAD_SMALL)
+DEFINE_SEND(dns, middle, DNS_PAYLOAD_MIDDLE)
+DEFINE_SEND(dns, large, DNS_PAYLOAD_MAX)
 
-DEFINE_DNS_SEND(dns_send_small, DNS_PAYLOAD_SMALL)
-DEFINE_DNS_SEND(dns_send_middle, DNS_PAYLOAD_MIDDLE)
-DEFINE_DNS_SEND(dns_send_large, DNS_PAYLOAD_MAX)
-
-/* A global function: the verifier proves it once, not in each turn of the loop below. Hence it parses the packet again. */
-__noinline int dns_send(struct __sk_buff *skb, u32 ingress, u32 at, u32 length)
+__noinline int dns_send_part(struct __sk_buff *skb, u32 ingress, u32 at, u32 length)
 {
 	struct packet packet;
 
@@ -156,20 +129,8 @@ __noinline int dns_send(struct __sk_buff *skb, u32 ingress, u32 at, u32 length)
 	return 0;
 }
 
-/*
- * A TCP packet that is not cut into segments yet may hold many messages: all of it goes, in parts, as if these were segments.
- * What is left after the last part is only told by its length.
- */
-__noinline int dns_send_parts(struct __sk_buff *skb, u32 ingress, u32 length)
-{
-	u32 at = 0;
-
-	for (int i = 0; i < DNS_PARTS_MAX - 1 && length - at > DNS_PAYLOAD_MAX; i++) {
-		dns_send(skb, ingress, at, DNS_PAYLOAD_MAX);
-		at += DNS_PAYLOAD_MAX;
-	}
-	return dns_send(skb, ingress, at, length - at);
-}
+/* A TCP packet may hold many messages. */
+DEFINE_SEND_PARTS(dns, DNS_PAYLOAD_MAX, DNS_PARTS_MAX)
 
 static __always_inline void dns_on_packet(struct packet *packet)
 {
@@ -179,8 +140,9 @@ static __always_inline void dns_on_packet(struct packet *packet)
 		return;
 	if (!length || (packet->protocol != IPPROTO_UDP && packet->protocol != IPPROTO_TCP))
 		return;
+	/* of a datagram the beginning */
 	if (packet->protocol == IPPROTO_UDP || length <= DNS_PAYLOAD_MAX)
-		dns_send(packet->skb, packet->ingress, 0, length); /* of a datagram the beginning */
+		dns_send_part(packet->skb, packet->ingress, 0, length);
 	else
 		dns_send_parts(packet->skb, packet->ingress, length);
 }

@@ -1,6 +1,8 @@
 // Messages of PostgreSQL's protocol, version 3, cut anywhere: a type, a length, and the beginning of what is in them. Before
 // the first one a client sends packets without a type, and each request for encryption is answered by one byte alone.
 
+import { keyword, skipping } from '../db/keyword.ts';
+
 /** Of the content, kept: names and the beginning of a statement, fields of an error. */
 export const BODY_KEPT = 512;
 const HEAD = 5;
@@ -130,28 +132,11 @@ export function tagOf(body: Buffer): string {
   return /^[A-Z]{1,24}(?=[ \0]|$)/.exec(body.toString('latin1', 0, 32))?.[0] ?? '';
 }
 
-const SPACE = /[ \t\r\n\f\v;(]*/y;
-const LINE_COMMENT = /--[^\r\n]*/y;
-const WORD = /[A-Za-z]{1,24}(?![A-Za-z0-9_$])/y;
+const COMMENTS = [skipping(/--[^\r\n]*/y), behindComment];
 
 /** First word of a statement, behind spaces, brackets and comments; '': there is none in what was kept. */
 export function keywordOf(body: Buffer, from: number): string {
-  const text = body.toString('latin1', from);
-  let at = 0;
-  for (;;) {
-    const before = at;
-    at = behind(SPACE, text, at);
-    at = behind(LINE_COMMENT, text, at);
-    at = behindComment(text, at);
-    if (at === before) break;
-  }
-  WORD.lastIndex = at;
-  return WORD.exec(text)?.[0].toUpperCase() ?? '';
-}
-
-function behind(pattern: RegExp, text: string, at: number): number {
-  pattern.lastIndex = at;
-  return pattern.test(text) ? pattern.lastIndex : at;
+  return keyword(body.toString('latin1', from), COMMENTS);
 }
 
 /** Comments of this kind lie in each other. */

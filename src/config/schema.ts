@@ -235,6 +235,7 @@ const collector = z.strictObject({
   dns: dns.prefault({}),
   redis: database('Redis', 6379),
   postgresql: database('PostgreSQL', 5432),
+  mysql: database('MySQL', 3306),
   capture: capture.prefault({}),
   filter: filter.prefault({}),
   budget: budget.prefault({}),

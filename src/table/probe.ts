@@ -108,6 +108,7 @@ export interface ProbeOptions {
   /** Ports at which databases are spoken, by the name of the source. */
   redis?: { readonly ports: readonly number[] };
   postgresql?: { readonly ports: readonly number[] };
+  mysql?: { readonly ports: readonly number[] };
   http?: { readonly raw_path: boolean };
   nat?: { readonly conntrack: boolean };
   readonly capture?: CaptureOptions;

@@ -5,10 +5,10 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { bytesRead, flowBatch } from '../../src/store/testing.ts';
-import { missingPyarrow, runPython } from './python.ts';
+import { pyarrow } from '../python.ts';
 import { ask, command, makePlace, type Running, startReducer } from './sonde.ts';
 
-const missing = missingPyarrow();
+const missing = pyarrow.missing();
 const ROWS = 5000;
 
 const program = `
@@ -77,7 +77,7 @@ test('pyarrow writes to and reads from sonde reducer', { skip: missing ?? false 
   const reducer: Running = await startReducer(place);
   const file = join(place.dir, 'batch.arrows');
   writeFileSync(file, flowBatch(1, ROWS, Date.now()).arrow);
-  const { status, stdout, stderr } = await runPython(program, [String(place.port), file]);
+  const { status, stdout, stderr } = await pyarrow.run(program, [String(place.port), file]);
   assert.equal(status, 0, stderr);
   const out = JSON.parse(stdout);
   assert.ok(out.columns.includes('bytes_read'), out.columns);

@@ -8,9 +8,9 @@ import type { WireBatch } from '../../src/wire/assembler.ts';
 import { joinStream, splitStream } from '../../src/wire/ipc.ts';
 import type { Ack, Sender } from '../../src/wire/put.ts';
 import { FlightServer } from '../../src/wire/server.ts';
-import { missingPyarrow, runPython } from './python.ts';
+import { pyarrow } from '../python.ts';
 
-const missing = missingPyarrow();
+const missing = pyarrow.missing();
 
 const program = `
 import json, sys
@@ -116,7 +116,7 @@ test('pyarrow writes to and reads from our server', { skip: missing ?? false }, 
   const options = { host: '127.0.0.1', port: 0, token: 'secret' };
   const server = await FlightServer.listen(options, store);
   t.after(() => server.close());
-  const { status, stdout, stderr } = await runPython(program, [String(server.port)]);
+  const { status, stdout, stderr } = await pyarrow.run(program, [String(server.port)]);
   assert.equal(status, 0, stderr);
   const rows = 60_000;
   assert.deepEqual(JSON.parse(stdout), {
