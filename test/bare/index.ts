@@ -69,7 +69,7 @@ async function runStep(suite: string, step: Step, keep: boolean): Promise<Faults
     lines.push(Buffer.from(text));
   };
   try {
-    await makeRoot(cache, suite, root);
+    await makeRoot(cache, suite, 'bare', root);
     await putRepository(project, root);
     return await step.run(root, say);
   } finally {

@@ -4,7 +4,7 @@
 import { spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { homedir } from 'node:os';
+import { constants, homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { run } from '../kernels/command.ts';
 import { debianMirror } from '../kernels/debian.ts';
@@ -32,6 +32,7 @@ done
 exec chroot "$root" env -i "$@"`;
 
 export interface Ended {
+  /** As a shell tells it: 128 and the number of the signal that ended it. */
   readonly status: number;
   readonly text: string;
 }
@@ -72,7 +73,9 @@ export function runIn(root: string, script: string, options: RunIn = {}): Runnin
   };
   const ended = new Promise<Ended>((resolve, reject) => {
     child.once('error', reject);
-    child.once('close', (code) => resolve({ status: code ?? 128, text }));
+    child.once('close', (code, name) => {
+      resolve({ status: code ?? 128 + constants.signals[name ?? 'SIGKILL'], text });
+    });
   });
   return { ended, interrupt: () => signal('SIGINT'), kill: () => signal('SIGKILL') };
 }
@@ -85,26 +88,44 @@ function environment(): readonly string[] {
   return [...own, 'TERM=dumb', ...passed.map(([name, value]) => `${name}=${value}`)];
 }
 
-/** A root that is as a new machine; made once for a suite, and then copied from `cache`. */
-export async function makeRoot(cache: string, suite: string, root: string): Promise<void> {
-  const base = join(cache, `${suite}.tar`);
+/**
+ * A root of Debian: `bare` as a new machine with git, Node and npm, `plain` without them, as an image of Debian is. Made
+ * once into an archive in `cache`, whose path is returned; given a folder, it is unpacked there.
+ */
+export async function makeRoot(
+  cache: string,
+  suite: string,
+  kind: 'bare' | 'plain',
+  root?: string,
+): Promise<string> {
+  const archive = join(cache, `${suite}-${kind}.tar`);
+  if (!existsSync(archive)) await makeArchive(archive, suite, kind);
+  if (root !== undefined) {
+    await rm(root, { recursive: true, force: true });
+    mkdirSync(root, { recursive: true });
+    await run(['tar', '-C', root, '-xf', archive]);
+  }
+  return archive;
+}
+
+async function makeArchive(archive: string, suite: string, kind: 'bare' | 'plain'): Promise<void> {
+  const root = `${archive}.root`;
   await rm(root, { recursive: true, force: true });
   mkdirSync(root, { recursive: true });
-  if (!existsSync(base)) {
-    const mirror = await debianMirror();
-    await run(['debootstrap', '--variant=minbase', suite, root, mirror.archive]);
-    await leadToNetwork(root, suite, mirror);
+  const mirror = await debianMirror();
+  await run(['debootstrap', '--variant=minbase', suite, root, mirror.archive]);
+  await leadToNetwork(root, suite, mirror);
+  if (kind === 'bare') {
     const packages = PACKAGES.join(' ');
     const script = `export DEBIAN_FRONTEND=noninteractive
-      apt-get update -q && apt-get install -qy --no-install-recommends ${packages} &&
-      apt-get clean && rm -rf /var/lib/apt/lists/*`;
+      apt-get update -q && apt-get install -qy --no-install-recommends ${packages}`;
     const { status, text } = await runIn(root, script).ended;
     if (status !== 0) throw new Error(`Cannot make a root of ${suite}:\n${text.slice(-2000)}`);
-    await run(['tar', '-C', root, '-cf', `${base}.new`, '.']);
-    await run(['mv', `${base}.new`, base]);
-    return;
   }
-  await run(['tar', '-C', root, '-xf', base]);
+  await runIn(root, 'apt-get clean && rm -rf /var/lib/apt/lists/*').ended;
+  await run(['tar', '-C', root, '-cf', `${archive}.new`, '.']);
+  await run(['mv', `${archive}.new`, archive]);
+  await rm(root, { recursive: true });
 }
 
 async function leadToNetwork(

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { closing, rowsAt, setupSteps, steps } from './steps.ts';
+import { closing, rowsAt, setupSteps, startFaults, steps } from './steps.ts';
 
 test('a row at a port is one that was opened there, not one to it', () => {
   const head = 'process    pid  direction  proto  local           peer            opened  closed\n';
@@ -10,6 +10,20 @@ test('a row at a port is one that was opened there, not one to it', () => {
   assert.deepEqual(rowsAt(head + to + none, 8000), []);
   assert.deepEqual(rowsAt(head + at + to, 8000), [at.trimEnd()]);
   assert.deepEqual(rowsAt(head + at + to, 800), []);
+});
+
+test('a start is well when its tables show the port, the last one too', () => {
+  const head = 'process    pid  direction  proto  local           peer            opened\n';
+  const row = 'node     30115  incoming   tcp    127.0.0.1:8080  127.0.0.1:*          2\n';
+  const whole = `sonde: collector: tcp on\n${head}${head}${row}${head}${row}`;
+  assert.deepEqual(startFaults({ status: 130, text: whole }, 8080), []);
+  const cut = { status: 130, text: whole.slice(0, whole.lastIndexOf(row)) };
+  assert.deepEqual(startFaults(cut, 8080), ['there is no table at the end']);
+  assert.deepEqual(startFaults({ status: 2, text: '' }, 8080), [
+    'status 2 after Ctrl-C',
+    'our requests are in no table',
+    'tcp is not on',
+  ]);
 });
 
 test('mounting is no step of set-up: a machine forgets its mounts', () => {

@@ -91,19 +91,27 @@ async function startUntilSeen(
   }
 }
 
+/** What is wrong with a start that was interrupted: npm ends by the signal, sonde with a last table before it. */
+export function startFaults({ status, text }: Ended, port: number): Faults {
+  const tables = text.split(/^process +pid .*$/m).slice(1);
+  const seen = tables.map((table) => rowsAt(table, port).length > 0);
+  return [
+    ...unless([0, 130].includes(status), `status ${status} after Ctrl-C`),
+    ...unless(seen.includes(true), 'our requests are in no table'),
+    ...unless(!seen.includes(true) || (seen.at(-1) ?? false), 'there is no table at the end'),
+    ...unless(/^sonde: collector: tcp on$/m.test(text), 'tcp is not on'),
+  ];
+}
+
 async function start(root: string, say: (text: string) => void): Promise<Faults> {
   const first = await startUntilSeen(root, CLONING, say);
-  const faults = [
-    ...unless(first.ended.status === 0, `npm start: status ${first.ended.status} after Ctrl-C`),
-    ...unless(rowsAt(first.ended.text, first.port).length > 0, 'npm start: our requests not seen'),
-    ...unless(/^sonde: collector: tcp on$/m.test(first.ended.text), 'npm start: tcp is not on'),
-  ];
-  if (faults.length > 0) return faults;
+  const faults = startFaults(first.ended, first.port);
+  if (faults.length > 0) return faults.map((fault) => `npm start: ${fault}`);
   const again = await startUntilSeen(root, `cd ${CLONE}`, say);
   return [
-    ...unless(again.ended.status === 0, `second npm start: status ${again.ended.status}`),
-    ...setupSteps(again.ended.text).map((line) => `second npm start takes a step: ${line}`),
-  ];
+    ...startFaults(again.ended, again.port),
+    ...setupSteps(again.ended.text).map((line) => `takes a step: ${line}`),
+  ].map((fault) => `second npm start: ${fault}`);
 }
 
 async function wholeTest(root: string, say: (text: string) => void): Promise<Faults> {
