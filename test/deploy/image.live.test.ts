@@ -49,6 +49,22 @@ test('the collector runs from the files of its image alone', { skip: NO_LIVE }, 
   assert.equal(existsSync(pins), false);
 });
 
+test('the whole package has its commands, and runs by itself', (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'sonde-whole-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const whole = join(dir, 'opt');
+  execFileSync('sh', [join(ROOT, 'deploy/assemble.sh'), 'whole', whole]);
+  assert.deepEqual(readdirSync(join(whole, 'src')).sort(), readdirSync(join(ROOT, 'src')).sort());
+  const env = { PATH: process.env.PATH };
+  const { status, stdout, stderr } = spawnSync(join(whole, 'sonde'), ['reducer', '--help'], {
+    env,
+    cwd: dir,
+    encoding: 'utf8',
+  });
+  assert.equal(status, 0, stderr);
+  assert.match(stdout, /Usage: sonde reducer/);
+});
+
 test('the Containerfile copies what is assembled, and lists what it installs', () => {
   const text = textOf('Containerfile');
   const stages = [...text.matchAll(/^FROM (\S+) AS (\w+)$/gm)].map(([, , name]) => name);
