@@ -10,8 +10,8 @@ import { run } from '../kernels/command.ts';
 import { debianMirror } from '../kernels/debian.ts';
 
 /** Where a root has the project, as a repository to clone and as the clone. */
-export const REPOSITORY = '/srv/sonde.git';
-export const CLONE = '/srv/sonde';
+export const CLONE = '/srv/clone';
+export const REPOSITORY = `${CLONE}.git`;
 
 const PACKAGES = ['ca-certificates', 'git', 'nodejs', 'npm'];
 const LOCAL_CERTIFICATES = '/usr/local/share/ca-certificates';
