@@ -15,7 +15,8 @@ to=${2:?give a folder}
 put() {
   for path in "$@"; do
     mkdir -p "$to/$(dirname "$path")"
-    cp -RL "$path" "$to/$path"
+    # Into the parent: a folder of which something was put before is filled up, not nested.
+    cp -RL "$path" "$to/$(dirname "$path")/"
   done
 }
 

@@ -333,7 +333,9 @@ static napi_value object_map(napi_env env, napi_callback_info info)
 	struct bpf_map *map = call_map(&call, &object);
 	int fd;
 
-	if (call.failed || bpf_map__fd(map) < 0)
+	// Newer versions of libbpf (1.5 does, 1.1 does not) hold the place of a map that was not created
+	// with a descriptor of something else.
+	if (call.failed || strcmp(fd_kind(bpf_map__fd(map)), "map") != 0)
 		return NULL;
 	fd = fcntl(bpf_map__fd(map), F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)

@@ -19,7 +19,7 @@ step() {
 }
 
 failed() {
-  recent=$(awk '/^== /{ text = "" } { text = text $0 "\n" } END { printf "%s", text }' "$log" | tail -n 40)
+  recent=$(awk '/^== /{ text = "" } { text = text $0 "\n" } END { printf "%s", text }' "$log" | tail -n 80)
   tell() { refuse "$1 failed: $2" "$3" "the whole story is in .sonde/setup.log"; }
   case $recent in
     *ENOSPC* | *"No space left"* | *"not enough free"* | *"enough free space"*)
@@ -31,6 +31,11 @@ failed() {
       *"Unable to connect"*)
       tell "$1" 'the package registry cannot be reached' \
         'check the network and the proxy (npm config get registry; apt-config dump Acquire)' ;;
+    *"Could not get lock"*)
+      tell "$1" 'another program is installing packages' 'wait for its end, then run the same command again' ;;
+    *"Unable to locate package"* | *"has no installation candidate"*)
+      tell "$1" "apt's sources do not offer them" \
+        "add Debian's main archive to apt's sources (see: apt-cache policy), then run the same command again" ;;
     *EINTEGRITY*)
       tell "$1" 'a package is not the one that package-lock.json pins' 'run: npm cache clean --force' ;;
   esac
@@ -87,13 +92,20 @@ debian_packages() {
   # shellcheck disable=SC2086 # a list of names, split on purpose
   if ! apt_install $missing >>"$log" 2>&1; then
     say 'Debian packages: refreshing the package lists first'
-    step 'refreshing the package lists' apt-get update -q
-    step 'installing the Debian packages' apt_install $missing
+    step 'installing the Debian packages' apt_refresh_and_install $missing
   fi
 }
 
+# One step: `apt-get update` that reached no mirror warns, ends with 0, and it is the installation that then fails.
+apt_refresh_and_install() {
+  apt-get update -q || return
+  apt_install "$@"
+}
+
+# A machine that has just started often upgrades itself: its lock is waited for.
 apt_install() {
-  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
+  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
+    -o DPkg::Lock::Timeout=120 "$@"
 }
 
 # One retry each, briefly: a machine without network hears so in seconds, not minutes.

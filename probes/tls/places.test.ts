@@ -19,9 +19,13 @@ test('in libssl every program stands on an instruction that the kernel emulates'
   assert.ok(typeof places !== 'string');
   const programs = places.map(({ program }) => program).sort();
   assert.ok(programs.includes('tls_read') && programs.includes('tls_write'), `${programs}`);
-  for (const { program, offset } of places) {
-    assert.ok(isEmulated(file.read(offset, 16), 0), `${program} at ${offset}`);
-  }
+  const dear = places.filter(({ offset }) => !isEmulated(file.read(offset, 16), 0));
+  // From 3.3 on the two forms of a write share no function; where they begin with a landing pad too, these are dear.
+  const own_return = places.some(({ program }) => program === 'tls_return');
+  assert.deepEqual(
+    dear.map(({ program }) => program),
+    own_return ? ['tls_return', 'tls_write', 'tls_return_ex'] : [],
+  );
 });
 
 /** A file of these functions alone, one behind the other. */
@@ -63,6 +67,19 @@ test('without a common function the programs stand on each of the names', () => 
   ]);
   assert.deepEqual(placesInOpenSsl(fileOf({ SSL_read: PLAIN })), []);
   assert.deepEqual(placesInGnuTls(fileOf(names)), []);
+});
+
+test('behind the landing pad of a common function', () => {
+  const names = {
+    SSL_read: 'e813000000 c3',
+    SSL_read_ex: 'e80d000000 c3',
+    SSL_write: PLAIN,
+    inner: 'f30f1efa 55 5d c3',
+  };
+  assert.deepEqual(placesInOpenSsl(fileOf(names)).slice(0, 2), [
+    { program: 'tls_read', offset: 28 },
+    { program: 'tls_return_ex', offset: 28, ret: true },
+  ]);
 });
 
 test('in a Go program they stand behind the check of the stack, and at the copy', () => {

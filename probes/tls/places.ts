@@ -4,6 +4,7 @@ import type { CodeFile, CodeSymbol, Placement } from '../../src/table/probe.ts';
 import { cheapEntry, firstCall, isEmulated } from './x86.ts';
 
 const ENTRY_BYTES = 96;
+const ENDBR64 = [0xf3, 0x0f, 0x1e, 0xfa];
 
 /** Of a call that reads or writes: the program at its begin. */
 type Begin = 'tls_read' | 'tls_write';
@@ -57,7 +58,10 @@ function innerOf(file: CodeFile, plain: CodeSymbol, ex: CodeSymbol): number | un
     return distance === undefined ? undefined : offset + distance;
   });
   if (called === undefined || called !== called_by_ex || called < 0) return undefined;
-  return isEmulated(file.read(called, ENTRY_BYTES), 0) ? called : undefined;
+  // A landing pad of indirect branches changes nothing: behind it the stack is as a return probe needs it.
+  const code = file.read(called, ENTRY_BYTES);
+  const within = ENDBR64.every((byte, i) => code[i] === byte) ? ENDBR64.length : 0;
+  return isEmulated(code, within) ? called + within : undefined;
 }
 
 function both(file: CodeFile, at: CodeSymbol, begin: Begin, end: Return): readonly Placement[] {

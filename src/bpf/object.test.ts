@@ -186,6 +186,14 @@ test('a map of another object stands in for a declared one', { skip }, () => {
   );
 });
 
+test('a map that is not created is not live, whatever the version of libbpf', { skip }, () => {
+  using object = BpfObject.open(probe, { name: 'probe' });
+  for (const program of object.programs.values()) program.autoload = false;
+  object.map('slots').autocreate = false;
+  object.load();
+  assert.deepEqual([object.map('slots').live, object.map('counts').live], [false, true]);
+});
+
 test('use after close is an error, a second close is none', { skip }, () => {
   const object = BpfObject.open(probe, { name: 'probe' });
   object.load();

@@ -1,37 +1,23 @@
 // The chart under several values: what comes out is whole, valid for sonde, and has the rights that were chosen.
 
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
-import { parse } from 'yaml';
 import { probes } from '../../probes/index.ts';
+import { CASES, CHART, Release, rendered } from './chart.ts';
 import {
   at,
   configOf,
+  DEPLOY,
   documentsOf,
   knowsVariable,
   listAt,
-  namesIn,
   rightsNeeded,
   type Tree,
-  textOf,
 } from './files.ts';
-import { render } from './helm.ts';
-
-const CHART = 'helm/sonde';
-const defaults: Tree = parse(textOf(`${CHART}/values.yaml`));
-const Release = { Name: 'eyes', Namespace: 'watch' };
-
-function rendered(values: Tree): readonly Tree[] {
-  return namesIn(`${CHART}/templates`, '.yaml')
-    .flatMap((name) => {
-      const text = render(textOf(`${CHART}/templates/${name}`), {
-        Values: { ...defaults, ...values },
-        Release,
-      });
-      return documentsOf(text, name);
-    })
-    .filter((one) => one !== null);
-}
 
 function named(all: readonly Tree[], kind: string, name: string): Tree | undefined {
   return all.find((one) => one.kind === kind && at(one, 'metadata', 'name') === `eyes-${name}`);
@@ -41,14 +27,6 @@ function contextOf(all: readonly Tree[], name = 'collector'): unknown {
   const set = named(all, 'DaemonSet', name);
   return at(set, 'spec', 'template', 'spec', 'containers', 0, 'securityContext');
 }
-
-const CASES: ReadonlyMap<string, Tree> = new Map([
-  ['defaults', { token: 'x' }],
-  ['a secret of the operator', { existingSecret: 'own', tlsSecret: 'own-tls' }],
-  ['privileged', { token: 'x', ebpfRunAsPrivileged: true, environment: 'stage: 1' }],
-  ['capture', { token: 'x', ebpfCaptureEnabled: true, daemonSetMirroringEnabled: true }],
-  ['the agent alone', { token: 'x', agent: { enabled: true, interval: '15s' } }],
-]);
 
 for (const [name, values] of CASES) {
   test(`${name}: every object is whole, and refers to what is there`, () => {
@@ -82,6 +60,44 @@ for (const [name, values] of CASES) {
     configOf(String(at(config, 'data', 'agent.yaml')), 'agent');
   });
 }
+
+/** Why helm is not asked; false: it is. */
+const NO_HELM: string | false = helm('version', '--short').status === 0 ? false : 'needs helm';
+
+function helm(...words: readonly string[]) {
+  return spawnSync('helm', words, { encoding: 'utf8', maxBuffer: 1 << 26 });
+}
+
+function helmRenders(values: Tree): readonly Tree[] {
+  const dir = mkdtempSync(join(tmpdir(), 'sonde-helm-'));
+  try {
+    const path = join(dir, 'values.yaml');
+    writeFileSync(path, JSON.stringify(values));
+    const chart = join(DEPLOY, CHART);
+    const lint = helm('lint', '--strict', chart, '-f', path);
+    assert.equal(lint.status, 0, `${lint.stdout}${lint.stderr}`);
+    const words = ['template', Release.Name, chart, '-n', Release.Namespace, '-f', path];
+    const { status, stdout, stderr } = helm(...words);
+    assert.equal(status, 0, stderr);
+    return documentsOf(stdout, 'helm template').filter((one) => one !== null);
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
+
+test('helm finds no fault with the chart, and renders what the tests do', { skip: NO_HELM }, () => {
+  const key = (one: Tree) => `${one.kind} ${at(one, 'metadata', 'name')}`;
+  const sorted = (all: readonly Tree[]) => all.toSorted((a, b) => (key(a) < key(b) ? -1 : 1));
+  for (const [name, values] of CASES) {
+    assert.deepEqual(sorted(helmRenders(values)), sorted(rendered(values)), name);
+  }
+});
+
+test('helm refuses a missing token with words', { skip: NO_HELM }, () => {
+  const { status, stderr } = helm('template', 'eyes', join(DEPLOY, CHART));
+  assert.notEqual(status, 0);
+  assert.match(stderr, /token: give one, or existingSecret/);
+});
 
 test('capabilities unless privileged is asked for', () => {
   const add = at(contextOf(rendered({ token: 'x' })), 'capabilities', 'add');

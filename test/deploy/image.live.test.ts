@@ -1,7 +1,7 @@
 // The collector's image without a container: what the Containerfile copies, in a folder of its own, runs as it would there.
 
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -26,6 +26,9 @@ test('the collector runs from the files of its image alone', { skip: NO_LIVE }, 
   const bytes = files.reduce((sum, name) => sum + statSync(join(copied, name)).size, 0);
   assert.ok(bytes < 160e6, `${bytes} bytes`);
   const env = { PATH: process.env.PATH, SONDE_COLLECTOR_PIN_PATH: pins };
+  const other = spawnSync(join(copied, 'sonde'), ['query', 'SELECT 1'], { encoding: 'utf8' });
+  assert.deepEqual([other.status, other.stdout], [2, '']);
+  assert.match(other.stderr, /^sonde: this package has the commands kernel-collector and start/);
   const words = ['start', '--metrics', '127.0.0.1:0', '--interval', '200ms'];
   const child = spawn(join(copied, 'sonde'), words, { env, cwd: dir });
   t.after(() => child.kill('SIGKILL'));
@@ -44,6 +47,22 @@ test('the collector runs from the files of its image alone', { skip: NO_LIVE }, 
   child.kill('SIGTERM');
   assert.equal(await ended, 0, said);
   assert.equal(existsSync(pins), false);
+});
+
+test('the whole package has its commands, and runs by itself', (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'sonde-whole-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const whole = join(dir, 'opt');
+  execFileSync('sh', [join(ROOT, 'deploy/assemble.sh'), 'whole', whole]);
+  assert.deepEqual(readdirSync(join(whole, 'src')).sort(), readdirSync(join(ROOT, 'src')).sort());
+  const env = { PATH: process.env.PATH };
+  const { status, stdout, stderr } = spawnSync(join(whole, 'sonde'), ['reducer', '--help'], {
+    env,
+    cwd: dir,
+    encoding: 'utf8',
+  });
+  assert.equal(status, 0, stderr);
+  assert.match(stdout, /Usage: sonde reducer/);
 });
 
 test('the Containerfile copies what is assembled, and lists what it installs', () => {

@@ -63,19 +63,25 @@ export async function openApt(folder: string, suites: readonly string[]): Promis
   return apt;
 }
 
-async function sourceLines(suites: readonly string[]): Promise<string> {
+/** Debian's archive and security archive as this machine's apt reads them. Throws if it reads none. */
+export async function debianMirror(): Promise<{ archive: string; security: string }> {
   const { stdout } = await run(['apt-get', 'indextargets', '--format', '$(REPO_URI)']);
   const uris = [...new Set(stdout.toString().split('\n'))];
   const archive = uris.find((uri) => /\/debian\/?$/.test(uri));
   if (!archive) throw new Error('The apt sources of this machine name no Debian mirror');
   const base = archive.replace(/\/debian\/?$/, '');
   const security = uris.find((uri) => /\/debian-security\/?$/.test(uri));
+  return { archive, security: security ?? `${base}/debian-security` };
+}
+
+async function sourceLines(suites: readonly string[]): Promise<string> {
+  const { archive, security } = await debianMirror();
   const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
   const options = existsSync(keyring)
     ? `[target=Packages signed-by=${keyring}]`
     : '[target=Packages]';
   const line = (suite: string) => {
-    const uri = suite.endsWith('-security') ? (security ?? `${base}/debian-security`) : archive;
+    const uri = suite.endsWith('-security') ? security : archive;
     return `deb ${options} ${uri} ${suite} main\n`;
   };
   return [...new Set(suites)].map(line).join('');
