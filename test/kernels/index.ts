@@ -22,7 +22,8 @@ const liveTests = ['node', 'test/kernels/suites.ts'];
 const help = `Usage: node test/kernels/index.ts [OPTION…] [-- COMMAND…]
 
 Boots Debian kernels in virtual machines and runs COMMAND in each, by default the live tests
-(node test/kernels/suites.ts [PART OF A PATH…]) with a summary at the end. the host's files read-only under a layer of memory, and writes results to /out.
+(node test/kernels/suites.ts [PART OF A PATH…]) with a summary at the end.
+The guest sees the host's files read-only under a layer of memory, and writes results to /out.
 
   --kernels LIST   series to boot, ${usualSeries.join(',')} by default; others as 6.18 or 7.2
   --jobs N         machines at one time (2)
