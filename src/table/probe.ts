@@ -17,9 +17,15 @@ export type Right =
 
 /**
  * What a variant asks of the kernel before it is tried: `btf:NAME` a type, `enum:NAME` an enum, `tp:NAME` a BTF-typed tracepoint,
- * `atomics` instructions that return the old value (5.12 and later).
+ * `atomics` instructions that return the old value, `task storage` a map of tasks for tracepoints (both 5.12 and later).
  */
-export type Need = `btf:${string}` | `enum:${string}` | `tp:${string}` | 'atomics' | 'no-atomics';
+export type Need =
+  | `btf:${string}`
+  | `enum:${string}`
+  | `tp:${string}`
+  | 'task storage'
+  | 'atomics'
+  | 'no-atomics';
 
 /** One way to do a part's work. The programs of a variant are used together or not at all. */
 export interface Variant {
