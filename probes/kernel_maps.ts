@@ -3,10 +3,10 @@
 import type { Front, Need } from '../src/table/probe.ts';
 
 /**
- * Of kernels that have storage of a task and offer it to these programs (5.11 and later). A map of that type cannot be tried
- * like a program, so a type that came right after it must do.
+ * Of kernels that have storage of a task and offer it to these programs. A map of that type cannot be tried like a program:
+ * `src/collector/kernel_options.ts` asks for a type that came right after it.
  */
-export const TASK_STORAGE: readonly Need[] = ['btf:bpf_iter__task_vma'];
+export const TASK_STORAGE: readonly Need[] = ['task storage'];
 
 /** The two maps of a `turns` source (bpf/turns.bpf.h). */
 export function pair(map: string): readonly string[] {

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmdirSync, statSync } from 'node:fs';
+import { release } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { findMount } from '../../src/bpf/features.ts';
@@ -54,6 +55,7 @@ const RULES = `table inet sonde {
   counter v6in { }
   counter v4out { }
   counter v6out { }
+  counter v6accepted { }
   chain in {
     type filter hook input priority 0
     meta l4proto { tcp, udp } meta nfproto ipv4 counter name v4in
@@ -63,21 +65,40 @@ const RULES = `table inet sonde {
     type filter hook output priority 0
     meta l4proto { tcp, udp } meta nfproto ipv4 counter name v4out
     meta l4proto { tcp, udp } meta nfproto ipv6 counter name v6out
+    meta nfproto ipv6 tcp flags & (syn | ack) == syn | ack counter name v6accepted
   }
 }`;
 
 type Counters = Readonly<Record<string, Readonly<Record<string, number>>>>;
 
+interface Counter {
+  readonly name: string;
+  packets: number;
+  bytes: number;
+}
+
 function inNetns(name: string, ...words: string[]): string {
   return execFileSync('ip', ['netns', 'exec', name, ...words], { encoding: 'utf8' });
 }
 
-/** What nftables counted in a network namespace, by direction and family. */
+/**
+ * Before 6.5 the kernel shows a SYN/ACK by IPv6 to no program: "bpf, net: Check skb ownership against full socket". Seen to be
+ * so on 5.10 and 6.1, and not on 6.12; distributions may have it in kernels between, which is why nothing else goes by version.
+ */
+const SHOWS_ACCEPTED = Number(release().split('.')[0]) > 6 || /^6\.([5-9]|\d\d)\./.test(release());
+
+/** What nftables counted in a network namespace, by direction and family, of what the kernel shows to programs. */
 function nftCounters(netns: string): Counters {
   const counted: Record<string, Record<string, number>> = {};
   const { nftables } = JSON.parse(inNetns(netns, 'nft', '-j', 'list', 'counters'));
-  for (const { counter } of nftables) {
-    if (counter === undefined || counter.packets === 0) continue;
+  const counters = nftables.flatMap(({ counter }: { counter?: Counter }) => counter ?? []);
+  const accepted = counters.find(({ name }: Counter) => name === 'v6accepted');
+  for (const counter of counters) {
+    if (counter === accepted || counter.packets === 0) continue;
+    if (counter.name === 'v6out' && !SHOWS_ACCEPTED) {
+      counter.packets -= accepted.packets;
+      counter.bytes -= accepted.bytes;
+    }
     const direction = counter.name.endsWith('in') ? 'ingress' : 'egress';
     const family = counter.name.startsWith('v4') ? 'IPv4' : 'IPv6';
     counted[`${direction} ${family}`] = { packets: counter.packets, bytes: counter.bytes };
@@ -95,6 +116,10 @@ function sondeCounters({ sink }: Live, cgroup_path: string): Counters {
     }
   }
   return counted;
+}
+
+function ofFamily(counters: Counters, family: string): Counters {
+  return Object.fromEntries(Object.entries(counters).filter(([name]) => name.endsWith(family)));
 }
 
 interface Place {
@@ -150,12 +175,13 @@ test('packets and bytes of two cgroups, as nftables counts them', { skip: NO_NFT
   const cgroups = makeCgroups(t, [`${pod}/${IDS[0]}`, `${pod}/${IDS[1]}`]);
   const places = makePlaces(t, cgroups.slice(1));
   const live = await startLive(t, { collector: { probes: { cgroup: { enabled: true } } } });
-  const exact = async (): Promise<void> => {
-    const truth = (): unknown => places.map(({ netns }) => nftCounters(netns));
+  // A family is compared up to its connections: after their test they close, with packets that have no socket.
+  const exact = async (family: string): Promise<void> => {
+    const truth = places.map(({ netns }) => ofFamily(nftCounters(netns), family));
     await settles(
       () => live.collector.flush(),
-      () => ({ sonde: places.map(({ cgroup }) => sondeCounters(live, cgroup.path)) }),
-      { sonde: truth() },
+      () => places.map(({ cgroup }) => ofFamily(sondeCounters(live, cgroup.path), family)),
+      truth,
     );
   };
   for (const [family, host] of [
@@ -164,18 +190,18 @@ test('packets and bytes of two cgroups, as nftables counts them', { skip: NO_NFT
   ]) {
     await t.test(`datagrams by ${family}`, async (t) => {
       await datagrams(t, places, { host: host!, datagrams: 2000, reply: 1 });
-      await exact();
+      await exact(family!);
     });
     // nftables counts IPv6 fragments one by one, before the kernel puts them together
     const large = { host: host!, datagrams: 20, size: family === 'IPv4' ? 60_000 : 1200, batch: 1 };
     await t.test(`large datagrams by ${family}`, async (t) => {
       await datagrams(t, places, { ...large, reply: 1 });
-      await exact();
+      await exact(family!);
     });
     await t.test(`connections by ${family}`, async (t) => {
       await connections(t, places, { host: host!, connections: 20, response: 300_000 });
       await new Promise((done) => setTimeout(done, 300)); // acknowledgements that the kernel delays
-      await exact();
+      await exact(family!);
     });
   }
   for (const [i, { cgroup }] of places.entries()) {

@@ -143,7 +143,7 @@ static __always_inline u32 process_status(struct task_struct *task)
 	return signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code : leader->exit_code;
 }
 
-/* False: another thread has said so. */
+/* False: another thread has said so. It may be gone by now: that one thread is left does not mean that it was the only one. */
 static __always_inline bool process_claim_end(struct task_struct *task)
 {
 	struct process_life life = {
@@ -153,7 +153,7 @@ static __always_inline bool process_claim_end(struct task_struct *task)
 	u8 one = 1;
 
 	if (task->signal->nr_threads <= 1)
-		return true;
+		return !bpf_map_lookup_elem(&process_ended, &life);
 	return !bpf_map_update_elem(&process_ended, &life, &one, BPF_NOEXIST);
 }
 

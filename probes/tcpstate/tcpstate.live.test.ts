@@ -32,6 +32,19 @@ function changes(
   return Object.fromEntries(counted.sort());
 }
 
+/**
+ * Without the sockets that lose: where two processors take the last part of one handshake at once, the kernel makes a socket
+ * on each and closes all but one (`inet_csk_complete_hashdance`). Both are changes of state, and no connections.
+ */
+function withoutLosers(
+  changes: Readonly<Record<string, readonly number[]>>,
+): Readonly<Record<string, readonly number[]>> {
+  const { '0 SYN-RECEIVED CLOSED': lost, ...rest } = changes;
+  const made = rest['0 LISTEN SYN-RECEIVED'];
+  if (lost === undefined || made === undefined) return changes;
+  return { ...rest, '0 LISTEN SYN-RECEIVED': made.map((count, i) => count - lost[i]!) };
+}
+
 test('every change of state of connections that the server closes', {
   skip: NO_WIRE,
 }, async (t) => {
@@ -42,7 +55,8 @@ test('every change of state of connections that the server closes', {
   const words = { connections: MANY, close: 'server', host: wire.addresses[1] };
   const done = await talk(t, 'tcp', words, words, { server, client });
   const pids = { client: done.client[0]!.pid, server: done.server[0]!.pid };
-  const both = () => [client, server].map((one) => changes(live, netnsInode(one), pids));
+  const both = () =>
+    [client, server].map((one) => withoutLosers(changes(live, netnsInode(one), pids)));
   await settles(() => live.collector.flush(), both, [
     {
       'client CLOSE-WAIT LAST-ACK': [MANY, MANY],
@@ -74,7 +88,8 @@ test('without the tcp source, every change by network namespace', { skip: NO_WIR
   const done = talk(t, 'tcp', words, words, { server, client });
   await live.collector.flush(); // some are counted in either turn
   await done;
-  const both = () => [client, server].map((one) => changes(live, netnsInode(one), {}));
+  const both = () =>
+    [client, server].map((one) => withoutLosers(changes(live, netnsInode(one), {})));
   await settles(() => live.collector.flush(), both, [
     {
       '0 CLOSE-WAIT LAST-ACK': [MANY, 0],

@@ -53,8 +53,9 @@ function whyUnmet(need: Need, btf: KernelBtf): string | undefined {
   if (kind === 'conntrack' && !existsSync(CONNTRACK)) {
     return 'the kernel tracks no connections now; looked for again every 10 s';
   }
-  // Instructions leave no trace in the type information; this iterator came with them (5.12).
+  // Neither leaves a trace of its own in the type information; this iterator came with both (5.12).
   const atomics = btf.has('struct', 'bpf_iter__task_vma');
+  if (kind === 'task storage' && !atomics) return 'no storage of a task for programs (before 5.12)';
   if (kind === 'atomics' && !atomics) return 'no compare-and-exchange in programs (before 5.12)';
   if (kind === 'no-atomics' && atomics) return 'not needed';
   return undefined;

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
 import { probes } from '../../probes/index.ts';
-import { type LiveOptions, NO_LIVE, startLive } from '../../test/live.ts';
+import { type Live, type LiveOptions, NO_LIVE, startLive } from '../../test/live.ts';
 import type { BpfMap } from '../bpf/map.ts';
 import { loadConfig } from '../config/load.ts';
 import { isWanted, type Probe } from '../table/probe.ts';
@@ -16,7 +16,10 @@ const RING = 'sonde_ring';
 const BYTES_MAX = 8 << 20;
 const WHOLE_BYTES_MAX = 8e6;
 
-const NO_ALLOCATOR: string | false = NO_LIVE || (askKernel([], undefined).get(ALLOCATOR) ?? false);
+const NO_ALLOCATOR: string | false =
+  NO_LIVE ||
+  (askKernel([], undefined).get(ALLOCATOR) !== undefined &&
+    'this kernel makes maps whole, and they take more (before 6.1: no bpf_mem_alloc)');
 
 function memoryOf(t: TestContext, maps: readonly BpfMap[]): number {
   const bytes = maps.reduce((sum, map) => sum + map.memoryBytes, 0);
@@ -24,6 +27,13 @@ function memoryOf(t: TestContext, maps: readonly BpfMap[]): number {
   t.diagnostic(`${bytes} bytes in ${maps.length} maps`);
   assert.ok(maps.length > 10);
   return bytes;
+}
+
+/** Why the memory of maps cannot be told; false: it can. Before 6.4 a map's greatest size stands there, and 0 for a ring. */
+function untold({ collector }: Live): string | false {
+  return collector.kernel.map(RING).memoryBytes === 0
+    ? 'this kernel tells how large a map may grow, not what it takes (before 6.4)'
+    : false;
 }
 
 function ownMaps(which: readonly Probe[]): ReadonlySet<string> {
@@ -34,7 +44,7 @@ function ownMaps(which: readonly Probe[]): ReadonlySet<string> {
   return new Set(names);
 }
 
-test('the maps of the six sources take at most 8 MiB', { skip: NO_LIVE }, async (t) => {
+test('the maps of the six sources take at most 8 MiB', { skip: NO_ALLOCATOR }, async (t) => {
   const on = Object.fromEntries(SIX.map((name) => [name, { enabled: true }]));
   const { collector } = await startLive(t, { collector: { probes: on } });
   const six = probes.filter(({ name }) => SIX.includes(name));
@@ -45,14 +55,20 @@ test('the maps of the six sources take at most 8 MiB', { skip: NO_LIVE }, async 
 });
 
 test('the maps of the default sources take at most 8 MB', { skip: NO_ALLOCATOR }, async (t) => {
-  const { collector } = await startLive(t);
+  const live = await startLive(t);
+  const missing = untold(live);
+  if (missing) return t.skip(missing);
+  const { collector } = live;
   const maps = collector.kernel.maps.filter(({ name }) => name !== RING);
   assert.ok(memoryOf(t, maps) <= WHOLE_BYTES_MAX);
 });
 
 test('maps and ring of the agent take at most 8 MB', { skip: NO_ALLOCATOR }, async (t) => {
   const options = agentOptions();
-  const { collector } = await startLive(t, { collector: options });
+  const live = await startLive(t, { collector: options });
+  const missing = untold(live);
+  if (missing) return t.skip(missing);
+  const { collector } = live;
   const { maps } = collector.kernel;
   assert.ok(maps.some(({ name }) => name === RING));
   assert.ok(memoryOf(t, maps) <= WHOLE_BYTES_MAX);

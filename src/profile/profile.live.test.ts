@@ -3,10 +3,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
 import { NO_LIVE } from '../../test/live.ts';
 import { ProtoReader } from '../wire/protobuf.ts';
@@ -31,9 +32,24 @@ interface Profile {
   readonly pid: number;
 }
 
-/** Samples a run of the program alone. */
+/** Until the process has a counter of the kernel's open: it samples. */
+async function samples(pid: number): Promise<void> {
+  for (;;) {
+    const links = readdirSync(`/proc/${pid}/fd`).map((fd) => {
+      try {
+        return readlinkSync(`/proc/${pid}/fd/${fd}`);
+      } catch {
+        return ''; // closed meanwhile
+      }
+    });
+    if (links.some((target) => target.includes('perf_event'))) return;
+    await delay(20);
+  }
+}
+
+/** Samples a run of the program alone: two seconds of it at least. */
 async function profile(words: readonly string[]): Promise<Profile> {
-  const burn = spawn(build(), ['2'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const burn = spawn(build(), ['2'], { stdio: ['pipe', 'pipe', 'inherit'] });
   const pid = burn.pid!;
   const flags = ['--seconds', '60', '--frequency', String(HERTZ), '--pid', String(pid)];
   const sonde = spawn(SONDE, ['profile', ...flags, ...words]);
@@ -41,9 +57,12 @@ async function profile(words: readonly string[]): Promise<Profile> {
   sonde.stdout.on('data', (piece) => out.push(piece));
   sonde.stderr.on('data', (piece) => err.push(piece));
   burn.stdout.on('data', (piece) => time.push(piece));
+  const closed = once(sonde, 'close');
+  await Promise.race([samples(sonde.pid!), closed]);
+  burn.stdin.end('\n');
   await once(burn, 'exit');
   sonde.kill('SIGTERM'); // it prints what there is
-  const [status] = await once(sonde, 'close');
+  const [status] = await closed;
   assert.equal(status, 0, Buffer.concat(err).toString());
   const text = { out: Buffer.concat(out), err: Buffer.concat(err).toString() };
   return { ...text, cpu_s: Number(Buffer.concat(time)), pid };

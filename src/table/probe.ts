@@ -18,12 +18,14 @@ export type Right =
 
 /**
  * What a variant asks of the kernel before it is tried: `btf:NAME` a type, `enum:NAME` an enum, `tp:NAME` a BTF-typed tracepoint,
- * `conntrack` connection tracking, `atomics` instructions that return the old value (5.12 and later).
+ * `conntrack` connection tracking, `task storage` storage of a task for programs (5.12 and later, for tracing ones), `atomics`
+ * instructions that return the old value (5.12 and later).
  */
 export type Need =
   | `btf:${string}`
   | `enum:${string}`
   | `tp:${string}`
+  | 'task storage'
   | 'atomics'
   | 'no-atomics'
   | 'conntrack';

@@ -53,6 +53,9 @@ mount -t tracefs tracefs sys/kernel/tracing
 mount -t debugfs debugfs sys/kernel/debug
 mount -t securityfs securityfs sys/kernel/security
 mount --bind "/root$modules" "/root/lib/modules/$release"
+# as systemd does: cgroups that can be limited, and loop devices
+echo +memory > sys/fs/cgroup/cgroup.subtree_control
+for module in "lib/modules/$release/kernel/drivers/block/loop.ko"*; do [ -e "$module" ] && insmod "$module"; done
 
 # the kernel loads modules from this root, programs from the other; both want the same files
 ln -s /root/lib /lib

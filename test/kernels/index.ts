@@ -2,24 +2,27 @@
 //   node test/kernels/index.ts [--kernels 5.10,6.1] [--jobs 2] [--append 'lockdown=integrity'] [-- COMMAND…]
 
 import { statSync } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { installKernel, type Kernel, readKernel, suitesOf, usualSeries } from './catalogue.ts';
 import { openApt } from './debian.ts';
 import { type Job, type Outcome, runInGuest } from './machine.ts';
 import { PrefixedLines, type Result, statusOf, table, verdict } from './report.ts';
+import { suiteFiles } from './suites.ts';
+import { page, readSuites, summary } from './summary.ts';
 import { installTools, type Tools, toolSuites, toolsAt, toolsReady } from './tools.ts';
 
 const project = resolve(import.meta.dirname, '../..');
 const cache = join(project, 'build/kernels');
 
 /** The tests that load programs into the running kernel. */
-const liveTests = ['node', 'scripts/test.ts', '.live.', 'src/bpf/'];
+const liveTests = ['node', 'test/kernels/suites.ts'];
 
 const help = `Usage: node test/kernels/index.ts [OPTION…] [-- COMMAND…]
 
-Boots Debian kernels in virtual machines and runs COMMAND in each, by default the live tests.
+Boots Debian kernels in virtual machines and runs COMMAND in each, by default the live tests
+(node test/kernels/suites.ts [PART OF A PATH…]) with a summary at the end.
 The guest sees the host's files read-only under a layer of memory, and writes results to /out.
 
   --kernels LIST   series to boot, ${usualSeries.join(',')} by default; others as 6.18 or 7.2
@@ -27,7 +30,7 @@ The guest sees the host's files read-only under a layer of memory, and writes re
   --append TEXT    more for the kernel's command line
   --memory MB      memory of a guest (1024)
   --cpus N         processors of a guest (2)
-  --limit S        time limit of a guest, boot included (900)
+  --limit S        time limit of a guest, boot included (14400)
   --boot-limit S   time limit of a boot (60)
   --out FOLDER     folder for results, one below it for each kernel (build/kernels/out)
   --refresh        look for newer kernels and tools
@@ -58,7 +61,7 @@ export function readPlan(args: readonly string[]): Plan | 'help' {
       append: text(''),
       memory: text('1024'),
       cpus: text('2'),
-      limit: text('900'),
+      limit: text('14400'),
       'boot-limit': text('60'),
       out: text(join(cache, 'out')),
       refresh: flag,
@@ -160,6 +163,22 @@ async function runOne(
   return outcome;
 }
 
+/** Where the guests ran suites: a summary of each kernel, and a page in the folder for results. */
+async function tellSuites(plan: Plan, results: readonly Result[]): Promise<void> {
+  const whole = plan.job.command === liveTests;
+  const kernels = results.flatMap(({ series }) => {
+    const suites = readSuites(join(plan.out, series));
+    return suites ? [{ series, suites }] : [];
+  });
+  if (kernels.length === 0) return;
+  for (const kernel of kernels) {
+    process.stdout.write(`\n${summary(kernel, whole ? suiteFiles() : [])}`);
+  }
+  const path = join(plan.out, 'suites.md');
+  await writeFile(path, page(kernels));
+  process.stdout.write(`\nThe table for docs/kernels.md is in ${path}\n`);
+}
+
 function say(text: string): void {
   process.stderr.write(`kernels: ${text}\n`);
 }
@@ -192,6 +211,7 @@ async function main(): Promise<number> {
   }
   const results = await runMatrix(plan, controller.signal);
   process.stdout.write(`\n${table(results)}`);
+  await tellSuites(plan, results);
   return controller.signal.aborted ? 130 : statusOf(results);
 }
 

@@ -37,6 +37,9 @@ int put_record(struct __sk_buff *skb)
 	length = *(volatile __u16 *)&wanted; /* read once: the verifier forgets what it knew of it on the stack */
 	if (length == 0 || length > RECORD_BYTES_MAX)
 		return 1;
+	/* 6.1 does not learn from the first comparison that it is not 0: said again in a way that it follows. */
+	asm volatile("" : "+r"(length)); /* for the compiler it would be the same number */
+	length = ((length - 1) & (RECORD_BYTES_MAX - 1)) + 1;
 	if (bpf_skb_load_bytes(skb, HEAD_BYTES, room->bytes, length))
 		return 1;
 	return bpf_ringbuf_output(&ring, room->bytes, length, 0) ? 2 : 0;
