@@ -158,18 +158,15 @@ test('an entry of reads and writes', () => {
 });
 
 test('an entry of a block device', () => {
-  const key = bytesOf(
-    block_key,
-    { major: 7, minor: 3, operation: 3 },
-    { major: 4, minor: 4, operation: 4 },
-  );
+  const device = 2100 * 2 ** 20 + 3; // the highest bit is set
+  const key = bytesOf(block_key, { device, operation: 3 }, { device: 4, operation: 4 });
   const value = bytesOf(block_sums, { requests: 5, errors: 2, bytes: 4096 });
   value.set(Buffer.from('loop3\0'), block_sums.device);
   assert.deepEqual(rowsOf(blockIo.map_sources, 'block_io', key, value), {
     block_io: [
       {
         device: 'loop3',
-        device_major: 7,
+        device_major: 2100,
         device_minor: 3,
         operation: 'discard',
         requests: 5,
