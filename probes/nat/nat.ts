@@ -26,7 +26,7 @@ export const nat: Probe = {
         {
           name: 'netlink',
           programs: [],
-          needs: ['conntrack'],
+          needs: [],
           misses: 'NAT in network namespaces that are neither the socket’s nor listened to',
         },
       ],

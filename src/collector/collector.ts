@@ -16,7 +16,7 @@ import { bootId } from '../wire/lock.ts';
 import { Spool } from '../wire/spool.ts';
 import { BudgetKeeper } from './budget_keeper.ts';
 import { CaptureSelection } from './capture_select.ts';
-import { Conntrack } from './conntrack.ts';
+import { Conntrack, hostNetns } from './conntrack.ts';
 import { Decode } from './decode.ts';
 import { type Delivery, DirectDelivery, SpoolDelivery } from './delivery.ts';
 import { ProcessFilter } from './filter.ts';
@@ -361,7 +361,7 @@ function openConntrack(
   const { conntrack, netns } = config.collector.nat;
   if (!conntrack || !kernel.isOn('nat')) return undefined;
   return new Conntrack({
-    netns: netns.length === 0 ? [join(proc, '1/ns/net')] : netns,
+    netns: netns.length === 0 ? [hostNetns(proc)] : netns,
     ledger,
     refused: (where, reason) => log.warn({ source: 'nat', netns: where, reason }, NO_CONNTRACK),
   });

@@ -2,9 +2,10 @@
 // network namespace leads elsewhere. No packet that a socket sends or gets shows it; the kernel's connection tracking does,
 // over netlink. Only connections with destination NAT are asked for, by a filter in the kernel.
 
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { BpfError } from '../bpf/error.ts';
-import { NetlinkSocket } from '../bpf/netlink.ts';
+import { type NetlinkOptions, NetlinkSocket } from '../bpf/netlink.ts';
 import type { Ledger } from '../table/ledger.ts';
 import type { NatLookup } from '../table/nat.ts';
 import {
@@ -17,8 +18,8 @@ import {
   translatedOnly,
 } from './conntrack_message.ts';
 
-/** There once the kernel tracks connections; to ask it before would load its modules. */
-export const CONNTRACK = '/proc/sys/net/netfilter/nf_conntrack_max';
+/** There once the kernel tracks connections, without which it translates none; to ask it before would load its modules. */
+const CONNTRACK = '/proc/sys/net/netfilter/nf_conntrack_max';
 const ROOM_BYTES = 1 << 20;
 const DATAGRAM_BYTES = 1 << 16;
 /** Datagrams of one look; the rest waits for the next. */
@@ -28,8 +29,10 @@ const CONNECTIONS_MAX = 65_536;
 const LAG_MS = 90_000;
 const TICK_MS = 10_000;
 
+export const OWN_NETNS = '';
+
 export interface ConntrackOptions {
-  /** Network namespaces to listen in, as paths. */
+  /** Network namespaces to listen in, as paths; OWN_NETNS: the one that we are in. */
   readonly netns: readonly string[];
   readonly ledger: Ledger;
   /** Called once for each that cannot be listened in. */
@@ -92,8 +95,7 @@ export class Conntrack implements NatLookup {
     if (this.#sockets.has(netns) || this.#refused.has(netns)) return;
     try {
       const groups = { groups: CONNTRACK_GROUPS, filter: translatedOnly() };
-      const what = { protocol: NETLINK_NETFILTER, room_bytes: ROOM_BYTES, netns };
-      this.#sockets.set(netns, new NetlinkSocket({ ...what, ...groups }));
+      this.#sockets.set(netns, new NetlinkSocket({ ...where(netns), ...groups }));
       this.#dump(netns, now_ms);
     } catch (error) {
       if (!(error instanceof BpfError)) throw error;
@@ -104,9 +106,7 @@ export class Conntrack implements NatLookup {
 
   /** What is there already. */
   #dump(netns: string, now_ms: number): void {
-    using socket = new NetlinkSocket({
-      ...{ protocol: NETLINK_NETFILTER, room_bytes: ROOM_BYTES, netns },
-    });
+    using socket = new NetlinkSocket(where(netns));
     socket.send(conntrackDump());
     this.#take(socket, now_ms, Number.POSITIVE_INFINITY);
   }
@@ -148,6 +148,24 @@ export class Conntrack implements NatLookup {
     this.#known.delete(key);
     this.#ended.delete(key);
   }
+}
+
+/**
+ * The host's network namespace: the one of the process 1 below `proc`. Who may not look at that process, or is in its
+ * namespace anyhow, listens in his own.
+ */
+export function hostNetns(proc: string): string {
+  const path = join(proc, '1/ns/net');
+  try {
+    return statSync(path).ino === statSync('/proc/self/ns/net').ino ? OWN_NETNS : path;
+  } catch {
+    return OWN_NETNS;
+  }
+}
+
+function where(netns: string): NetlinkOptions {
+  const options = { protocol: NETLINK_NETFILTER, room_bytes: ROOM_BYTES };
+  return netns === OWN_NETNS ? options : { ...options, netns };
 }
 
 function keyOf(transport: number, bytes: Buffer, at: number): string {

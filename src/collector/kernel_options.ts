@@ -1,11 +1,9 @@
 // What the kernel side is opened with, from the configuration; `sonde doctor` tries the same.
 
-import { existsSync } from 'node:fs';
 import { KernelBtf } from '../bpf/kernel-btf.ts';
 import { missingRights } from '../config/rights.ts';
 import type { Config } from '../config/schema.ts';
 import { isWanted, type Need, type Probe } from '../table/probe.ts';
-import { CONNTRACK } from './conntrack.ts';
 import { hostPaths } from './host.ts';
 import type { KernelOptions } from './kernel.ts';
 import { ALLOCATOR } from './map_shapes.ts';
@@ -50,9 +48,6 @@ function whyUnmet(need: Need, btf: KernelBtf): string | undefined {
   if (kind === 'tp' && !btf.has('tracepoint', name)) return `no tracepoint ${name}`;
   if (kind === 'enum' && !btf.has('enum', name)) return `no enum ${name}`;
   if (kind === 'btf' && !btf.has('struct', name)) return `no ${name}`;
-  if (kind === 'conntrack' && !existsSync(CONNTRACK)) {
-    return 'the kernel tracks no connections now; looked for again every 10 s';
-  }
   // Neither leaves a trace of its own in the type information; this iterator came with both (5.12).
   const atomics = btf.has('struct', 'bpf_iter__task_vma');
   if (kind === 'task storage' && !atomics) return 'no storage of a task for programs (before 5.12)';

@@ -18,7 +18,7 @@ export type Right =
 
 /**
  * What a variant asks of the kernel before it is tried: `btf:NAME` a type, `enum:NAME` an enum, `tp:NAME` a BTF-typed tracepoint,
- * `conntrack` connection tracking, `task storage` storage of a task for programs (5.12 and later, for tracing ones), `atomics`
+ * `task storage` storage of a task for programs (5.12 and later, for tracing ones), `atomics`
  * instructions that return the old value (5.12 and later).
  */
 export type Need =
@@ -27,8 +27,7 @@ export type Need =
   | `tp:${string}`
   | 'task storage'
   | 'atomics'
-  | 'no-atomics'
-  | 'conntrack';
+  | 'no-atomics';
 
 /** One way to do a part's work. The programs of a variant are used together or not at all. */
 export interface Variant {
