@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
+import { release } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import test from 'node:test';
@@ -12,6 +13,8 @@ import { findMount } from '../bpf/features.ts';
 
 const SONDE = join(import.meta.dirname, '../../sonde');
 const has_bpftool = spawnSync('bpftool', ['version']).status === 0;
+/** On 5.10 the bpftool of today prints the head of its table alone, whatever is attached. */
+const shows_attached = has_bpftool && !release().startsWith('5.');
 
 interface Run {
   readonly child: ChildProcess;
@@ -53,7 +56,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     t.after(() => child.kill('SIGKILL'));
     const members = readFileSync(join(cgroup, 'cgroup.procs'), 'utf8');
     assert.equal(members, `${child.pid}\n`, 'it is the one process in its cgroup');
-    if (has_bpftool) assert.match(attached(cgroup), /egress .*count_egress|cgroup_inet_egress/);
+    if (shows_attached) assert.match(attached(cgroup), /egress .*count_egress|cgroup_inet_egress/);
     child.kill(signal);
     const [status] = await once(child, 'close');
     assert.equal(status, 0);
