@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import test, { type TestContext } from 'node:test';
-import { settles, startLive } from '../../test/live.ts';
+import { type Live, settles, startLive } from '../../test/live.ts';
 import { expected, NO_NAT, seen } from '../../test/nat.ts';
 import { makeNamespaces, Traffic, type Words } from '../../test/traffic/traffic.ts';
 
@@ -86,13 +86,14 @@ test('destination NAT', { skip: NO_NAT }, async (t) => {
   await t.test('TCP over IPv6', async () => {
     await check('tcp', { connections: 500 }, SERVICE6, SERVER6);
   });
+  const skip = countsPackets(live) && 'UDP is counted by its packets here, after NAT';
   for (const connected of [1, 0]) {
     const words = { datagrams: 500, reply: 1, ...(connected === 1 && { connected }) };
     const kind = connected === 1 ? 'connected' : 'unconnected';
-    await t.test(`UDP over IPv4, ${kind}`, async () => {
+    await t.test(`UDP over IPv4, ${kind}`, { skip }, async () => {
       await check('udp', words, SERVICE4, place.server_ip);
     });
-    await t.test(`UDP over IPv6, ${kind}`, async () => {
+    await t.test(`UDP over IPv6, ${kind}`, { skip }, async () => {
       await check('udp', words, SERVICE6, SERVER6);
     });
   }
@@ -114,6 +115,12 @@ test('destination NAT', { skip: NO_NAT }, async (t) => {
   });
   assert.deepEqual(live.collector.ledger.imbalance(), []);
 });
+
+/** Before 6.3 no call tells what a UDP socket sends. */
+function countsPackets({ collector }: Live): boolean {
+  const udp = collector.kernel.plan.sources.find(({ source }) => source === 'udp');
+  return udp?.parts.find(({ part }) => part === 'datagrams')?.variant !== 'socket calls';
+}
 
 const UDP = ['udp-server', 'udp-client'] as const;
 const at = (netns: string): { netns: string } => ({ netns });
