@@ -37,8 +37,6 @@ export interface ConntrackOptions {
   readonly ledger: Ledger;
   /** Called once for each that cannot be listened in. */
   readonly refused: (netns: string, reason: string) => void;
-  /** For tests; default: what the kernel would do. */
-  readonly connections_max?: number;
 }
 
 export class Conntrack implements NatLookup {
@@ -63,11 +61,11 @@ export class Conntrack implements NatLookup {
   read(now_ms: number): void {
     if (Math.abs(now_ms - this.#tick_ms) >= TICK_MS) this.#tick(now_ms);
     for (const [netns, socket] of this.#sockets) {
-      if (this.#take(socket, now_ms, DATAGRAMS_MAX) === 'whole') continue;
-      const { ledger } = this.#options;
-      ledger.seen('decode', 'conntrack', 1);
-      ledger.dropped('decode', 'conntrack', 'netlink_overrun', 1);
-      this.#dump(netns, now_ms); // those of them that go on
+      this.#attempt(netns, () => {
+        if (this.#take(socket, now_ms, DATAGRAMS_MAX) === 'whole') return;
+        this.#dropped('netlink_overrun');
+        this.#dump(netns, now_ms); // those of them that go on
+      });
     }
   }
 
@@ -93,15 +91,30 @@ export class Conntrack implements NatLookup {
 
   #listen(netns: string, now_ms: number): void {
     if (this.#sockets.has(netns) || this.#refused.has(netns)) return;
-    try {
+    this.#attempt(netns, () => {
       const groups = { groups: CONNTRACK_GROUPS, filter: translatedOnly() };
       this.#sockets.set(netns, new NetlinkSocket({ ...where(netns), ...groups }));
       this.#dump(netns, now_ms);
+    });
+  }
+
+  /** A namespace that cannot be listened in, or no longer can since it is gone, is left alone from then on. */
+  #attempt(netns: string, act: () => void): void {
+    try {
+      act();
     } catch (error) {
       if (!(error instanceof BpfError)) throw error;
+      this.#sockets.get(netns)?.close();
+      this.#sockets.delete(netns);
       this.#refused.add(netns);
       this.#options.refused(netns, error.message);
     }
+  }
+
+  #dropped(reason: string): void {
+    const { ledger } = this.#options;
+    ledger.seen('decode', 'conntrack', 1);
+    ledger.dropped('decode', 'conntrack', reason, 1);
   }
 
   /** What is there already. */
@@ -134,14 +147,12 @@ export class Conntrack implements NatLookup {
     }
     this.#forget(key); // to the end, as the youngest
     this.#known.set(key, nat);
-    if (this.#known.size <= (this.#options.connections_max ?? CONNECTIONS_MAX)) return;
+    if (this.#known.size <= CONNECTIONS_MAX) return;
     for (const oldest of this.#known.keys()) {
       this.#forget(oldest);
       break;
     }
-    const { ledger } = this.#options;
-    ledger.seen('decode', 'conntrack', 1);
-    ledger.dropped('decode', 'conntrack', 'table_full', 1);
+    this.#dropped('table_full');
   }
 
   #forget(key: string): void {
