@@ -36,7 +36,6 @@ static __always_inline void probe##_send_##name(struct packet *packet, u32 at, u
 	bpf_ringbuf_submit(out, ring_flags(sizeof(*out))); \
 }
 
-
 /*
  * A packet that is not cut into segments yet: all of it goes, in parts of `size`, as if these were segments. What is left
  * after the last part is only told by its length. <probe>_send_part is a global function: the verifier proves it once, not in

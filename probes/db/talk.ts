@@ -56,3 +56,31 @@ export interface Talk {
   /** Nothing more will come: takes what waits for an answer. */
   takeWaiting(): readonly Command[];
 }
+
+/** What cuts the bytes of one side into messages. */
+interface Scanner {
+  /** It stands between messages. */
+  readonly complete: boolean;
+  readonly malformed: boolean;
+  /** Takes bytes from `at` on, to the end of a message at most; gives where it stopped. */
+  feed(bytes: Uint8Array, at: number): number;
+}
+
+/** Feeds all bytes: `begins` is called before each message, `ends` behind each that is whole; what it says but `ok` ends it. */
+export function eachMessage(
+  scanner: Scanner,
+  bytes: Uint8Array,
+  begins: () => void,
+  ends: () => Understood,
+): Understood {
+  let at = 0;
+  while (at < bytes.length) {
+    if (scanner.complete) begins();
+    at = scanner.feed(bytes, at);
+    if (scanner.malformed) return 'lost';
+    if (!scanner.complete) break;
+    const understood = ends();
+    if (understood !== 'ok') return understood;
+  }
+  return 'ok';
+}

@@ -5,6 +5,7 @@ import { Fifo } from '../db/fifo.ts';
 import {
   addAnswer,
   type Command,
+  eachMessage,
   newCommand,
   type Talk,
   type TalkSink,
@@ -100,31 +101,20 @@ export class MysqlTalk implements Talk {
 
   asked(bytes: Uint8Array, time_ns: number): Understood {
     const scanner = this.#asks;
-    let at = 0;
-    while (at < bytes.length) {
-      if (scanner.complete) this.#ask_ns = time_ns;
-      at = scanner.feed(bytes, at);
-      if (scanner.malformed) return 'lost';
-      if (!scanner.complete) break;
-      const understood = this.#ask(scanner);
-      if (understood !== 'ok') return understood;
-    }
-    return 'ok';
+    const begins = () => {
+      this.#ask_ns = time_ns;
+    };
+    return eachMessage(scanner, bytes, begins, () => this.#ask(scanner));
   }
 
   answered(bytes: Uint8Array, time_ns: number): Understood {
     const scanner = this.#answers;
-    let at = 0;
-    while (at < bytes.length) {
-      if (scanner.complete) this.#answer_ns = time_ns;
-      at = scanner.feed(bytes, at);
-      if (scanner.malformed) return 'lost';
-      if (!scanner.complete) break;
-      const understood =
-        this.#phase === 'commands' ? this.#answer(scanner, time_ns) : this.#begins(scanner);
-      if (understood !== 'ok') return understood;
-    }
-    return 'ok';
+    const begins = () => {
+      this.#answer_ns = time_ns;
+    };
+    return eachMessage(scanner, bytes, begins, () =>
+      this.#phase === 'commands' ? this.#answer(scanner, time_ns) : this.#begins(scanner),
+    );
   }
 
   /** The server's part of greeting and login. */

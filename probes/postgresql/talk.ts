@@ -6,6 +6,7 @@ import { Fifo } from '../db/fifo.ts';
 import {
   addAnswer,
   type Command,
+  eachMessage,
   newCommand,
   type Talk,
   type TalkSink,
@@ -111,20 +112,13 @@ export class PostgresqlTalk implements Talk {
 
   answered(bytes: Uint8Array, time_ns: number): Understood {
     const scanner = this.#answers;
-    let at = 0;
-    while (at < bytes.length) {
-      if (scanner.complete) {
-        this.#answer_ns = time_ns;
-        const { head } = this.#expected;
-        scanner.framing = head?.kind === 'encryption' ? 'byte' : 'messages';
-      }
-      at = scanner.feed(bytes, at);
-      if (scanner.malformed) return 'lost';
-      if (!scanner.complete) break;
-      const understood = this.#answer(String.fromCharCode(scanner.type), time_ns);
-      if (understood !== 'ok') return understood;
-    }
-    return 'ok';
+    const begins = () => {
+      this.#answer_ns = time_ns;
+      scanner.framing = this.#expected.head?.kind === 'encryption' ? 'byte' : 'messages';
+    };
+    return eachMessage(scanner, bytes, begins, () =>
+      this.#answer(String.fromCharCode(scanner.type), time_ns),
+    );
   }
 
   /** False: nothing of what follows can be read. */

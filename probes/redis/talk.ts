@@ -5,6 +5,7 @@ import { Fifo } from '../db/fifo.ts';
 import {
   addAnswer,
   type Command,
+  eachMessage,
   newCommand,
   type Talk,
   type TalkSink,
@@ -105,16 +106,10 @@ export class RedisTalk implements Talk {
 
   answered(bytes: Uint8Array, time_ns: number): Understood {
     const scanner = this.#answers;
-    let at = 0;
-    while (at < bytes.length) {
-      if (scanner.complete) this.#answer_ns = time_ns;
-      at = scanner.feed(bytes, at);
-      if (scanner.malformed) return 'lost';
-      if (!scanner.complete) break;
-      const understood = this.#answer(scanner, time_ns);
-      if (understood !== 'ok') return understood;
-    }
-    return 'ok';
+    const begins = () => {
+      this.#answer_ns = time_ns;
+    };
+    return eachMessage(scanner, bytes, begins, () => this.#answer(scanner, time_ns));
   }
 
   /** False: what follows is not for us. */
