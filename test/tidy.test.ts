@@ -172,11 +172,12 @@ test('kernel rules refuse a wrong licence and a long name', () => {
 });
 
 test('paths and hosts of a machine are refused, those of containers are not', () => {
-  const pattern = machine.machinePaths();
+  const pattern = machine.machinePaths(['/data/checkout', '/opt/sonde', '/x']);
   const rule = (file: File) => machine.paths(file, pattern);
   const at = (text: string) => ({ path: 'a.md', text });
   refuses(rule, at(`see /${'root'}/x`), '1 names a path of some machine');
-  refuses(rule, at(`\n"${ROOT}/x"`), '2 names a path of some machine');
+  refuses(rule, at('\n"/data/checkout/x"'), '2 names a path of some machine');
+  assert.deepEqual(rule(at('/opt/sonde/x /x/y')), []);
   const proc = '/proc/1/root/etc';
   assert.deepEqual(rule(at(`${proc} \${pid}/root/x`)), []);
   const names = ['packages.example'];

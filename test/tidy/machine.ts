@@ -6,9 +6,12 @@ import { globSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { type File, type Finding, matchLines, ROOT } from './files.ts';
 
+/** Where any machine may have us: documents and units name such paths, whoever checks out there. */
+const ANYWHERE = /^\/(opt|srv|usr|var)\//;
+
 /** Folders of people, this checkout and this user's home; a container's root in /proc is no such path. */
-export function machinePaths(): RegExp {
-  const own = [ROOT, homedir()].filter((path) => path.split('/').length > 2);
+export function machinePaths(folders_here: readonly string[] = [ROOT, homedir()]): RegExp {
+  const own = folders_here.filter((path) => path.split('/').length > 2 && !ANYWHERE.test(path));
   const escaped = own.map((path) => path.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
   // In two parts, since this file is checked too.
   const folders = ['root', 'home'].map((name) => `/${name}/`);
