@@ -6,6 +6,7 @@
 #ifndef SONDE_HTTP_H
 #define SONDE_HTTP_H
 
+#include "entry.bpf.h"
 #include "message.bpf.h"
 
 #define QUICK_LINE 64 /* longer request lines take the general way */
@@ -41,17 +42,14 @@ static __always_inline u64 http_sock_of(struct packet *p)
 static __always_inline struct http_conn *http_new_conn(struct packet *p, bool serves)
 {
 	struct bpf_sock *key = p->sk;
-	u32 zero = 0;
-	struct http_conn *c = bpf_map_lookup_elem(&http_blank, &zero);
+	struct http_conn *c = http_blank_for(&key);
 	struct http_ends ends;
 
-	if (!c || bpf_map_update_elem(&http_conns, &key, c, BPF_NOEXIST))
-		return NULL;
-	c = bpf_map_lookup_elem(&http_conns, &key);
 	if (!c)
 		return NULL;
-	c->cookie = bpf_get_socket_cookie(p->skb);
 	c->sk = http_sock_of(p);
+	barrier(); /* the sweep looks at the cookie first */
+	c->cookie = bpf_get_socket_cookie(p->skb);
 	http_ends_of(c->sk, &ends);
 	c->rec.family = ends.family;
 	c->rec.head.kind = RECORD_HTTP;
@@ -93,7 +91,7 @@ static __always_inline void http_unpark(struct http_conn *c, struct http_parked 
 {
 	u64 *line = (u64 *)c->rec.line;
 
-	c->message = 1 << 2 | HTTP_REQUEST;
+	c->message = ((c->message >> 2) + 1) << 2 | HTTP_REQUEST;
 	c->request_ns = parked->request_ns;
 	c->request_from = parked->seq;
 	c->response_from = c->response_next = c->response_end = parked->ack_seq;
@@ -262,10 +260,12 @@ static __always_inline struct http_conn *http_find(struct packet *p)
 	struct bpf_sock *key = p->sk; /* its address, by which all hooks find it */
 	struct http_conn *c = bpf_map_lookup_elem(&http_conns, &key);
 
-	if (!c || (c->rec.local_port == p->local_port && c->rec.peer_port == p->peer_port))
+	if (!c || c->life != HTTP_LIVE)
+		return NULL;
+	if (c->rec.local_port == p->local_port && c->rec.peer_port == p->peer_port)
 		return c;
 	http_end(c);
-	bpf_map_delete_elem(&http_conns, &key);
+	http_retire(c, &key);
 	return NULL;
 }
 
@@ -324,22 +324,13 @@ static __always_inline void http_on_close(struct sock *sk)
 	u64 key = (u64)sk;
 	struct http_conn *c = bpf_map_lookup_elem(&http_conns, &key);
 
-	if (!c)
+	if (!c || c->life != HTTP_LIVE)
 		return;
 	http_end(c);
-	bpf_map_delete_elem(&http_conns, &key);
+	http_retire(c, &key);
 }
 
 /* ---- the sweep ---- */
-
-/* A closed socket whose close nobody saw, or another's memory by now. */
-static __always_inline bool http_is_gone(struct http_conn *c)
-{
-	struct sock *sk = (struct sock *)c->sk;
-
-	return (u64)BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != c->cookie ||
-	       BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE;
-}
 
 /* Entries of the run that were not reported: copied first, claimed last. */
 static __always_inline void http_sweep_run(struct http_conn *c)
@@ -416,6 +407,10 @@ int http_sweep(struct bpf_iter__bpf_map_elem *ctx)
 	c = bpf_map_lookup_elem(&http_conns, &key);
 	if (!c || ring_nearly_full())
 		return 0;
+	if (c->life != HTTP_LIVE) {
+		http_sweep_spare(c, &key);
+		return 0;
+	}
 	if (http_is_gone(c)) {
 		http_end(c);
 		bpf_map_delete_elem(&http_conns, &key);

@@ -42,7 +42,7 @@ export const http: Probe = {
   records: [httpRecords],
   map_sources: [httpTotals],
   map_entries: ({ maps }) => ({ http_conns: Math.ceil(maps.sockets_max / 4) }),
-  own_maps: ['http_conns', 'http_blank', 'http_parked'],
+  own_maps: ['http_conns', 'http_spares', 'http_blank', 'http_parked'],
   global_maps: pair(httpTotals.map),
   constants: httpConstants,
 };

@@ -44,10 +44,10 @@ struct http_record {
 	struct record_head head; /* flags: enum http_flag */
 	struct owner owner;
 	u32 netns;
-	u16 local_port;
-	u16 peer_port;
 	u8 local_addr[16];
 	u8 peer_addr[16];
+	u16 local_port;
+	u16 peer_port;
 	u8 family;
 	u8 role; /* ROLE_INCOMING: this end serves */
 	u16 status; /* 0: no response */
@@ -93,6 +93,14 @@ struct http_mark {
 	u32 response;
 };
 
+enum http_life {
+	HTTP_LIVE = 0,
+	HTTP_SPARE = 1, /* its socket has closed: the next one at this address has it */
+	HTTP_OLD_SPARE = 2, /* not taken since the sweep before */
+	HTTP_GONE = 3, /* the sweep is deleting it */
+	HTTP_REVIVED = 4, /* it is being made anew */
+};
+
 struct http_conn {
 	u64 claimed; /* generation of the run << 32 | entries that the sweep has reported */
 	u64 message; /* number << 2 | enum http_phase */
@@ -121,7 +129,8 @@ struct http_conn {
 	u8 status_pieces; /* bytes of a split status line */
 	u8 mixed;
 	u8 queued_length;
-	u8 unused[7];
+	u8 unused[3];
+	u32 life; /* enum http_life; changed by compare-and-exchange alone */
 	u64 status_line[2];
 	u64 queued_line[HTTP_LINE / 8];
 	struct http_record rec;
@@ -134,6 +143,19 @@ struct {
 	__type(key, u64); /* address of the struct sock */
 	__type(value, struct http_conn);
 } http_conns SEC(".maps");
+
+/*
+ * How many spare entries there are. The kernel gives the address of a closed socket to one of the next: short connections
+ * find their entry there, where making and freeing one of this size for each would interrupt a CPU every few of them.
+ */
+#define HTTP_SPARES 1024
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u64);
+} http_spares SEC(".maps");
 
 /* Zeros: an entry is too large for the stack. */
 struct {
