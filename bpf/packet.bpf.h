@@ -30,7 +30,7 @@ struct packet {
 	u32 payload_length;
 	u32 seq; /* TCP, host order: of the first byte of the payload, or of SYN or FIN */
 	u32 ack_seq;
-	u16 local_port; /* host order; 0 unless TCP or UDP */
+	u16 local_port; /* host order; 0 unless TCP or UDP. Of a connected socket its own, as before NAT */
 	u16 peer_port;
 	u8 family; /* of the network header: a mapped IPv6 socket has packets of AF_INET */
 	u8 protocol; /* IPPROTO_*, behind extension headers */
@@ -196,6 +196,30 @@ static __always_inline bool packet_is_bare(struct packet *packet)
 {
 	return packet->protocol == IPPROTO_TCP && !packet->payload_length &&
 	       !(packet->tcp_flags & (TCP_FLAG_FIN | TCP_FLAG_SYN | TCP_FLAG_RST));
+}
+
+/* Of struct bpf_sock, in a way that old compilers do not turn into arithmetic on its pointer. */
+#define SK_WORD(sk, field) (*(volatile u32 *)&(sk)->field)
+
+/* 16 bits in a word of 32, in network order; kernels before 5.18 allow no narrower load. 0: not connected. */
+static __always_inline u16 sk_peer_port(struct bpf_sock *sk)
+{
+	return bpf_ntohs((u16)SK_WORD(sk, dst_port));
+}
+
+/* Once `sk` is known: what NAT has made of the ports of a packet that leaves is none of its socket's. */
+static __always_inline void packet_socket_ports(struct packet *packet)
+{
+	struct bpf_sock *sk = packet->sk;
+	u16 peer;
+
+	if (packet->ingress || !sk)
+		return;
+	peer = sk_peer_port(sk);
+	if (!peer)
+		return;
+	packet->peer_port = peer;
+	packet->local_port = SK_WORD(sk, src_port);
 }
 
 /* Addresses as the packet has them, in network order; IPv4 in the first four bytes, the rest 0. 16 bytes each. */

@@ -20,6 +20,7 @@ enum record_kind {
 	RECORD_CAPTURE = 8,
 	RECORD_PROCESS_EVENT = 9,
 	RECORD_DB = 10,
+	RECORD_NAT = 11, /* struct flow_record: a TCP connection's ends, and its peer after NAT */
 };
 
 struct record_head {

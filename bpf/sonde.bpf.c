@@ -239,6 +239,7 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool a
 		return 1;
 	if (skb->sk)
 		packet.sk = bpf_sk_fullsock(skb->sk);
+	packet_socket_ports(&packet);
 	if (db_enabled() && db_is_at(&packet))
 		db_looks(&packet);
 	if (atomics && http_enabled && http_on_packet(&packet) && !capture_enabled)

@@ -59,6 +59,12 @@ export const peerDomainColumn: Dimension = {
   help: 'domain that the peer was looked up by; empty: unknown, or the peer opened the connection',
 };
 
+/** Of what a socket asks of others: where NAT leads it. */
+export const natColumns: readonly Dimension[] = [
+  { name: 'dst_nat_ip', type: 'string', help: 'address after DNAT, of outgoing flows' },
+  { name: 'dst_nat_port', type: 'u16', help: 'port after DNAT, of outgoing flows' },
+];
+
 /** What the reducer adds to both ends of a flow. */
 export const kubernetesColumns: readonly Dimension[] = ['src', 'dst'].flatMap((end) =>
   ['namespace', 'pod_name', 'deployment_name', 'service_name'].map(

@@ -3,9 +3,11 @@
 import { getSystemErrorMap } from 'node:util';
 import { FlowDomains } from '../src/table/domains.ts';
 import type { Fold } from '../src/table/fold.ts';
+import { ENDS_BYTES } from '../src/table/nat.ts';
 import type { DecodeContext, RecordDecoder, RecordSource } from '../src/table/probe.ts';
 import { type Address, AF_INET, AF_INET6, fillOwner, Interned, positions } from './interned.ts';
 import { FlowRecordView, flow_flag, flow_record, flow_role, record_kind } from './layout.gen.ts';
+import { NatColumns } from './nat/columns.ts';
 import { netflow } from './netflow.ts';
 
 const IPPROTO_TCP = 6;
@@ -15,10 +17,6 @@ const FAMILIES: ReadonlyMap<number, string> = new Map([
   [AF_INET6, 'IPv6'],
 ]);
 const ERROR_MAX = 134;
-/** Of a flow record, from the local address to the peer's port: what tells flows of a namespace apart. */
-const ENDS_BYTES = 36;
-/** Where the port stands in an answer of `NatLookup`. */
-const NAT_PORT = 16;
 
 const D = positions(netflow.dimensions);
 const M = positions(netflow.measures);
@@ -38,6 +36,7 @@ export class FlowDecoder implements RecordDecoder {
   readonly #dims = new Float64Array(netflow.dimensions.length);
   readonly #measures = new Float64Array(netflow.measures.length);
   readonly #interned: Interned;
+  readonly #nat: NatColumns;
   readonly #errors = new Map<number, number>();
   readonly #domains = new FlowDomains();
 
@@ -45,6 +44,7 @@ export class FlowDecoder implements RecordDecoder {
     this.#context = context;
     this.#fold = context.fold(netflow);
     this.#interned = new Interned(this.#fold);
+    this.#nat = new NatColumns(context, this.#interned, D);
   }
 
   /** The bytes that the following `decode` calls read from. */
@@ -89,23 +89,18 @@ export class FlowDecoder implements RecordDecoder {
     this.#decodeNat(view, flags, outgoing);
   }
 
-  /** What the socket's own packets show; else what the host's connection tracking says of it. */
+  /** What the socket's own packets show; else what is known of it otherwise. */
   #decodeNat(view: FlowRecordView, flags: number, outgoing: boolean): void {
     const dims = this.#dims;
-    dims[D.dst_nat_ip] = 0;
-    dims[D.dst_nat_port] = 0;
-    if (!outgoing) return;
-    const { nat } = this.#context;
-    if ((flags & flow_flag.FLOW_NAT) !== 0) {
-      dims[D.dst_nat_ip] = this.#address(view, view.nat_addr_offset).text;
-      dims[D.dst_nat_port] = view.nat_port;
-    } else if (nat !== undefined && nat.size > 0) {
-      const last = (flags & (flow_flag.FLOW_CLOSED | flow_flag.FLOW_FAILED)) !== 0;
-      const peer = nat.find(view.transport, this.#bytes, view.local_addr_offset, last);
-      if (peer === undefined) return;
-      dims[D.dst_nat_ip] = this.#interned.address(peer, 0, view.family).text;
-      dims[D.dst_nat_port] = peer.readUInt16LE(NAT_PORT);
+    if (!outgoing) {
+      this.#nat.clear(dims);
+      return;
     }
+    const last = (flags & (flow_flag.FLOW_CLOSED | flow_flag.FLOW_FAILED)) !== 0;
+    this.#nat.fill(dims, view.transport, view, this.#bytes, last);
+    if ((flags & flow_flag.FLOW_NAT) === 0) return;
+    dims[D.dst_nat_ip] = this.#address(view, view.nat_addr_offset).text;
+    dims[D.dst_nat_port] = view.nat_port;
   }
 
   /** A connection has the name that its peer was looked up by when it began; a UDP flow, when it was first reported. */

@@ -5,6 +5,7 @@ import { type Dimension, defineTable, type Measure } from '../src/table/definiti
 import {
   flowColumns,
   kubernetesColumns,
+  natColumns,
   peerDomainColumn,
   socketOwnerColumns,
   sum,
@@ -25,6 +26,7 @@ const dimensions: readonly Dimension[] = [
   },
   ...flowColumns,
   peerDomainColumn,
+  ...natColumns,
   ...socketOwnerColumns,
   { name: 'method', type: 'string', help: 'method of the requests; <other>: beyond the limit' },
   {
@@ -86,8 +88,6 @@ const measures: readonly Measure[] = [
 
 const enriched: readonly Dimension[] = [
   { name: 'sub_source', type: 'string', help: 'class of the flow: K8s for traffic of pods' },
-  { name: 'dst_nat_ip', type: 'string', help: 'address after DNAT, of outgoing flows' },
-  { name: 'dst_nat_port', type: 'u16', help: 'port after DNAT, of outgoing flows' },
   ...kubernetesColumns,
 ];
 

@@ -1,7 +1,7 @@
 // The table `netflow`: one row is one end's view of a flow, for one interval. Both the TCP and the UDP probe fill it.
 
 import { type Dimension, defineTable, type Measure } from '../src/table/definition.ts';
-import { flowColumns, kubernetesColumns, socketOwnerColumns, sum } from './columns.ts';
+import { flowColumns, kubernetesColumns, natColumns, socketOwnerColumns, sum } from './columns.ts';
 
 const dimensions: readonly Dimension[] = [
   {
@@ -28,8 +28,7 @@ const dimensions: readonly Dimension[] = [
     type: 'string',
     help: 'domain that the peer was looked up by, of outgoing flows',
   },
-  { name: 'dst_nat_ip', type: 'string', help: 'address after DNAT, of outgoing flows' },
-  { name: 'dst_nat_port', type: 'u16', help: 'port after DNAT, of outgoing flows' },
+  ...natColumns,
 ];
 
 const measures: readonly Measure[] = [

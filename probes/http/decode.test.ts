@@ -130,6 +130,8 @@ const GOLDEN_ROW = {
   dst_port: 0,
   dst_ip_type: 'other',
   dst_domain: '',
+  dst_nat_ip: '',
+  dst_nat_port: 0,
   pid: 0x0031_4253,
   process_name: 'nginx',
   process_executable_path: '/usr/sbin/nginx',

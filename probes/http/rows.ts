@@ -6,6 +6,7 @@ import type { DecodeContext, Owner } from '../../src/table/probe.ts';
 import { httpflow } from '../httpflow.ts';
 import { type Address, AF_INET, AF_INET6, fillOwner, Interned, positions } from '../interned.ts';
 import { flow_role, type HttpRecordView, http_flag, http_record } from '../layout.gen.ts';
+import { NatColumns } from '../nat/columns.ts';
 import { parseRequestLine } from './line.ts';
 import { Routes, type ServiceRoutes } from './route.ts';
 
@@ -13,6 +14,7 @@ const FAMILIES: ReadonlyMap<number, string> = new Map([
   [AF_INET, 'IPv4'],
   [AF_INET6, 'IPv6'],
 ]);
+const IPPROTO_TCP = 6;
 const OTHER = '<other>';
 const LINES_MAX = 4096;
 const SERVICES_MAX = 1000;
@@ -52,6 +54,7 @@ export class HttpRows {
   readonly dims = new Float64Array(httpflow.dimensions.length);
   readonly #context: DecodeContext;
   readonly #interned: Interned;
+  readonly #nat: NatColumns;
   readonly #routes = new Routes({ services_max: SERVICES_MAX });
   readonly #services = new Map<string, Service>();
   readonly #methods = new Set<string>();
@@ -60,6 +63,7 @@ export class HttpRows {
     this.#context = context;
     this.fold = context.fold(httpflow);
     this.#interned = new Interned(this.fold);
+    this.#nat = new NatColumns(context, this.#interned, D);
   }
 
   /** Before rows of another moment: what the fold's strings were called may have changed. */
@@ -87,6 +91,8 @@ export class HttpRows {
     dims[D.dst_port] = serves && view.peer_port >= ephemeral_port ? 0 : view.peer_port;
     const domain = serves ? '' : this.#context.domains.find(view.netns, peer.ip, now_ms);
     dims[D.dst_domain] = this.#word(domain);
+    if (serves) this.#nat.clear(dims);
+    else this.#nat.fill(dims, IPPROTO_TCP, view, bytes, false);
     this.#decodeOwner(view, owner);
     dims[D.netns] = view.netns;
     dims[D.status_code] = view.status;

@@ -10,6 +10,7 @@
 
 #include "../../bpf/histogram.bpf.h"
 #include "../../bpf/turns.bpf.h"
+#include "../nat/nat.bpf.h"
 #include "record.bpf.h"
 
 #define HTTP_KINDS 2048 /* with totals within one interval */
@@ -22,7 +23,10 @@
 /* Set from configuration, as the decoder's: client ports from here on are one. */
 const volatile u32 http_ephemeral_port = 10001;
 
-/* What a record says of its run: struct http_record up to `entry`, with `first` and `entries` 0 and the client's port folded. */
+/*
+ * What a record says of its run: struct http_record up to `entry`, with `first` and `entries` 0 and the client's port folded,
+ * unless NAT may lead the peer elsewhere: where, goes by the connection.
+ */
 struct http_key {
 	u64 words[__builtin_offsetof(struct http_record, entry) / 8];
 };
@@ -162,6 +166,7 @@ static __always_inline void http_total_max(struct http_total *total, u64 max)
 struct http_scratch {
 	u64 busy;
 	struct http_key key;
+	struct nat_service service;
 };
 
 #define HTTP_SCRATCHES 4
@@ -185,25 +190,26 @@ static __always_inline struct http_scratch *http_take_scratch(void)
 	return NULL;
 }
 
-static __always_inline void http_fill_key(struct http_record *rec, struct http_key *key)
+static __always_inline void http_fill_key(struct http_record *rec, struct http_key *key, bool led)
 {
 	struct http_record *kind = (struct http_record *)key; /* as far as `entry` */
 
 	__builtin_memcpy(key, rec, sizeof(*key));
 	kind->first = 0;
 	kind->entries = 0;
-	if (rec->role == ROLE_OUTGOING && rec->local_port >= http_ephemeral_port)
+	if (rec->role == ROLE_OUTGOING && !led && rec->local_port >= http_ephemeral_port)
 		kind->local_port = 0;
 	if (rec->role == ROLE_INCOMING && rec->peer_port >= http_ephemeral_port)
 		kind->peer_port = 0;
 }
 
-static __always_inline struct http_total *http_total_of(struct http_key *key, bool full)
+/* `rare`: the kind has no more than its connection's requests; only full runs are worth an entry. */
+static __always_inline struct http_total *http_total_of(struct http_key *key, bool full, bool rare)
 {
 	struct http_total *total = http_totals_find(key), *fresh;
 	u32 zero = 0;
 
-	if (total || !(full || bpf_get_prandom_u32() % HTTP_ADMIT == 0))
+	if (total || !(full || (!rare && bpf_get_prandom_u32() % HTTP_ADMIT == 0)))
 		return total;
 	fresh = bpf_map_lookup_elem(&http_no_total, &zero);
 	return fresh ? http_totals_make(key, fresh) : NULL; /* NULL: full, the ring takes it */
@@ -214,14 +220,17 @@ static __always_inline bool http_add_total(struct http_record *rec, struct http_
 {
 	struct http_scratch *scratch;
 	struct http_total *total;
+	bool led;
 
 	if (sums->unfit)
 		return false;
 	scratch = http_take_scratch();
 	if (!scratch)
 		return false;
-	http_fill_key(rec, &scratch->key);
-	total = http_total_of(&scratch->key, rec->entries - rec->first == HTTP_RUN);
+	led = nat_enabled && rec->role == ROLE_OUTGOING &&
+	      nat_may_lead(&scratch->service, rec->peer_addr, rec->peer_port);
+	http_fill_key(rec, &scratch->key, led);
+	total = http_total_of(&scratch->key, rec->entries - rec->first == HTTP_RUN, led);
 	scratch->busy = 0;
 	if (!total)
 		return false;

@@ -174,6 +174,8 @@ test('a gRPC call in golden records → its row', () => {
     dst_port: 0,
     dst_ip_type: 'other',
     dst_domain: '',
+    dst_nat_ip: '',
+    dst_nat_port: 0,
     pid: 0x31_4253,
     process_name: `p${0x31_4253}`,
     process_executable_path: '/usr/bin/shop',

@@ -6,6 +6,7 @@ import { Routes, type ServiceRoutes } from '../http/route.ts';
 import { httpflow } from '../httpflow.ts';
 import { AF_INET, AF_INET6, fillOwner, Interned, positions } from '../interned.ts';
 import { Http2RecordView, http2_flag } from '../layout.gen.ts';
+import { NatColumns } from '../nat/columns.ts';
 import { grpcName, type Http2Exchange } from './connection.ts';
 
 const FAMILIES: ReadonlyMap<number, string> = new Map([
@@ -13,6 +14,7 @@ const FAMILIES: ReadonlyMap<number, string> = new Map([
   [AF_INET6, 'IPv6'],
 ]);
 const UNKNOWN = 'unknown';
+const IPPROTO_TCP = 6;
 const OTHER = '<other>';
 /** Methods, services and methods of gRPC: what a hostile client may make up is bounded. */
 const METHODS_MAX = 64;
@@ -36,6 +38,7 @@ export class Http2Rows {
   readonly #context: DecodeContext;
   readonly #fold: Fold;
   readonly #interned: Interned;
+  readonly #nat: NatColumns;
   readonly #view = new Http2RecordView(new Uint8Array(0));
   readonly #routes = new Routes();
   readonly #methods = new Set<string>();
@@ -46,6 +49,7 @@ export class Http2Rows {
     this.#context = context;
     this.#fold = context.fold(httpflow);
     this.#interned = new Interned(this.#fold);
+    this.#nat = new NatColumns(context, this.#interned, D);
   }
 
   /** A pushed response is no request: nobody sent one. */
@@ -91,6 +95,7 @@ export class Http2Rows {
     dims[D.dst_port] = serves && view.peer_port >= ephemeral_port ? 0 : view.peer_port;
     const domain = serves ? '' : this.#context.domains.find(view.netns, peer.ip, now_ms);
     dims[D.dst_domain] = this.#word(domain);
+    if (ends.serves === false) this.#nat.fill(dims, IPPROTO_TCP, view, ends.record, false);
     fillOwner(dims, D, view, words);
     dims[D.netns] = view.netns;
     dims[D.http_version] = this.#word('2');

@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import test, { type TestContext } from 'node:test';
-import { settles, startLive } from '../../test/live.ts';
-import { expected, NO_NAT, seen } from '../../test/nat.ts';
+import { lacks, settles, startLive } from '../../test/live.ts';
+import { checkRequests, expected, NO_NAT, seen } from '../../test/nat.ts';
 import { makeNamespaces, Traffic, type Words } from '../../test/traffic/traffic.ts';
 
 const SERVICE = '10.96.0.10';
@@ -48,9 +48,7 @@ function makePlace(t: TestContext): Place {
   const forward = ['netns', 'exec', router, 'sysctl', '-qw', 'net.ipv4.ip_forward=1'];
   ip(...forward);
   const lead = (protocol: 'tcp' | 'udp', from: number, port: number): void => {
-    const input = `table ip sonde_test
-      delete table ip sonde_test
-      table ip sonde_test { chain in { type nat hook prerouting priority -100;
+    const input = `table ip sonde_test { chain in { type nat hook prerouting priority -100;
       ip daddr ${SERVICE} ${protocol} dport ${from} dnat to ${wire.addresses[1]}:${port}
     }
     }`;
@@ -94,6 +92,10 @@ test('destination NAT on the way', { skip: NO_NAT }, async (t) => {
   });
   await t.test('UDP, connected', async () => {
     await check('udp', { datagrams: 500, reply: 1, connected: 1 });
+  });
+  await t.test('requests of HTTP/1.1 and HTTP/2', async (t) => {
+    if (lacks(live, 'http') || lacks(live, 'http2')) return t.skip('needs http and http2');
+    await checkRequests(live, place, SERVICE, SERVICE_PORT + 100);
   });
   await t.test('TCP, open before sonde was there', async () => {
     await held.client.end();

@@ -34,6 +34,47 @@ struct {
 	__type(value, struct nat_peer);
 } nat_peers SEC(".maps");
 
+/*
+ * Peers that are asked for: where NAT leads one elsewhere, the ends of each single connection count. The collector hears of
+ * it from connection tracking and says so here; as long as it may not have heard, a peer is taken for such a one.
+ */
+struct nat_service {
+	u8 addr[16];
+	u16 port;
+	u8 unused[6];
+};
+
+#define NAT_HEARD_NS 1000000000ULL /* some turns of the collector */
+
+struct nat_sight {
+	u64 first_ns;
+	u64 led; /* not 0: NAT leads it elsewhere */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 2048);
+	__type(key, struct nat_service);
+	__type(value, struct nat_sight);
+} nat_services SEC(".maps");
+
+/* `service`: room for the key, which need not lie on the caller's stack. */
+static __always_inline bool nat_may_lead(struct nat_service *service, const u8 *addr, u16 port)
+{
+	u64 now = bpf_ktime_get_ns();
+	struct nat_sight fresh = { .first_ns = now };
+	struct nat_sight *seen;
+
+	__builtin_memset(service, 0, sizeof(*service));
+	__builtin_memcpy(service->addr, addr, sizeof(service->addr));
+	service->port = port;
+	seen = bpf_map_lookup_elem(&nat_services, service);
+	if (seen)
+		return seen->led || now - seen->first_ns < NAT_HEARD_NS;
+	bpf_map_update_elem(&nat_services, service, &fresh, BPF_NOEXIST);
+	return true;
+}
+
 /* The peer after NAT, if there is one: into the record. */
 static __always_inline bool nat_of_flow(struct nat_key *key, struct flow_record *flow)
 {

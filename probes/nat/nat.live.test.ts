@@ -4,8 +4,8 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import test, { type TestContext } from 'node:test';
-import { type Live, settles, startLive } from '../../test/live.ts';
-import { expected, NO_NAT, seen } from '../../test/nat.ts';
+import { type Live, lacks, settles, startLive } from '../../test/live.ts';
+import { checkRequests, expected, NO_NAT, seen } from '../../test/nat.ts';
 import { makeNamespaces, Traffic, type Words } from '../../test/traffic/traffic.ts';
 
 /** Where nobody is: packets to there are translated. */
@@ -100,6 +100,11 @@ test('destination NAT', { skip: NO_NAT }, async (t) => {
   await t.test('an IPv6 socket that connects to IPv4', async () => {
     const mapped = { mapped: `::ffff:${SERVICE4}` };
     await check('tcp', { connections: 100, ...mapped }, SERVICE4, place.server_ip);
+  });
+  await t.test('requests of HTTP/1.1 and HTTP/2', async (t) => {
+    if (lacks(live, 'http') || lacks(live, 'http2')) return t.skip('needs http and http2');
+    await checkRequests(live, place, SERVICE4, SERVICE_PORT + 100);
+    execFileSync('ip', ['netns', 'exec', place.client, 'nft', 'flush', 'ruleset']);
   });
   await t.test('none', async () => {
     const words = { connections: 300, host: place.server_ip };

@@ -3,10 +3,11 @@
 import type { Probe } from '../../src/table/probe.ts';
 import { netflow } from '../netflow.ts';
 import { packetVariants } from '../packets.ts';
+import { natRecords } from './decode.ts';
 
 export const nat: Probe = {
   name: 'nat',
-  help: 'where outgoing flows go after destination NAT: dst_nat_ip and dst_nat_port of netflow',
+  help: 'where outgoing flows go after destination NAT: dst_nat_ip and dst_nat_port of netflow and httpflow',
   tables: [netflow],
   enabled_variable: 'nat_enabled',
   rights: ['CAP_BPF', 'CAP_PERFMON', 'CAP_NET_ADMIN'],
@@ -32,6 +33,7 @@ export const nat: Probe = {
       ],
     },
   ],
+  records: [natRecords],
   sweeps: [],
-  own_maps: ['nat_peers'],
+  own_maps: ['nat_peers', 'nat_services'],
 };

@@ -6,15 +6,6 @@
 #include "../tcp/conn.bpf.h"
 #include "../udp/udp.bpf.h"
 
-/* Of struct bpf_sock, in a way that old compilers do not turn into arithmetic on its pointer. */
-#define SK_WORD(sk, field) (*(volatile u32 *)&(sk)->field)
-
-/* 16 bits in a word of 32, in network order; kernels before 5.18 allow no narrower load. */
-static __always_inline u16 sk_peer_port(struct bpf_sock *sk)
-{
-	return bpf_ntohs((u16)SK_WORD(sk, dst_port));
-}
-
 static __always_inline void sk_peer_addr(struct bpf_sock *sk, u8 family, u32 *words)
 {
 	if (family == AF_INET) {
@@ -27,11 +18,13 @@ static __always_inline void sk_peer_addr(struct bpf_sock *sk, u8 family, u32 *wo
 	words[3] = SK_WORD(sk, dst_ip6[3]);
 }
 
-/* The destination in the header; false: cut. */
-static __always_inline bool packet_dest(struct packet *packet, u32 *words)
+/* The destination in the headers; false: cut, or behind extension headers. */
+static __always_inline bool packet_dest(struct packet *packet, struct nat_peer *peer)
 {
 	void *data = (void *)(long)packet->skb->data;
 	void *end = (void *)(long)packet->skb->data_end;
+	u32 *words = (u32 *)peer->addr;
+	u16 *ports;
 
 	if (packet->family == AF_INET) {
 		struct ipv4_header *ip = data;
@@ -39,16 +32,21 @@ static __always_inline bool packet_dest(struct packet *packet, u32 *words)
 		if ((void *)(ip + 1) > end)
 			return false;
 		words[0] = ip->dest;
+		ports = data + (ip->version_words & 15) * 4;
 	} else {
 		struct ipv6_header *ip = data;
 
-		if ((void *)(ip + 1) > end)
+		if ((void *)(ip + 1) > end || ip->next != packet->protocol)
 			return false;
 		words[0] = ip->dest[0];
 		words[1] = ip->dest[1];
 		words[2] = ip->dest[2];
 		words[3] = ip->dest[3];
+		ports = (u16 *)(ip + 1);
 	}
+	if ((void *)(ports + 2) > end)
+		return false;
+	peer->port = bpf_ntohs(ports[1]);
 	return true;
 }
 
@@ -71,13 +69,44 @@ static __always_inline bool nat_named_peer(struct packet *packet, struct nat_key
 	return named->key.family == packet->family;
 }
 
-static __always_inline void nat_keep(struct nat_key *key, struct nat_peer *peer)
+/* True: it was not known. */
+static __always_inline bool nat_keep(struct nat_key *key, struct nat_peer *peer)
 {
 	struct nat_peer *known = bpf_map_lookup_elem(&nat_peers, key);
 
-	if (!known || known->port != peer->port ||
-	    !same_words((u32 *)known->addr, (u32 *)peer->addr))
-		bpf_map_update_elem(&nat_peers, key, peer, BPF_ANY);
+	if (known && known->port == peer->port &&
+	    same_words((u32 *)known->addr, (u32 *)peer->addr))
+		return false;
+	bpf_map_update_elem(&nat_peers, key, peer, BPF_ANY);
+	return true;
+}
+
+/* Tells of it before the connection's first request can: sources of requests have no look at `nat_peers`. */
+static __noinline int nat_report(u64 address, struct nat_peer *peer)
+{
+	struct sock *sk = (struct sock *)address;
+	struct nat_service service = {};
+	struct nat_sight led = { .led = 1 };
+	struct flow_record *rec;
+
+	rec = bpf_ringbuf_reserve(&sonde_ring, sizeof(*rec), 0);
+	if (!rec) {
+		count(COUNT_NAT_LOST);
+		return 0;
+	}
+	__builtin_memset(rec, 0, sizeof(*rec));
+	sock_ends_probe(sk, rec);
+	rec->head.kind = RECORD_NAT;
+	rec->transport = IPPROTO_TCP;
+	rec->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	__builtin_memcpy(rec->nat_addr, peer->addr, sizeof(rec->nat_addr));
+	rec->nat_port = peer->port;
+	__builtin_memcpy(service.addr, rec->peer_addr, sizeof(service.addr));
+	service.port = rec->peer_port;
+	bpf_map_update_elem(&nat_services, &service, &led, BPF_ANY);
+	count(COUNT_RECORDS);
+	bpf_ringbuf_submit(rec, BPF_RB_NO_WAKEUP);
+	return 0;
 }
 
 /* The mark in the connection's entry spares the others a look into `nat_peers`. */
@@ -91,7 +120,9 @@ static __always_inline void nat_keep_tcp(struct packet *packet, struct nat_key *
 		return;
 	__builtin_memset(key, 0, sizeof(*key));
 	key->socket = sk;
-	nat_keep(key, peer);
+	if (!nat_keep(key, peer))
+		return;
+	nat_report(sk, peer);
 	if (!(conn->reset_flags & FLOW_NAT))
 		conn->reset_flags |= FLOW_NAT;
 }
@@ -105,9 +136,8 @@ static __always_inline void nat_on_packet(struct packet *packet)
 
 	if (packet->ingress || !sk || !(tcp || packet->protocol == IPPROTO_UDP))
 		return;
-	if (!packet_dest(packet, (u32 *)peer.addr))
+	if (!packet_dest(packet, &peer))
 		return;
-	peer.port = packet->peer_port;
 	key.family = packet->family;
 	key.peer_port = sk_peer_port(sk);
 	if (key.peer_port) {

@@ -25,6 +25,7 @@ import { Identity } from './identity.ts';
 import { type Kernel, openKernel } from './kernel.ts';
 import { kernelOptions } from './kernel_options.ts';
 import { bookLost } from './loss.ts';
+import { NatTable } from './nat_table.ts';
 import { OutletBook } from './outlet_book.ts';
 import { lockPins, type PinLock } from './pin_lock.ts';
 import { Pipeline } from './pipeline.ts';
@@ -38,6 +39,8 @@ import { Users } from './users.ts';
 const TURN_MS = 200;
 /** Captured bodies fill it faster. */
 const CAPTURE_TURN_MS = 20;
+/** Value of an entry of `nat_services`: when it was seen first does not count, since NAT leads it elsewhere. */
+const LED = new Uint8Array(new BigUint64Array([0n, 1n]).buffer);
 const NO_CONNTRACK =
   'connection tracking cannot be listened to: what it translates for others is not told';
 /** Even the smallest ring takes some 200 records a pass. */
@@ -320,13 +323,13 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   const period_ms = 'reader' in options.to ? 0 : SELF_MS;
   const self = new SelfReport({ ...seen, period_ms });
   const { selection, outlet } = kernel.isOn('capture') ? openCapture(kernel, options) : {};
-  const conntrack = openConntrack(kernel, options, ledger, proc);
+  const { nat, conntrack } = openNat(kernel, options, ledger, proc);
   const decode = new Decode({
     ...{ probes: on, kernel, identity, ledger, proc, users },
     on_exec: (pid) => uprobes.announce(pid, Date.now()),
     options: probe_options,
     btf_path: collector.btf_path,
-    nat: conntrack,
+    nat,
     outlet,
     statistics: (line) => options.log[collector.capture.log_level](line),
   });
@@ -340,7 +343,10 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     filter,
     ledger,
     ring_id: `${bootId()}:${kernel.ring.id}`,
-    before: conntrack && ((now_ms) => conntrack.read(now_ms)),
+    before: (now_ms) => {
+      nat?.turn(now_ms);
+      conntrack?.read(now_ms);
+    },
     extra: (now_ms) => {
       lines?.book();
       return [...self.batches(now_ms), ...(pressure?.batches(now_ms) ?? [])];
@@ -352,19 +358,24 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   return { ...own, selection, outlet, options: probe_options };
 }
 
-function openConntrack(
+function openNat(
   kernel: Kernel,
   { config, log }: CollectorOptions,
   ledger: Ledger,
   proc: string,
-): Conntrack | undefined {
-  const { conntrack, netns } = config.collector.nat;
-  if (!conntrack || !kernel.isOn('nat')) return undefined;
-  return new Conntrack({
+): { readonly nat?: NatTable; readonly conntrack?: Conntrack } {
+  if (!kernel.isOn('nat')) return {};
+  const services = kernel.map('nat_services');
+  const nat = new NatTable({ ledger, service: (key) => services.update(key, LED) });
+  const { conntrack: is_wanted, netns } = config.collector.nat;
+  if (!is_wanted) return { nat };
+  const conntrack = new Conntrack({
+    table: nat,
     netns: netns.length === 0 ? [hostNetns(proc)] : netns,
     ledger,
     refused: (where, reason) => log.warn({ source: 'nat', netns: where, reason }, NO_CONNTRACK),
   });
+  return { nat, conntrack };
 }
 
 function openDelivery(

@@ -7,16 +7,15 @@ import { join } from 'node:path';
 import { BpfError } from '../bpf/error.ts';
 import { type NetlinkOptions, NetlinkSocket } from '../bpf/netlink.ts';
 import type { Ledger } from '../table/ledger.ts';
-import type { NatLookup } from '../table/nat.ts';
 import {
   CONNTRACK_GROUPS,
   conntrackDump,
-  ENDS_BYTES,
   NETLINK_NETFILTER,
   readConntrack,
   type Translation,
   translatedOnly,
 } from './conntrack_message.ts';
+import type { NatTable } from './nat_table.ts';
 
 /** There once the kernel tracks connections, without which it translates none; to ask it before would load its modules. */
 const CONNTRACK = '/proc/sys/net/netfilter/nf_conntrack_max';
@@ -24,9 +23,6 @@ const ROOM_BYTES = 1 << 20;
 const DATAGRAM_BYTES = 1 << 16;
 /** Datagrams of one look; the rest waits for the next. */
 const DATAGRAMS_MAX = 4096;
-const CONNECTIONS_MAX = 65_536;
-/** A flow is reported some time after it ended, at the latest with the interval's sweep. */
-const LAG_MS = 90_000;
 const TICK_MS = 10_000;
 
 export const OWN_NETNS = '';
@@ -35,17 +31,15 @@ export interface ConntrackOptions {
   /** Network namespaces to listen in, as paths; OWN_NETNS: the one that we are in. */
   readonly netns: readonly string[];
   readonly ledger: Ledger;
+  readonly table: NatTable;
   /** Called once for each that cannot be listened in. */
   readonly refused: (netns: string, reason: string) => void;
 }
 
-export class Conntrack implements NatLookup {
+export class Conntrack {
   readonly #options: ConntrackOptions;
   readonly #sockets = new Map<string, NetlinkSocket>();
   readonly #refused = new Set<string>();
-  /** By transport and ends. The oldest come first. */
-  readonly #known = new Map<string, Buffer>();
-  readonly #ended = new Map<string, number>();
   readonly #datagram = Buffer.alloc(DATAGRAM_BYTES);
   #tick_ms = Number.NEGATIVE_INFINITY;
 
@@ -53,27 +47,16 @@ export class Conntrack implements NatLookup {
     this.#options = options;
   }
 
-  get size(): number {
-    return this.#known.size;
-  }
-
   /** Takes what the kernel has told until now: before the records of the ring that may need it. */
   read(now_ms: number): void {
     if (Math.abs(now_ms - this.#tick_ms) >= TICK_MS) this.#tick(now_ms);
     for (const [netns, socket] of this.#sockets) {
       this.#attempt(netns, () => {
-        if (this.#take(socket, now_ms, DATAGRAMS_MAX) === 'whole') return;
+        if (this.#take(socket, DATAGRAMS_MAX) === 'whole') return;
         this.#dropped('netlink_overrun');
-        this.#dump(netns, now_ms); // those of them that go on
+        this.#dump(netns); // those of them that go on
       });
     }
-  }
-
-  find(transport: number, bytes: Buffer, at: number, last: boolean): Buffer | undefined {
-    const key = keyOf(transport, bytes, at);
-    const nat = this.#known.get(key);
-    if (last && nat !== undefined) this.#forget(key);
-    return nat;
   }
 
   close(): void {
@@ -83,18 +66,15 @@ export class Conntrack implements NatLookup {
 
   #tick(now_ms: number): void {
     this.#tick_ms = now_ms;
-    if (existsSync(CONNTRACK)) for (const netns of this.#options.netns) this.#listen(netns, now_ms);
-    for (const [key, ended_ms] of this.#ended) {
-      if (Math.abs(now_ms - ended_ms) > LAG_MS) this.#forget(key);
-    }
+    if (existsSync(CONNTRACK)) for (const netns of this.#options.netns) this.#listen(netns);
   }
 
-  #listen(netns: string, now_ms: number): void {
+  #listen(netns: string): void {
     if (this.#sockets.has(netns) || this.#refused.has(netns)) return;
     this.#attempt(netns, () => {
       const groups = { groups: CONNTRACK_GROUPS, filter: translatedOnly() };
       this.#sockets.set(netns, new NetlinkSocket({ ...where(netns), ...groups }));
-      this.#dump(netns, now_ms);
+      this.#dump(netns);
     });
   }
 
@@ -118,13 +98,13 @@ export class Conntrack implements NatLookup {
   }
 
   /** What is there already. */
-  #dump(netns: string, now_ms: number): void {
+  #dump(netns: string): void {
     using socket = new NetlinkSocket(where(netns));
     socket.send(conntrackDump());
-    this.#take(socket, now_ms, Number.POSITIVE_INFINITY);
+    this.#take(socket, Number.POSITIVE_INFINITY);
   }
 
-  #take(socket: NetlinkSocket, now_ms: number, datagrams_max: number): 'whole' | 'lost' {
+  #take(socket: NetlinkSocket, datagrams_max: number): 'whole' | 'lost' {
     let outcome: 'whole' | 'lost' = 'whole';
     for (let i = 0; i < datagrams_max; i += 1) {
       const bytes = socket.receive(this.#datagram);
@@ -134,30 +114,15 @@ export class Conntrack implements NatLookup {
         continue;
       }
       const datagram = this.#datagram.subarray(0, bytes);
-      if (readConntrack(datagram, (one) => this.#note(one, now_ms)) === 'done') break;
+      if (readConntrack(datagram, (one) => this.#note(one)) === 'done') break;
     }
     return outcome;
   }
 
-  #note({ ended, transport, ends, nat }: Translation, now_ms: number): void {
-    const key = keyOf(transport, ends, 0);
-    if (ended) {
-      if (this.#known.has(key)) this.#ended.set(key, now_ms);
-      return;
-    }
-    this.#forget(key); // to the end, as the youngest
-    this.#known.set(key, nat);
-    if (this.#known.size <= CONNECTIONS_MAX) return;
-    for (const oldest of this.#known.keys()) {
-      this.#forget(oldest);
-      break;
-    }
-    this.#dropped('table_full');
-  }
-
-  #forget(key: string): void {
-    this.#known.delete(key);
-    this.#ended.delete(key);
+  #note({ ended, transport, ends, nat }: Translation): void {
+    const { table } = this.#options;
+    if (ended) table.endTracked(transport, ends);
+    else table.learnTracked(transport, ends, nat);
   }
 }
 
@@ -177,8 +142,4 @@ export function hostNetns(proc: string): string {
 function where(netns: string): NetlinkOptions {
   const options = { protocol: NETLINK_NETFILTER, room_bytes: ROOM_BYTES };
   return netns === OWN_NETNS ? options : { ...options, netns };
-}
-
-function keyOf(transport: number, bytes: Buffer, at: number): string {
-  return `${transport} ${bytes.toString('latin1', at, at + ENDS_BYTES)}`;
 }

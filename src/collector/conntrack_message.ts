@@ -1,6 +1,8 @@
 // Messages of the kernel's connection tracking (linux/netfilter/nfnetlink_conntrack.h), of connections with destination NAT:
 // what they say, how to ask for all that are there, and the filter that keeps the others away.
 
+import { ENDS_BYTES, NAT_BYTES } from '../table/nat.ts';
+
 const NLMSG_HEADER = 16;
 const NFGEN_HEADER = 4;
 const ATTRIBUTE_HEADER = 4;
@@ -42,8 +44,6 @@ export interface Translation {
 
 const ADDRESS = 16;
 const PORT = 2;
-export const ENDS_BYTES = 2 * ADDRESS + 2 * PORT;
-export const NAT_BYTES = ADDRESS + PORT;
 
 /** Calls `found` for each translated connection of a datagram. 'done': it was the last one of an answer. */
 export function readConntrack(
