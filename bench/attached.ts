@@ -1,7 +1,7 @@
 // What the kernel programs cost a server, by the processor time of server and client: within one running load, sonde's
 // programs are attached and detached a few times a second, so that whatever else the machine does falls on all alike.
-// `node bench/attached.ts` prints it, of other sources
-// with `--sources tcp,udp,dns`. Empty programs on the same hooks show what calling any program costs there: the
+// `node bench/attached.ts` prints it, of other sources with `--sources tcp,udp,dns`, against another server with
+// `--server go` or `--server node`. Empty programs on the same hooks show what calling any program costs there: the
 // kernel's own statistics (programs.ts) leave that out.
 
 import { setTimeout as delay } from 'node:timers/promises';
@@ -13,9 +13,10 @@ import { type Figure, figure, printFigures, type RunOptions } from './figure.ts'
 import { attach, loadFloor, OBJECT } from './floor.ts';
 import { startWrk } from './loads.ts';
 import { cpuTimeUs } from './machine.ts';
-import { type Nginx, startNginx } from './nginx.ts';
+import { startNginx } from './nginx.ts';
 import { later, undoOnSignals, withCleanup } from './process.ts';
 import { Collector, cannotRun, Reducer } from './sonde.ts';
+import { type Server, startWeb } from './web.ts';
 
 /** Nobody reads it meanwhile, and it must not be full before the end. */
 const RING_BYTES = 256 << 20;
@@ -72,18 +73,24 @@ async function loadSonde(sources: readonly string[] | undefined): Promise<readon
   return [...object.programs.values()].filter(({ autoload }) => autoload);
 }
 
+/** `--server go` or `--server node`; else nginx. */
+function startServer(): Promise<Server> {
+  const asked = process.argv[process.argv.indexOf('--server') + 1];
+  return asked === 'go' || asked === 'node' ? startWeb(asked) : startNginx();
+}
+
 interface Slice {
   readonly cpu_us: number;
   readonly per_second: number;
 }
 
-async function slice(arm: Arm, nginx: Nginx, client: number): Promise<Slice> {
+async function slice(arm: Arm, server: Server, client: number): Promise<Slice> {
   const links = arm.programs.map(attach);
   await delay(SETTLE_MS);
-  const cpu = () => nginx.cpuUs() + cpuTimeUs(client);
-  const before = { cpu: cpu(), requests: await nginx.requests(), ms: performance.now() };
+  const cpu = () => server.cpuUs() + cpuTimeUs(client);
+  const before = { cpu: cpu(), requests: await server.requests(), ms: performance.now() };
   await delay(SLICE_MS);
-  const after = { cpu: cpu(), requests: await nginx.requests(), ms: performance.now() };
+  const after = { cpu: cpu(), requests: await server.requests(), ms: performance.now() };
   for (const link of links) link.close();
   const requests = after.requests - before.requests;
   return {
@@ -95,17 +102,17 @@ async function slice(arm: Arm, nginx: Nginx, client: number): Promise<Slice> {
 /** Rounds in which each arm had its slice, the order turning so that none has always the same neighbour. */
 async function rounds(
   arms: readonly Arm[],
-  nginx: Nginx,
+  server: Server,
   options: { close: boolean; seconds: number },
 ): Promise<readonly (readonly Slice[])[]> {
-  const client = await startWrk({ port: nginx.port, connections: 16, ...options });
+  const client = await startWrk({ port: server.port, connections: 16, ...options });
   await delay(300);
   const done: (readonly Slice[])[] = [];
   while (client.running) {
     const order = arms.map((_, i) => (i + done.length) % arms.length);
     const round: Slice[] = [];
     for (const i of done.length % 2 === 0 ? order : order.reverse()) {
-      round[i] = await slice(arms[i]!, nginx, client.pid);
+      round[i] = await slice(arms[i]!, server, client.pid);
     }
     if (client.running) done.push(round); // else the last slices had no load
   }
@@ -157,9 +164,9 @@ async function measure(options: RunOptions): Promise<readonly Figure[]> {
     { name: 'empty programs', programs: floor },
     ...sonde,
   ];
-  const nginx = await startNginx();
-  const keepalive = await rounds(arms, nginx, { close: false, seconds });
-  const churn = await rounds(arms, nginx, { close: true, seconds });
+  const server = await startServer();
+  const keepalive = await rounds(arms, server, { close: false, seconds });
+  const churn = await rounds(arms, server, { close: true, seconds });
   return [
     ...loadFigures('keep-alive', 'us/request', arms, keepalive),
     ...loadFigures('churn', 'us/connection', arms, churn),

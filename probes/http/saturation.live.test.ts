@@ -3,13 +3,14 @@
 
 import assert from 'node:assert/strict';
 import { execFile, spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import test, { type TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
+import { answeredBy, webServer } from '../../test/traffic/web.ts';
 
 const run = promisify(execFile);
 const has = (program: string): boolean =>
@@ -17,62 +18,12 @@ const has = (program: string): boolean =>
 const NO_WRK = NO_LIVE || (!has('wrk') && 'needs wrk');
 const CONNECTIONS = 16;
 
-/** Each answers 404 to what begins with /missing, and tells at /count how many others it has answered. */
-const NODE_SERVER = `
-let count = 0;
-const server = require('node:http').createServer((request, response) => {
-  if (request.url === '/count') return response.end(String(count));
-  count += 1;
-  response.statusCode = request.url.startsWith('/missing') ? 404 : 200;
-  response.end('The quick brown fox');
-});
-server.listen(0, '127.0.0.1', () => console.log(server.address().port));
-`;
-
-const GO_SERVER = `package main
-
-import (
-	"fmt"
-	"net"
-	"net/http"
-	"strings"
-	"sync/atomic"
-)
-
-var count atomic.Int64
-
-func answer(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/count" {
-		fmt.Fprint(w, count.Load())
-		return
-	}
-	count.Add(1)
-	if strings.HasPrefix(r.URL.Path, "/missing") {
-		w.WriteHeader(404)
-	}
-	w.Write([]byte("The quick brown fox"))
-}
-
-func main() {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println(l.Addr().(*net.TCPAddr).Port)
-	http.Serve(l, http.HandlerFunc(answer))
-}
-`;
-
 /** Starts a server that says its port in its first line. */
 async function serve(t: TestContext, command: string, words: readonly string[]): Promise<number> {
   const server = spawn(command, words, { stdio: ['ignore', 'pipe', 'inherit'] });
   t.after(() => server.kill('SIGKILL'));
   for await (const line of createInterface({ input: server.stdout })) return Number(line);
   throw new Error(`${command} has ended`);
-}
-
-async function answered(port: number): Promise<number> {
-  return Number(await (await fetch(`http://127.0.0.1:${port}/count`)).text());
 }
 
 interface Counted {
@@ -112,10 +63,10 @@ async function saturated(
   path: string,
   words: readonly string[],
 ): Promise<void> {
-  const before = await answered(port);
+  const before = await answeredBy(port);
   const url = `http://127.0.0.1:${port}${path}`;
   const { stdout } = await run('wrk', ['-t1', `-c${CONNECTIONS}`, '-d2', ...words, url]);
-  const truth = (await answered(port)) - before;
+  const truth = (await answeredBy(port)) - before;
   const said = Number(/(\d+) requests in/.exec(stdout)?.[1]);
   // What is broken off as it arrives is never read by the server: it has no response, and is more than the truth.
   const exact = ({ requests, responses }: Counted): boolean =>
@@ -149,19 +100,14 @@ async function saturatedBoth(t: TestContext, live: Live, port: number): Promise<
   await t.test('a connection each', () => saturated(live, port, '/close', close));
 }
 
-test('a server in Node', { skip: NO_WRK }, async (t) => {
-  const live = await startLive(t);
-  await saturatedBoth(t, live, await serve(t, process.execPath, ['-e', NODE_SERVER]));
-});
-
-test('a server in Go', { skip: NO_WRK || (!has('go') && 'needs go') }, async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'sonde-go-'));
+async function against(t: TestContext, kind: 'go' | 'node'): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'sonde-web-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
-  const [source, program] = [join(folder, 'server.go'), join(folder, 'server')];
-  writeFileSync(source, GO_SERVER);
-  await run('go', ['build', '-o', program, source], {
-    env: { ...process.env, GO111MODULE: 'off' },
-  });
+  const [command, ...words] = await webServer(kind, folder);
   const live = await startLive(t);
-  await saturatedBoth(t, live, await serve(t, program, []));
-});
+  await saturatedBoth(t, live, await serve(t, command!, words));
+}
+
+test('a server in Node', { skip: NO_WRK }, (t) => against(t, 'node'));
+
+test('a server in Go', { skip: NO_WRK || (!has('go') && 'needs go') }, (t) => against(t, 'go'));
