@@ -137,7 +137,42 @@ static __noinline int http_adopt(struct packet *p)
 	return c != NULL;
 }
 
-/* A packet of a socket without state. True: it has one now, since a request begins here, or waited for this response. */
+/* When TCP sent it, which it has noted (the monotonic clock); reading the clock costs as much as all the rest here. */
+static __always_inline u64 http_now(struct packet *p)
+{
+	u64 sent = p->ingress ? 0 : p->skb->tstamp;
+
+	return sent ? sent : bpf_ktime_get_ns();
+}
+
+/*
+ * The common first packet of a connection: one whole request and nothing else. `n`: bytes of its line. False: nothing is
+ * settled yet. Nobody claims anything of an entry that has had no message.
+ */
+static __always_inline bool http_first_whole(struct http_conn *c, struct packet *p, u32 n)
+{
+	int length;
+
+	CLAMP(n, HTTP_LINE);
+	if (bpf_skb_load_bytes(p->skb, p->payload_offset, c->rec.line, n))
+		return false;
+	length = http_extent(p->skb, p->payload_offset, p->payload_length, false);
+	if (length < 0 && has_no_body(c->rec.line))
+		length = -length;
+	if (length != (int)p->payload_length)
+		return false;
+	c->rec.line_bytes = n;
+	c->whole_length = length;
+	c->request_ns = http_now(p);
+	c->request_from = p->seq;
+	c->request_next = c->request_end = p->seq + length;
+	c->response_from = c->response_next = p->ack_seq;
+	barrier(); /* the sweep looks at the phase first */
+	c->message = ((c->message >> 2) + 1) << 2 | HTTP_REQUEST;
+	return true;
+}
+
+/* A packet of a socket without state. True: it has one now, and http_packet is to look at what begins or waited here. */
 static __noinline int http_first(struct packet *p)
 {
 	struct http_conn *c;
@@ -173,15 +208,7 @@ static __noinline int http_first(struct packet *p)
 	c->request_end = c->request_next = p->seq;
 	c->request_known = true;
 	c->response_end = p->ack_seq;
-	return 1;
-}
-
-/* When TCP sent it, which it has noted (the monotonic clock); reading the clock costs as much as all the rest here. */
-static __always_inline u64 http_now(struct packet *p)
-{
-	u64 sent = p->ingress ? 0 : p->skb->tstamp;
-
-	return sent ? sent : bpf_ktime_get_ns();
+	return !(n > 0 && http_first_whole(c, p, n));
 }
 
 /*

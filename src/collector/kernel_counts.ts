@@ -65,7 +65,7 @@ export class KernelCounts {
     this.#folded('http_records', delta(kernel_count.COUNT_HTTP_FULL));
     this.#folded('http_map_full', delta(kernel_count.COUNT_HTTP_CONN_FULL));
     this.#note('fragments_skipped', delta(kernel_count.COUNT_FRAGMENTS));
-    this.#note('http2_lost', delta(kernel_count.COUNT_HTTP2_LOST));
+    this.#note('http2_not_followed', delta(kernel_count.COUNT_HTTP2_LOST));
     const frames = delta(kernel_count.COUNT_HTTP2_RING);
     ledger.seen('kernel', 'http2_records', frames);
     ledger.dropped('kernel', 'http2_records', 'ring_full', frames);
