@@ -42,17 +42,16 @@ static __always_inline bool http_revive(struct http_conn *c)
 }
 
 /* After its end: spare, or gone. */
-static __always_inline void http_retire(struct http_conn *c, void *key)
+static __noinline int http_retire(struct http_conn *c, void *key)
 {
 	u32 zero = 0;
 	u64 *spares = bpf_map_lookup_elem(&http_spares, &zero);
 
-	if (!spares || *spares >= HTTP_SPARES) {
+	if (!spares || *spares >= HTTP_SPARES)
 		bpf_map_delete_elem(&http_conns, key);
-		return;
-	}
-	if (http_turn(c, HTTP_LIVE, HTTP_SPARE))
+	else if (http_turn(c, HTTP_LIVE, HTTP_SPARE))
 		http_spares_add(1);
+	return 0;
 }
 
 /* An entry without anything in it for this key; NULL: there is no room. */

@@ -166,7 +166,7 @@ static __always_inline void http_total_max(struct http_total *total, u64 max)
 struct http_scratch {
 	u64 busy;
 	struct http_key key;
-	struct nat_service service;
+	struct nat_room nat;
 };
 
 #define HTTP_SCRATCHES 4
@@ -215,6 +215,12 @@ static __always_inline struct http_total *http_total_of(struct http_key *key, bo
 	return fresh ? http_totals_make(key, fresh) : NULL; /* NULL: full, the ring takes it */
 }
 
+/* With a stack of its own. */
+static __noinline int http_may_be_led(struct http_record *rec, struct nat_room *room)
+{
+	return nat_may_lead(room, rec->peer_addr, rec->peer_port);
+}
+
 /* Producer: the claimed run goes to the totals of its kind; false: nothing was done. */
 static __always_inline bool http_add_total(struct http_record *rec, struct http_sums *sums)
 {
@@ -228,7 +234,7 @@ static __always_inline bool http_add_total(struct http_record *rec, struct http_
 	if (!scratch)
 		return false;
 	led = nat_enabled && rec->role == ROLE_OUTGOING &&
-	      nat_may_lead(&scratch->service, rec->peer_addr, rec->peer_port);
+	      http_may_be_led(rec, &scratch->nat);
 	http_fill_key(rec, &scratch->key, led);
 	total = http_total_of(&scratch->key, rec->entries - rec->first == HTTP_RUN, led);
 	scratch->busy = 0;

@@ -58,20 +58,25 @@ struct {
 	__type(value, struct nat_sight);
 } nat_services SEC(".maps");
 
-/* `service`: room for the key, which need not lie on the caller's stack. */
-static __always_inline bool nat_may_lead(struct nat_service *service, const u8 *addr, u16 port)
+/* What nat_may_lead works with, in the caller's map: its stack is deep. */
+struct nat_room {
+	struct nat_service service;
+	struct nat_sight sight;
+};
+
+static __always_inline bool nat_may_lead(struct nat_room *room, const u8 *addr, u16 port)
 {
 	u64 now = bpf_ktime_get_ns();
-	struct nat_sight fresh = { .first_ns = now };
 	struct nat_sight *seen;
 
-	__builtin_memset(service, 0, sizeof(*service));
-	__builtin_memcpy(service->addr, addr, sizeof(service->addr));
-	service->port = port;
-	seen = bpf_map_lookup_elem(&nat_services, service);
+	__builtin_memset(room, 0, sizeof(*room));
+	__builtin_memcpy(room->service.addr, addr, sizeof(room->service.addr));
+	room->service.port = port;
+	seen = bpf_map_lookup_elem(&nat_services, &room->service);
 	if (seen)
 		return seen->led || now - seen->first_ns < NAT_HEARD_NS;
-	bpf_map_update_elem(&nat_services, service, &fresh, BPF_NOEXIST);
+	room->sight.first_ns = now;
+	bpf_map_update_elem(&nat_services, &room->service, &room->sight, BPF_NOEXIST);
 	return true;
 }
 
