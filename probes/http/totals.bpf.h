@@ -218,7 +218,7 @@ static __always_inline struct http_total *http_total_of(struct http_key *key, bo
 /* With a stack of its own. */
 static __noinline int http_may_be_led(struct http_record *rec, struct nat_room *room)
 {
-	return nat_may_lead(room, rec->peer_addr, rec->peer_port);
+	return nat_may_lead(room, (u32 *)rec->peer_addr, rec->peer_port);
 }
 
 /* Producer: the claimed run goes to the totals of its kind; false: nothing was done. */

@@ -64,13 +64,16 @@ struct nat_room {
 	struct nat_sight sight;
 };
 
-static __always_inline bool nat_may_lead(struct nat_room *room, const u8 *addr, u16 port)
+/* `addr`: aligned as its words, which spares the copy a stack. */
+static __always_inline bool nat_may_lead(struct nat_room *room, const u32 *addr, u16 port)
 {
+	u32 *to = (u32 *)room->service.addr;
 	u64 now = bpf_ktime_get_ns();
 	struct nat_sight *seen;
 
 	__builtin_memset(room, 0, sizeof(*room));
-	__builtin_memcpy(room->service.addr, addr, sizeof(room->service.addr));
+	for (int i = 0; i < 4; i++)
+		to[i] = addr[i];
 	room->service.port = port;
 	seen = bpf_map_lookup_elem(&nat_services, &room->service);
 	if (seen)

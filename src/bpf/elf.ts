@@ -7,6 +7,7 @@ const SECTION_BYTES = 64;
 const SYMBOL_BYTES = 24;
 const SHT_SYMTAB = 2;
 const SHT_NOBITS = 8;
+const STT_FUNC = 2;
 const SECTIONS_MAX = 4096;
 const SYMBOLS_MAX = 1 << 20;
 const NAME_BYTES_MAX = 1024;
@@ -26,6 +27,7 @@ export interface ElfSymbol {
   readonly size: number;
   /** Index of its section; 0 and above 0xff00 for none. */
   readonly section: number;
+  readonly is_function: boolean;
 }
 
 export class Elf {
@@ -74,6 +76,7 @@ export class Elf {
       return {
         name: textAt(strings, view.getUint32(at, true)),
         section: view.getUint16(at + 6, true),
+        is_function: (view.getUint8(at + 4) & 15) === STT_FUNC,
         value: u64(view, at + 8),
         size: u64(view, at + 16),
       };
