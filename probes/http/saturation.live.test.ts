@@ -57,20 +57,37 @@ function milliseconds(text: string): number {
   return Number(value) * { us: 1e-3, ms: 1, s: 1e3 }[unit as 'us' | 'ms' | 's'];
 }
 
+function between(least: number, value: number, most: number): boolean {
+  return least <= value && value <= most;
+}
+
+interface Load {
+  /** Words for wrk. */
+  readonly words?: readonly string[];
+  /** The collector sweeps and reports all the time meanwhile. */
+  readonly swept?: boolean;
+}
+
 async function saturated(
   live: Live,
   port: number,
   path: string,
-  words: readonly string[],
+  { words = [], swept = false }: Load = {},
 ): Promise<void> {
   const before = await answeredBy(port);
   const url = `http://127.0.0.1:${port}${path}`;
-  const { stdout } = await run('wrk', ['-t1', `-c${CONNECTIONS}`, '-d2', ...words, url]);
+  const load = run('wrk', ['-t1', `-c${CONNECTIONS}`, '-d2', ...words, url]);
+  let over = !swept;
+  const ended = load.finally(() => {
+    over = true;
+  });
+  while (!over) await live.collector.flush();
+  const { stdout } = await ended;
   const truth = (await answeredBy(port)) - before;
   const said = Number(/(\d+) requests in/.exec(stdout)?.[1]);
   // What is broken off as it arrives is never read by the server: it has no response, and is more than the truth.
   const exact = ({ requests, responses }: Counted): boolean =>
-    responses <= truth && truth <= requests && requests <= truth + CONNECTIONS;
+    between(truth - CONNECTIONS, responses, truth) && between(truth, requests, truth + CONNECTIONS);
   await settles(
     () => live.collector.flush(),
     () => exact(counted(live, port, 'incoming', path)),
@@ -94,10 +111,15 @@ async function saturated(
 }
 
 async function saturatedBoth(t: TestContext, live: Live, port: number): Promise<void> {
-  await t.test('keep-alive', () => saturated(live, port, '/keep', []));
-  await t.test('keep-alive, missing', () => saturated(live, port, '/missing', []));
-  const close = ['-H', 'Connection: close'];
-  await t.test('a connection each', () => saturated(live, port, '/close', close));
+  const words = ['-H', 'Connection: close'];
+  const swept = true;
+  await t.test('keep-alive', () => saturated(live, port, '/keep'));
+  await t.test('keep-alive, missing', () => saturated(live, port, '/missing'));
+  await t.test('keep-alive, swept meanwhile', () => saturated(live, port, '/kept', { swept }));
+  await t.test('a connection each', () => saturated(live, port, '/close', { words }));
+  await t.test('a connection each, swept meanwhile', () =>
+    saturated(live, port, '/closed', { words, swept }),
+  );
 }
 
 async function against(t: TestContext, kind: 'go' | 'node'): Promise<void> {

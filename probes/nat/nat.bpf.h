@@ -53,7 +53,7 @@ struct nat_sight {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 2048);
+	__uint(max_entries, 512);
 	__type(key, struct nat_service);
 	__type(value, struct nat_sight);
 } nat_services SEC(".maps");

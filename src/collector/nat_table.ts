@@ -12,7 +12,7 @@ const ANY_NETNS = 0;
 const PEER_ADDRESS = 16;
 /** Key of the kernel's map `nat_services`: an address, a port, padding. */
 const SERVICE_BYTES = 24;
-const SERVICES_MAX = 2048;
+const SERVICES_MAX = 512;
 
 export interface NatTableOptions {
   readonly ledger: Ledger;
