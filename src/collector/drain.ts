@@ -41,12 +41,18 @@ export class Drain {
     return this.#ring.producerPosition - this.cursor;
   }
 
-  /** Reads at most `bytes_max` bytes (and one buffer more). True: there may be more. */
-  turn(bytes_max: number): boolean {
-    const end = Math.min(this.#ring.producerPosition, this.cursor + bytes_max);
-    while (this.cursor < end) {
+  /** How far the kernel has written. */
+  get end(): number {
+    return this.#ring.producerPosition;
+  }
+
+  /** Reads at most `bytes_max` bytes (and one buffer more), and no record from `end` on. True: there may be more. */
+  turn(bytes_max: number, end = this.end): boolean {
+    const stop = Math.min(end, this.cursor + bytes_max);
+    while (this.cursor < stop) {
       const before = this.cursor;
-      const read = this.#ring.read(this.cursor, this.#bytes);
+      const room = this.#bytes.subarray(0, end - this.cursor); // `end` is between two records
+      const read = this.#ring.read(this.cursor, room);
       this.#decode(read.bytes);
       this.cursor = read.cursor;
       this.records += read.records;

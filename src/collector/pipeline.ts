@@ -54,8 +54,10 @@ export class Pipeline {
     if (delivery.holding) delivery.retry(now_ms);
     if (delivery.holding) return false;
     this.#decode.now_ms = now_ms;
+    // What is learnt before the reading is older than no record that is read: none may come in between.
+    const { end } = this.drain;
     this.#options.before?.(now_ms);
-    const more = this.drain.turn(TURN_BYTES);
+    const more = this.drain.turn(TURN_BYTES, end);
     const share = this.#ring_bytes / UNCOMMITTED_SHARE;
     if (this.drain.uncommitted > share) this.#release(now_ms, false);
     return more;
