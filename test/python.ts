@@ -1,7 +1,7 @@
 // Python with packages of its index, installed once into build/, and programs run by it.
 
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, renameSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const INSTALL_MS_MAX = 180_000;
@@ -30,16 +30,36 @@ export class Python {
 
   /** Installs the packages once; the reason when they cannot be had. */
   missing(): string | undefined {
-    const names = this.#modules.join(', ');
-    const works = () => spawnSync(this.path, ['-c', `import ${names}`]).status === 0;
-    if (existsSync(this.path) && works()) return undefined;
-    const made = spawnSync('python3', ['-m', 'venv', this.#venv], { encoding: 'utf8' });
+    if (this.#imports(this.path)) return undefined;
+    // In a folder of its own until it is whole: other tests may be at the same at this moment.
+    const folder = `${this.#venv}.${process.pid}`;
+    try {
+      return this.#make(folder) ?? this.#put(folder);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }
+
+  #imports(python: string): boolean {
+    const words = ['-c', `import ${this.#modules.join(', ')}`];
+    return existsSync(python) && spawnSync(python, words).status === 0;
+  }
+
+  #make(folder: string): string | undefined {
+    const made = spawnSync('python3', ['-m', 'venv', folder], { encoding: 'utf8' });
     if (made.status !== 0) return 'python3 -m venv does not work here';
     const args = ['-m', 'pip', 'install', '-q', ...this.#packages];
-    const installed = spawnSync(this.path, args, { encoding: 'utf8', timeout: INSTALL_MS_MAX });
-    if (installed.status !== 0)
-      return `pip cannot install ${this.#packages.join(', ')}: ${installed.stderr?.slice(-200)}`;
-    return works() ? undefined : `${names} do not import`;
+    const options = { encoding: 'utf8', timeout: INSTALL_MS_MAX } as const;
+    const installed = spawnSync(`${folder}/bin/python`, args, options);
+    if (installed.status === 0) return undefined;
+    return `pip cannot install ${this.#packages.join(', ')}: ${installed.stderr?.slice(-200)}`;
+  }
+
+  #put(folder: string): string | undefined {
+    if (this.#imports(this.path)) return undefined; // another test was first
+    rmSync(this.#venv, { recursive: true, force: true });
+    renameSync(folder, this.#venv);
+    return this.#imports(this.path) ? undefined : `${this.#modules.join(', ')} do not import`;
   }
 
   run(program: string, words: readonly string[]): Promise<PythonResult> {
