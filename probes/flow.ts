@@ -5,17 +5,20 @@ import { FlowDomains } from '../src/table/domains.ts';
 import type { Fold } from '../src/table/fold.ts';
 import { ENDS_BYTES } from '../src/table/nat.ts';
 import type { DecodeContext, RecordDecoder, RecordSource } from '../src/table/probe.ts';
-import { type Address, AF_INET, AF_INET6, fillOwner, Interned, positions } from './interned.ts';
+import {
+  type Address,
+  AF_INET,
+  AF_INET6,
+  FAMILIES,
+  fillOwner,
+  Interned,
+  IPPROTO_TCP,
+  positions,
+} from './interned.ts';
 import { FlowRecordView, flow_flag, flow_record, flow_role, record_kind } from './layout.gen.ts';
 import { NatColumns } from './nat/columns.ts';
 import { netflow } from './netflow.ts';
 
-const IPPROTO_TCP = 6;
-/** None: the end of a connection whose socket was gone before anybody could look. */
-const FAMILIES: ReadonlyMap<number, string> = new Map([
-  [AF_INET, 'IPv4'],
-  [AF_INET6, 'IPv6'],
-]);
 const ERROR_MAX = 134;
 
 const D = positions(netflow.dimensions);

@@ -6,6 +6,12 @@ import { ipv4Text, ipv4Type, ipv6Text, ipv6Type } from './address.ts';
 
 export const AF_INET = 2;
 export const AF_INET6 = 10;
+export const IPPROTO_TCP = 6;
+/** What the column `family` says; of none: the end of a connection whose socket was gone before anybody could look. */
+export const FAMILIES: ReadonlyMap<number, string> = new Map([
+  [AF_INET, 'IPv4'],
+  [AF_INET6, 'IPv6'],
+]);
 const ADDRESSES_MAX = 100_000;
 const WORDS_MAX = 100_000;
 const OWNERS_MAX = 4096;

@@ -3,14 +3,10 @@
 import type { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext } from '../../src/table/probe.ts';
 import { dbflow } from '../dbflow.ts';
-import { AF_INET, AF_INET6, fillOwner, Interned, positions } from '../interned.ts';
+import { FAMILIES, fillOwner, Interned, positions } from '../interned.ts';
 import { DbRecordView } from '../layout.gen.ts';
 import type { Command } from './talk.ts';
 
-const FAMILIES: ReadonlyMap<number, string> = new Map([
-  [AF_INET, 'IPv4'],
-  [AF_INET6, 'IPv6'],
-]);
 const OTHER = '<other>';
 /** Operations and errors of one interval: what a hostile peer may make up is bounded. */
 const NAMES_MAX = 512;

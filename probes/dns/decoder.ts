@@ -3,22 +3,17 @@
 
 import type { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext, RecordDecoder } from '../../src/table/probe.ts';
-import { AF_INET, AF_INET6, Interned, positions } from '../interned.ts';
+import { FAMILIES, Interned, IPPROTO_TCP, positions } from '../interned.ts';
 import { DnsRecordView, dns_flag, dns_record } from '../layout.gen.ts';
 import { dnsflow } from './dnsflow.ts';
 import { type Message, readMessage, TYPE_CNAME, typeName } from './message.ts';
 import { Pending, type Query } from './pending.ts';
 import { DnsStreams } from './stream.ts';
 
-const IPPROTO_TCP = 6;
 const RCODE_TIMED_OUT = -1;
 const OTHER = '<other>';
 /** Aliases one after another from the name that was asked for. */
 const ALIASES_MAX = 16;
-const FAMILIES: ReadonlyMap<number, string> = new Map([
-  [AF_INET, 'IPv4'],
-  [AF_INET6, 'IPv6'],
-]);
 
 const D = positions(dnsflow.dimensions);
 const M = positions(dnsflow.measures);

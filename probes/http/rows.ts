@@ -4,17 +4,19 @@
 import type { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext, Owner } from '../../src/table/probe.ts';
 import { httpflow } from '../httpflow.ts';
-import { type Address, AF_INET, AF_INET6, fillOwner, Interned, positions } from '../interned.ts';
+import {
+  type Address,
+  FAMILIES,
+  fillOwner,
+  Interned,
+  IPPROTO_TCP,
+  positions,
+} from '../interned.ts';
 import { flow_role, type HttpRecordView, http_flag, http_record } from '../layout.gen.ts';
 import { NatColumns } from '../nat/columns.ts';
 import { parseRequestLine } from './line.ts';
 import { Routes, type ServiceRoutes } from './route.ts';
 
-const FAMILIES: ReadonlyMap<number, string> = new Map([
-  [AF_INET, 'IPv4'],
-  [AF_INET6, 'IPv6'],
-]);
-const IPPROTO_TCP = 6;
 const OTHER = '<other>';
 const LINES_MAX = 4096;
 const SERVICES_MAX = 1000;

@@ -4,17 +4,12 @@ import type { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext } from '../../src/table/probe.ts';
 import { Routes, type ServiceRoutes } from '../http/route.ts';
 import { httpflow } from '../httpflow.ts';
-import { AF_INET, AF_INET6, fillOwner, Interned, positions } from '../interned.ts';
+import { FAMILIES, fillOwner, Interned, IPPROTO_TCP, positions } from '../interned.ts';
 import { Http2RecordView, http2_flag } from '../layout.gen.ts';
 import { NatColumns } from '../nat/columns.ts';
 import { grpcName, type Http2Exchange } from './connection.ts';
 
-const FAMILIES: ReadonlyMap<number, string> = new Map([
-  [AF_INET, 'IPv4'],
-  [AF_INET6, 'IPv6'],
-]);
 const UNKNOWN = 'unknown';
-const IPPROTO_TCP = 6;
 const OTHER = '<other>';
 /** Methods, services and methods of gRPC: what a hostile client may make up is bounded. */
 const METHODS_MAX = 64;
