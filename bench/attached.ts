@@ -1,5 +1,6 @@
-// What the kernel programs cost a server, by the processor time of server and client: within one running load, sonde's
-// programs are attached and detached a few times a second, so that whatever else the machine does falls on all alike.
+// What the kernel programs cost a server, by the processor time of server and client: a load of half a second without them,
+// with empty ones, and with sonde's, turn about, so that whatever else the machine does falls on all alike. Each load has
+// connections of its own: those that are older than the programs go other ways in them.
 // `node bench/attached.ts` prints it, of other sources with `--sources tcp,udp,dns`, against another server with
 // `--server go` or `--server node`. Empty programs on the same hooks show what calling any program costs there: the
 // kernel's own statistics (programs.ts) leave that out.
@@ -13,16 +14,16 @@ import { type Figure, figure, printFigures, type RunOptions } from './figure.ts'
 import { attach, loadFloor, OBJECT } from './floor.ts';
 import { startWrk } from './loads.ts';
 import { cpuTimeUs } from './machine.ts';
-import { startNginx } from './nginx.ts';
 import { later, undoOnSignals, withCleanup } from './process.ts';
 import { Collector, cannotRun, Reducer } from './sonde.ts';
-import { type Server, startWeb } from './web.ts';
+import { askedSources, type Server, startAskedServer } from './web.ts';
 
 /** Nobody reads it meanwhile, and it must not be full before the end. */
 const RING_BYTES = 256 << 20;
-const SLICE_MS = 100;
-/** Attaching is through, and what it disturbed is over. */
-const SETTLE_MS = 10;
+const SLICE_MS = 300;
+/** Attaching is through, the load has begun, and what they disturbed is over. */
+const SETTLE_MS = 60;
+const LOAD_SECONDS = 2;
 
 /** Something to be attached: none, the empty programs, sonde's. */
 interface Arm {
@@ -37,11 +38,9 @@ const ARMS: readonly (readonly [name: string, sources: readonly string[] | undef
   ['all by default', undefined],
 ];
 
-/** `--sources tcp,udp,dns`, as often as arms are wanted, instead of the usual ones. */
+/** Those of `--sources` instead of the usual ones. */
 function armsAsked(): typeof ARMS {
-  const asked = process.argv.flatMap((word, i, words) =>
-    words[i - 1] === '--sources' ? [[word, word.split(',')] as const] : [],
-  );
+  const asked = askedSources().map((sources) => [sources.join(','), sources] as const);
   return asked.length > 0 ? asked : ARMS;
 }
 
@@ -70,13 +69,9 @@ async function loadSonde(sources: readonly string[] | undefined): Promise<readon
   object.rodata(Object.fromEntries(on));
   object.map('sonde_ring').maxEntries = RING_BYTES;
   object.load();
+  // as after the sweep of open files: a socket that is not known is a new one
+  object.map('sonde_swept').update(new Uint8Array(4), Uint8Array.of(1, 0, 0, 0));
   return [...object.programs.values()].filter(({ autoload }) => autoload);
-}
-
-/** `--server go` or `--server node`; else nginx. */
-function startServer(): Promise<Server> {
-  const asked = process.argv[process.argv.indexOf('--server') + 1];
-  return asked === 'go' || asked === 'node' ? startWeb(asked) : startNginx();
 }
 
 interface Slice {
@@ -84,13 +79,16 @@ interface Slice {
   readonly per_second: number;
 }
 
-async function slice(arm: Arm, server: Server, client: number): Promise<Slice> {
+async function slice(arm: Arm, server: Server, close: boolean): Promise<Slice> {
   const links = arm.programs.map(attach);
+  const load = { port: server.port, connections: 16, close, seconds: LOAD_SECONDS };
+  const client = await startWrk(load);
   await delay(SETTLE_MS);
-  const cpu = () => server.cpuUs() + cpuTimeUs(client);
+  const cpu = () => server.cpuUs() + cpuTimeUs(client.pid);
   const before = { cpu: cpu(), requests: await server.requests(), ms: performance.now() };
   await delay(SLICE_MS);
   const after = { cpu: cpu(), requests: await server.requests(), ms: performance.now() };
+  await client.stop('SIGINT');
   for (const link of links) link.close();
   const requests = after.requests - before.requests;
   return {
@@ -103,18 +101,16 @@ async function slice(arm: Arm, server: Server, client: number): Promise<Slice> {
 async function rounds(
   arms: readonly Arm[],
   server: Server,
-  options: { close: boolean; seconds: number },
+  options: { close: boolean; rounds: number },
 ): Promise<readonly (readonly Slice[])[]> {
-  const client = await startWrk({ port: server.port, connections: 16, ...options });
-  await delay(300);
   const done: (readonly Slice[])[] = [];
-  while (client.running) {
+  while (done.length < options.rounds) {
     const order = arms.map((_, i) => (i + done.length) % arms.length);
     const round: Slice[] = [];
     for (const i of done.length % 2 === 0 ? order : order.reverse()) {
-      round[i] = await slice(arms[i]!, server, client.pid);
+      round[i] = await slice(arms[i]!, server, options.close);
     }
-    if (client.running) done.push(round); // else the last slices had no load
+    done.push(round);
   }
   return done;
 }
@@ -143,16 +139,18 @@ function loadFigures(
     if (i === 0) return [cpu];
     const more = all.map((round) => round[i]!.cpu_us - round[0]!.cpu_us);
     const share = all.map((round) => round[0]!.cpu_us / round[i]!.cpu_us);
+    const served = all.map((round) => round[i]!.per_second / round[0]!.per_second);
     return [
       cpu,
       quartiles(`${load}, ${name}: CPU, more than nothing`, unit, more),
       quartiles(`${load}, ${name}: RATIO by CPU`, '1', share),
+      quartiles(`${load}, ${name}: RATIO of requests`, '1', served),
     ];
   });
 }
 
 async function measure(options: RunOptions): Promise<readonly Figure[]> {
-  const seconds = options.quick ? 5 : 40;
+  const count = options.quick ? 5 : 40;
   const sonde: Arm[] = [];
   for (const [name, sources] of armsAsked()) {
     sonde.push({ name, programs: await loadSonde(sources) });
@@ -164,9 +162,9 @@ async function measure(options: RunOptions): Promise<readonly Figure[]> {
     { name: 'empty programs', programs: floor },
     ...sonde,
   ];
-  const server = await startServer();
-  const keepalive = await rounds(arms, server, { close: false, seconds });
-  const churn = await rounds(arms, server, { close: true, seconds });
+  const server = await startAskedServer();
+  const keepalive = await rounds(arms, server, { close: false, rounds: count });
+  const churn = await rounds(arms, server, { close: true, rounds: count });
   return [
     ...loadFigures('keep-alive', 'us/request', arms, keepalive),
     ...loadFigures('churn', 'us/connection', arms, churn),

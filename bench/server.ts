@@ -1,6 +1,7 @@
 // What a loaded server loses when sonde watches: nginx under wrk without sonde, with a collector whose reducer is elsewhere,
-// and with both on the machine, turn about. `node bench/server.ts` prints it. Requests a second are what users see, but move
-// with the neighbours of a virtual machine; processor time a request hardly does.
+// and with both on the machine, turn about. `node bench/server.ts` prints it; of another server with `--server go` or
+// `--server node`, of other sources with `--sources tcp,udp,http`, of the loads without a rate alone with `--saturated`.
+// Requests a second are what users see, but move with the neighbours of a virtual machine; processor time hardly does.
 
 import {
   differences,
@@ -12,16 +13,32 @@ import {
 } from './figure.ts';
 import { type Load, type PacedLoad, paced, wrk } from './loads.ts';
 import { cpuTimeUs } from './machine.ts';
-import { type Nginx, startNginx } from './nginx.ts';
 import { undoOnSignals, withCleanup } from './process.ts';
 import { Collector, cannotRun, Reducer } from './sonde.ts';
+import { askedSources, type Server, startAskedServer } from './web.ts';
 
 const CONNECTIONS = 16;
 const RATE = 2000;
 
-/** `collector`: its reducer stands still, as one on another machine takes nothing here. */
-const ARMS = ['nothing', 'collector', 'collector and reducer'] as const;
-type Arm = (typeof ARMS)[number];
+interface Arm {
+  readonly name: string;
+  /** Undefined: what is on by default. */
+  readonly sources?: readonly string[] | undefined;
+  /** Else it stands still: one on another machine takes nothing here. */
+  readonly reducer_runs: boolean;
+}
+
+/** With the sources of `--sources`, as often as it is given; else what is on by default. */
+function askedArms(): readonly Arm[] {
+  const asked = askedSources();
+  return (asked.length > 0 ? asked : [undefined]).flatMap((sources) => {
+    const of = sources === undefined ? '' : ` (${sources.join(',')})`;
+    return [
+      { name: `collector${of}`, sources, reducer_runs: false },
+      { name: `collector and reducer${of}`, sources, reducer_runs: true },
+    ];
+  });
+}
 
 /** What one load gave in one turn. */
 interface Sample {
@@ -57,6 +74,9 @@ const CASES: readonly LoadCase[] = [
   },
 ];
 
+/** Those without a rate are as fast as the server can. */
+const asked_cases = process.argv.includes('--saturated') ? CASES.slice(0, 2) : CASES;
+
 /** What sonde itself took in a turn, in microseconds of processor time a second. */
 interface Turn {
   readonly samples: readonly Sample[];
@@ -65,10 +85,10 @@ interface Turn {
   readonly seconds: number;
 }
 
-async function sample(one: LoadCase, nginx: Nginx, seconds: number): Promise<Sample> {
-  const before = nginx.cpuUs();
-  const load = await one.run(nginx.port, seconds);
-  const server_us = nginx.cpuUs() - before;
+async function sample(one: LoadCase, server: Server, seconds: number): Promise<Sample> {
+  const before = server.cpuUs();
+  const load = await one.run(server.port, seconds);
+  const server_us = server.cpuUs() - before;
   return {
     per_second: load.requests / load.seconds,
     cpu_us: (server_us + load.cpu_us) / load.requests,
@@ -79,7 +99,7 @@ async function sample(one: LoadCase, nginx: Nginx, seconds: number): Promise<Sam
 }
 
 async function turn(
-  nginx: Nginx,
+  server: Server,
   reducer: Reducer,
   seconds: number,
   collector?: Collector,
@@ -88,7 +108,7 @@ async function turn(
   const before = cpu();
   const start = performance.now();
   const samples: Sample[] = [];
-  for (const one of CASES) samples.push(await sample(one, nginx, seconds));
+  for (const one of asked_cases) samples.push(await sample(one, server, seconds));
   const after = cpu();
   return {
     samples,
@@ -98,88 +118,99 @@ async function turn(
   };
 }
 
-async function turnWith(arm: Arm, nginx: Nginx, reducer: Reducer, seconds: number): Promise<Turn> {
-  if (arm === 'nothing') return await turn(nginx, reducer, seconds);
+async function turnWith(
+  arm: Arm,
+  server: Server,
+  reducer: Reducer,
+  seconds: number,
+): Promise<Turn> {
   reducer.resume();
-  const collector = await Collector.start(reducer);
-  if (arm === 'collector') reducer.pause();
-  const done = await turn(nginx, reducer, seconds, collector);
+  const collector = await Collector.start(reducer, '10s', arm.sources);
+  if (!arm.reducer_runs) reducer.pause();
+  const done = await turn(server, reducer, seconds, collector);
   reducer.resume();
   await collector.stop();
   reducer.pause();
   return done;
 }
 
-type Turns = Readonly<Record<Arm, readonly Turn[]>>;
-
 function samplesOf(turns: readonly Turn[], i: number, what: keyof Sample): number[] {
   return turns.map(({ samples }) => samples[i]![what] ?? Number.NaN);
 }
 
-/** What one arm has of what there is without sonde, and what it takes more. */
-function armFigures(i: number, arm: Arm, turns: Turns): Figure[] {
-  const { name } = CASES[i]!;
-  const base = (what: keyof Sample) => samplesOf(turns.nothing, i, what);
-  const own = (what: keyof Sample) => samplesOf(turns[arm], i, what);
-  const label = `${name}, ${arm}`;
-  const sum = (all: readonly number[]) => all.reduce((a, b) => a + b, 0);
-  const is_paced = turns.nothing[0]!.samples[i]!.p50_us !== undefined;
-  const more = differences(base('cpu_us'), own('cpu_us'));
+function loadFigures(label: string, i: number, turns: readonly Turn[]): Figure[] {
+  const own = (what: keyof Sample) => samplesOf(turns, i, what);
+  const is_paced = turns[0]!.samples[i]!.p50_us !== undefined;
   const shown = is_paced
     ? [
         figure(`${label}: latency p50`, 'us', own('p50_us')),
         figure(`${label}: latency p99`, 'us', own('p99_us')),
       ]
     : [figure(`${label}: requests`, '1/s', own('per_second'))];
-  const cpu = figure(`${label}: CPU, server and client`, 'us/request', own('cpu_us'));
-  if (arm === 'nothing') return [...shown, cpu];
+  return [...shown, figure(`${label}: CPU, server and client`, 'us/request', own('cpu_us'))];
+}
+
+/** What one arm has of what there is without sonde, and what it takes more. */
+function armFigures(
+  i: number,
+  arm: Arm,
+  nothing: readonly Turn[],
+  turns: readonly Turn[],
+): Figure[] {
+  const label = `${asked_cases[i]!.name}, ${arm.name}`;
+  const base = (what: keyof Sample) => samplesOf(nothing, i, what);
+  const own = (what: keyof Sample) => samplesOf(turns, i, what);
+  const sum = (all: readonly number[]) => all.reduce((a, b) => a + b, 0);
   const whole = sum(own('per_second')) / sum(base('per_second'));
+  const served = ratios(base('per_second'), own('per_second'));
+  const by_cpu = ratios(own('cpu_us'), base('cpu_us'));
+  const more = differences(base('cpu_us'), own('cpu_us'));
+  const is_paced = nothing[0]!.samples[i]!.p50_us !== undefined;
   const ratio = [
-    figure(`${label}: RATIO`, '1', ratios(base('per_second'), own('per_second')), 'per pair'),
+    figure(`${label}: RATIO`, '1', served, 'per pair'),
     figure(`${label}: RATIO`, '1', [whole], 'all turns together'),
-    figure(
-      `${label}: RATIO by CPU`,
-      '1',
-      ratios(own('cpu_us'), base('cpu_us')),
-      'what a core serves',
-    ),
+    figure(`${label}: RATIO by CPU`, '1', by_cpu, 'what a core serves'),
   ];
   return [
     ...(is_paced ? [] : ratio),
-    ...shown,
-    cpu,
+    ...loadFigures(label, i, turns),
     figure(`${label}: CPU, more than without`, 'us/request', more),
   ];
 }
 
-function shareFigures(turns: Turns): Figure[] {
-  const share = (arm: Arm, what: 'collector_us' | 'reducer_us') =>
-    turns[arm].map((one) => one[what] / one.seconds / 1e4);
-  const both = 'collector and reducer';
-  return [
-    figure('collector meanwhile', '% of a core', share('collector', 'collector_us')),
-    figure('collector meanwhile, reducer here', '% of a core', share(both, 'collector_us')),
-    figure('reducer and store meanwhile', '% of a core', share(both, 'reducer_us')),
-  ];
+function shareFigures(arm: Arm, turns: readonly Turn[]): Figure[] {
+  const share = (what: 'collector_us' | 'reducer_us') =>
+    turns.map((one) => one[what] / one.seconds / 1e4);
+  const collector = figure(`collector, of ${arm.name}`, '% of a core', share('collector_us'));
+  if (!arm.reducer_runs) return [collector];
+  return [collector, figure(`reducer, of ${arm.name}`, '% of a core', share('reducer_us'))];
 }
 
 async function measure(options: RunOptions): Promise<readonly Figure[]> {
   const [rounds, seconds] = options.quick ? [2, 1] : [9, 2];
-  const nginx = await startNginx();
+  const server = await startAskedServer();
   const reducer = await Reducer.start();
-  const turns: Record<Arm, Turn[]> = { nothing: [], collector: [], 'collector and reducer': [] };
-  await turn(nginx, reducer, 1); // caches and clocks warm up
+  const arms = askedArms();
+  const nothing: Turn[] = [];
+  const turns = new Map<Arm, Turn[]>(arms.map((arm) => [arm, []]));
+  await turn(server, reducer, 1); // caches and clocks warm up
   reducer.pause();
   for (let round = 0; round < rounds; round += 1) {
     // there and back: a machine that grows slower or faster meanwhile favours none
-    const order = round % 2 === 0 ? ARMS : [...ARMS].reverse();
-    for (const arm of order) turns[arm].push(await turnWith(arm, nginx, reducer, seconds));
+    const order = [undefined, ...arms];
+    for (const arm of round % 2 === 0 ? order : order.reverse()) {
+      if (arm === undefined) nothing.push(await turn(server, reducer, seconds));
+      else turns.get(arm)!.push(await turnWith(arm, server, reducer, seconds));
+    }
   }
-  const all = Object.values(turns).flat();
+  const all = [nothing, ...turns.values()].flat();
   const errors = all.flatMap(({ samples }) => samples.map((one) => one.errors));
   return [
-    ...CASES.flatMap((_, i) => ARMS.flatMap((arm) => armFigures(i, arm, turns))),
-    ...shareFigures(turns),
+    ...asked_cases.flatMap(({ name }, i) => [
+      ...loadFigures(`${name}, nothing`, i, nothing),
+      ...arms.flatMap((arm) => armFigures(i, arm, nothing, turns.get(arm)!)),
+    ]),
+    ...arms.flatMap((arm) => shareFigures(arm, turns.get(arm)!)),
     figure('requests that failed', '1', [errors.reduce((a, b) => a + b, 0)]),
   ];
 }

@@ -1,8 +1,9 @@
-// Servers that do more for a request than nginx: in Go and in Node, on the core that nginx's worker would have.
+// What the loads are put on: nginx, or servers that do more for a request, in Go and in Node, on the same core.
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { answeredBy, webServer } from '../test/traffic/web.ts';
 import { cpuTimeUs } from './machine.ts';
+import { startNginx } from './nginx.ts';
 import { needProgram } from './packages.ts';
 import { makeFolder, Started } from './process.ts';
 
@@ -25,4 +26,17 @@ export async function startWeb(kind: 'go' | 'node'): Promise<Server> {
   }
   const port = Number(server.output);
   return { port, cpuUs: () => cpuTimeUs(server.pid), requests: () => answeredBy(port) };
+}
+
+/** The one that `--server go` or `--server node` asks for; else nginx. */
+export function startAskedServer(): Promise<Server> {
+  const asked = process.argv[process.argv.indexOf('--server') + 1];
+  return asked === 'go' || asked === 'node' ? startWeb(asked) : startNginx();
+}
+
+/** Of each `--sources tcp,udp,dns` on the command line. */
+export function askedSources(): readonly (readonly string[])[] {
+  return process.argv.flatMap((word, i, words) =>
+    words[i - 1] === '--sources' ? [word.split(',')] : [],
+  );
 }
