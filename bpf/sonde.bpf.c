@@ -91,6 +91,8 @@ const volatile struct {
 	struct syscall_times syscall_times;
 	struct syscall_rest syscall_rest;
 	struct http_record http_record;
+	struct http_conn http_conn;
+	enum http_life http_life;
 	struct http_rest_record http_rest_record;
 	struct http_total http_total;
 	enum http_flag http_flag;
@@ -182,23 +184,6 @@ LOOKS(db)
 LOOKS(nat)
 LOOKS(capture)
 
-static __noinline int http_looks(struct packet *packet)
-{
-	return http_look_at(packet);
-}
-
-/* True: nobody else needs to look. */
-static __always_inline bool http_on_packet(struct packet *packet)
-{
-	int look = http_looks(packet);
-
-	if (look == HTTP_STRANGE && http_first(packet))
-		look = HTTP_GENERAL;
-	if (look == HTTP_GENERAL)
-		http_packet(packet);
-	return look == HTTP_COMMON;
-}
-
 static __noinline int cgroup_looks(struct __sk_buff *skb, u64 id, bool turn, bool ingress)
 {
 	cgroup_at_entry(skb, id, turn, ingress, true);
@@ -224,6 +209,7 @@ static __always_inline void cgroup_on_packet(struct __sk_buff *skb, bool ingress
 /* Every packet that a socket of this host sends or is to get, in all network namespaces: it always passes. */
 static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool atomics)
 {
+	enum http_look look = HTTP_GENERAL;
 	struct packet packet;
 
 	if (cgroup_enabled && atomics)
@@ -232,6 +218,10 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool a
 		cgroup_looks_510(skb, ingress);
 	if (!http_enabled && !http2_enabled && !dns_enabled && !nat_enabled && !capture_enabled &&
 	    !db_enabled())
+		return 1;
+	if (atomics && http_enabled)
+		look = http_quick(skb, ingress);
+	if (look == HTTP_BARE || (look == HTTP_COMMON && !capture_enabled))
 		return 1;
 	if (!packet_parse(skb, ingress, &packet))
 		return 1;
@@ -242,8 +232,8 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool a
 	packet_socket_ports(&packet);
 	if (db_enabled() && db_is_at(&packet))
 		db_looks(&packet);
-	if (atomics && http_enabled && http_on_packet(&packet) && !capture_enabled)
-		return 1;
+	if (atomics && http_enabled && look < HTTP_NOTED)
+		http_on_packet(&packet, look);
 	if (http2_enabled)
 		http2_looks(&packet);
 	if (dns_enabled)

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * HTTP/1.0 and 1.1 in clear text, from the packets of each socket: skb_in and skb_out call http_on_packet. What is said in
- * them is read by message.bpf.h.
+ * HTTP/1.0 and 1.1 in clear text, from the packets of each socket: skb_in and skb_out call http_quick (quick.bpf.h), and
+ * http_on_packet for what that leaves. What is said in them is read by message.bpf.h.
  */
 #ifndef SONDE_HTTP_H
 #define SONDE_HTTP_H
 
 #include "entry.bpf.h"
 #include "message.bpf.h"
-
-#define QUICK_LINE 64 /* longer request lines take the general way */
+#include "quick.bpf.h"
 
 /* ---- the begin and the end of a connection ---- */
 
@@ -41,16 +40,15 @@ static __always_inline u64 http_sock_of(struct packet *p)
 
 static __always_inline struct http_conn *http_new_conn(struct packet *p, bool serves)
 {
-	struct bpf_sock *key = p->sk;
-	struct http_conn *c = http_blank_for(&key);
+	u64 sk = http_sock_of(p);
+	struct http_conn *c = http_blank_for(sk, http_slot_of_packet(p->sk), &sk);
 	struct http_ends ends;
 
 	if (!c)
 		return NULL;
-	c->sk = http_sock_of(p);
 	barrier(); /* the sweep looks at the cookie first */
 	c->cookie = bpf_get_socket_cookie(p->skb);
-	http_ends_of(c->sk, &ends);
+	http_ends_of(sk, &ends);
 	c->rec.family = ends.family;
 	c->rec.head.kind = RECORD_HTTP;
 	c->rec.role = serves ? ROLE_INCOMING : ROLE_OUTGOING;
@@ -137,14 +135,6 @@ static __noinline int http_adopt(struct packet *p)
 	return c != NULL;
 }
 
-/* When TCP sent it, which it has noted (the monotonic clock); reading the clock costs as much as all the rest here. */
-static __always_inline u64 http_now(struct packet *p)
-{
-	u64 sent = p->ingress ? 0 : p->skb->tstamp;
-
-	return sent ? sent : bpf_ktime_get_ns();
-}
-
 /*
  * The common first packet of a connection: one whole request and nothing else. `n`: bytes of its line. False: nothing is
  * settled yet. Nobody claims anything of an entry that has had no message.
@@ -163,7 +153,7 @@ static __always_inline bool http_first_whole(struct http_conn *c, struct packet 
 		return false;
 	c->rec.line_bytes = n;
 	c->whole_length = length;
-	c->request_ns = http_now(p);
+	c->request_ns = http_now(p->skb, p->ingress);
 	c->request_from = p->seq;
 	c->request_next = c->request_end = p->seq + length;
 	c->response_from = c->response_next = p->ack_seq;
@@ -211,81 +201,11 @@ static __noinline int http_first(struct packet *p)
 	return !(n > 0 && http_first_whole(c, p, n));
 }
 
-/*
- * The common case: one whole request in one segment, with the same line and length as the last one, which was answered.
- * False: nothing was done.
- */
-static __always_inline bool http_quick_request(struct http_conn *c, struct packet *p, u64 now)
-{
-	u64 *line = (u64 *)c->rec.line, message = c->message;
-	u64 ttfb = c->response_ns - c->request_ns, duration = c->last_ns - c->request_ns;
-	u32 n = c->entries, size = c->rec.line_bytes;
-	u64 words[QUICK_LINE / 8] = {};
-	struct http_entry *entry;
-
-	if (p->payload_length != c->whole_length || p->seq != c->request_next ||
-	    !c->request_known || PHASE(message) != HTTP_RESPONSE || c->queued || c->queued_other ||
-	    c->pieces || n >= HTTP_RUN || (n && c->rec.status != c->status) ||
-	    duration >= HTTP_COARSE || ttfb > duration || size - 1 >= QUICK_LINE)
-		return false;
-	CLAMP(size, QUICK_LINE);
-	if (bpf_skb_load_bytes(p->skb, p->payload_offset, words, size))
-		return false;
-	for (int i = 0; i < QUICK_LINE / 8; i++)
-		if (words[i] != line[i])
-			return false;
-	if (!http_swap(&c->message, message, ((message >> 2) + 1) << 2 | HTTP_REQUEST))
-		return false;
-	c->rec.status = c->status;
-	entry = &c->rec.entry[n];
-	entry->ttfb = ttfb;
-	entry->duration = duration;
-	entry->bytes_request = p->seq - c->request_from;
-	entry->bytes_response = c->response_end - c->response_from;
-	barrier(); /* the sweep looks at the number first */
-	c->entries = n + 1;
-	c->request_ns = now;
-	c->request_from = p->seq;
-	c->request_next = c->request_end = p->seq + p->payload_length;
-	c->response_from = c->response_next = c->response_end;
-	c->response_loose = false;
-	c->status_pieces = 0;
-	return true;
-}
-
-/* The same of a response: its begin in a segment of its own, or more of it. */
-static __always_inline bool http_quick_response(struct http_conn *c, struct packet *p, u64 now)
-{
-	u32 end = p->seq + p->payload_length;
-	u64 line[2] = {};
-	u16 status;
-
-	if (c->queued || c->queued_other || c->status_pieces)
-		return false;
-	if (PHASE(c->message) == HTTP_REQUEST) {
-		if (c->response_loose || p->seq != c->response_next ||
-		    p->payload_length < STATUS_BYTES ||
-		    bpf_skb_load_bytes(p->skb, p->payload_offset, line, STATUS_BYTES))
-			return false;
-		status = http_status(line);
-		if (status < 200)
-			return false;
-		http_answered(c, p->seq, status, now);
-	} else if (end - c->response_from >= PARTIAL_BYTES) {
-		return false;
-	}
-	if (AFTER(end, c->response_end)) {
-		c->response_end = end;
-		c->last_ns = now;
-	}
-	return true;
-}
-
 /* The entry of the packet's socket. One of a former socket at this address, whose end nobody saw, is ended here. */
 static __always_inline struct http_conn *http_find(struct packet *p)
 {
 	struct bpf_sock *key = p->sk; /* its address, by which all hooks find it */
-	struct http_conn *c = bpf_map_lookup_elem(&http_conns, &key);
+	struct http_conn *c = HTTP_ENTRY(key, http_slot_of_packet(key), &key);
 
 	if (!c || c->life != HTTP_LIVE)
 		return NULL;
@@ -296,61 +216,53 @@ static __always_inline struct http_conn *http_find(struct packet *p)
 	return NULL;
 }
 
-enum http_look {
-	HTTP_NOTHING, /* for this source */
-	HTTP_COMMON, /* a common packet of a connection that is known: it is done, and others have nothing to learn of it */
-	HTTP_STRANGE, /* of a socket that is not known: http_first */
-	HTTP_GENERAL, /* http_packet */
-};
-
-/*
- * What to do with a packet; the common one is done here. The steps are called one after the other and not one by the other,
- * since kernels before 6.13 count the frames of all that is called against 512 bytes.
- */
-static __always_inline enum http_look http_look_at(struct packet *p)
-{
-	struct http_conn *c;
-	u64 now;
-
-	if (p->protocol != IPPROTO_TCP || !p->payload_length || !p->sk)
-		return HTTP_NOTHING;
-	c = http_find(p);
-	if (!c)
-		return HTTP_STRANGE;
-	if (c->off)
-		return HTTP_NOTHING;
-	now = http_now(p);
-	if (!(p->ingress == (c->rec.role == ROLE_INCOMING) ? http_quick_request(c, p, now) :
-							      http_quick_response(c, p, now)))
-		return HTTP_GENERAL;
-	/* a capital letter alone may begin another protocol; a status was one of HTTP */
-	return c->status ? HTTP_COMMON : HTTP_NOTHING;
-}
-
+/* True: the packet's connection is known, and what it says is noted. */
 static __noinline int http_packet(struct packet *p)
 {
 	struct http_conn *c = http_find(p);
 	struct http_bytes from = {};
 
-	if (!c)
-		return 0;
+	if (!c || c->off)
+		return c != NULL;
 	from.at = p->payload_offset;
 	from.length = p->payload_length;
 	from.seq = p->seq;
-	from.now = http_now(p);
+	from.now = http_now(p->skb, p->ingress);
 	if (p->ingress == (c->rec.role == ROLE_INCOMING))
 		http_on_request(p->skb, c, &from, false);
 	else
 		http_on_response(p->skb, c, &from, false);
-	return 0;
+	return 1;
+}
+
+/*
+ * A packet that http_quick has left. The steps are called one after the other and not one by the other, since kernels before
+ * 6.13 count the frames of all that is called against 512 bytes.
+ */
+static __always_inline void http_on_packet(struct packet *p, enum http_look look)
+{
+	if (p->protocol != IPPROTO_TCP || !p->payload_length || !p->sk)
+		return;
+	if (look == HTTP_GENERAL && http_packet(p))
+		return;
+	if (http_first(p))
+		http_packet(p);
 }
 
 /* TCP_CLOSE, before the connection's entry in `tcp_conns` goes: it knows the owner. */
 static __always_inline void http_on_close(struct sock *sk)
 {
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct http_conn *c;
 	u64 key = (u64)sk;
-	struct http_conn *c = bpf_map_lookup_elem(&http_conns, &key);
+	u32 slot;
 
+	if (!tp)
+		return;
+	/* skc_num is 0 by now */
+	slot = http_slot_of(bpf_ntohs(tp->inet_conn.icsk_inet.inet_sport),
+			    bpf_ntohs(sk->__sk_common.skc_dport));
+	c = HTTP_ENTRY(key, slot, &key);
 	if (!c || c->life != HTTP_LIVE)
 		return;
 	http_end(c);
@@ -421,6 +333,12 @@ static __always_inline void http_sweep_message(struct http_conn *c)
 	bpf_ringbuf_submit(rec, BPF_RB_NO_WAKEUP);
 }
 
+static __always_inline void http_sweep_live(struct http_conn *c)
+{
+	http_sweep_run(c);
+	http_sweep_message(c);
+}
+
 SEC("iter/bpf_map_elem")
 int http_sweep(struct bpf_iter__bpf_map_elem *ctx)
 {
@@ -436,15 +354,34 @@ int http_sweep(struct bpf_iter__bpf_map_elem *ctx)
 		return 0;
 	if (c->life != HTTP_LIVE) {
 		http_sweep_spare(c, &key);
-		return 0;
-	}
-	if (http_is_gone(c)) {
+	} else if (http_is_gone(c)) {
 		http_end(c);
 		bpf_map_delete_elem(&http_conns, &key);
-		return 0;
+	} else {
+		http_sweep_live(c);
 	}
-	http_sweep_run(c);
-	http_sweep_message(c);
+	return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int http_slot_sweep(struct bpf_iter__bpf_map_elem *ctx)
+{
+	u32 *slot_now = ctx->key;
+	struct http_conn *c;
+	u32 slot;
+
+	if (!slot_now)
+		return 0;
+	slot = *slot_now;
+	c = bpf_map_lookup_elem(&http_slots, &slot);
+	if (!c || !c->sk || c->life != HTTP_LIVE || ring_nearly_full())
+		return 0;
+	if (http_is_gone(c)) {
+		http_end(c);
+		http_turn(c, HTTP_LIVE, HTTP_SPARE);
+	} else {
+		http_sweep_live(c);
+	}
 	return 0;
 }
 

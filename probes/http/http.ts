@@ -31,18 +31,23 @@ export const http: Probe = {
       help: 'what each connection did so far, each interval',
       required: true,
       variants: [
-        { name: 'map walk', programs: ['http_sweep', 'http_rest_sweep'], needs: ['atomics'] },
+        {
+          name: 'map walk',
+          programs: ['http_sweep', 'http_slot_sweep', 'http_rest_sweep'],
+          needs: ['atomics'],
+        },
       ],
     },
   ],
   sweeps: [
     { programs: ['http_sweep'], map: 'http_conns', when: 'interval' },
+    { programs: ['http_slot_sweep'], map: 'http_slots', when: 'interval' },
     { programs: ['http_rest_sweep'], map: 'http_rests', when: 'interval' },
   ],
   records: [httpRecords],
   map_sources: [httpTotals],
   map_entries: ({ maps }) => ({ http_conns: Math.ceil(maps.sockets_max / 4) }),
-  own_maps: ['http_conns', 'http_spares', 'http_blank', 'http_parked'],
+  own_maps: ['http_slots', 'http_conns', 'http_spares', 'http_blank', 'http_parked'],
   global_maps: pair(httpTotals.map),
   constants: httpConstants,
 };

@@ -11,9 +11,9 @@ import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { MapBuffer } from '../../src/bpf/map.ts';
+import { type BpfMap, MapBuffer } from '../../src/bpf/map.ts';
 import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
-import { http_record } from '../layout.gen.ts';
+import { http_conn, http_life } from '../layout.gen.ts';
 
 const run = promisify(execFile);
 const has = (program: string): boolean =>
@@ -243,17 +243,23 @@ test('nginx', { skip: NO_NGINX }, async (t) => {
   });
 });
 
-/** Entries of connections at these ports that the kernel side holds. */
+/** Live entries of connections at these ports that the kernel side holds. */
 function stateAt(live: Live, ports: readonly number[]): number {
-  const map = live.collector.kernel.map('http_conns');
+  return ['http_slots', 'http_conns']
+    .map((name) => stateIn(live.collector.kernel.map(name), ports))
+    .reduce((a, b) => a + b);
+}
+
+function stateIn(map: BpfMap, ports: readonly number[]): number {
   const buffer = new MapBuffer(map);
   const count = buffer.read();
   const view = new DataView(buffer.values.buffer, buffer.values.byteOffset);
-  const record = map.valueStride - http_record.SIZE; // the last part of the entry
-  return Array.from({ length: count }, (_, i) => i * map.valueStride + record).filter((at) =>
-    [http_record.local_port, http_record.peer_port].some((field) =>
-      ports.includes(view.getUint16(at + field, true)),
-    ),
+  return Array.from({ length: count }, (_, i) => i * map.valueStride).filter(
+    (at) =>
+      view.getUint32(at + http_conn.life, true) === http_life.HTTP_LIVE &&
+      [http_conn.rec_local_port, http_conn.rec_peer_port].some((field) =>
+        ports.includes(view.getUint16(at + field, true)),
+      ),
   ).length;
 }
 

@@ -95,7 +95,7 @@ struct http_mark {
 
 enum http_life {
 	HTTP_LIVE = 0,
-	HTTP_SPARE = 1, /* its socket has closed: the next one at this address has it */
+	HTTP_SPARE = 1, /* its socket has closed: the next one at this address, or with these ports, has it */
 	HTTP_OLD_SPARE = 2, /* not taken since the sweep before */
 	HTTP_GONE = 3, /* the sweep is deleting it */
 	HTTP_REVIVED = 4, /* it is being made anew */
@@ -129,12 +129,29 @@ struct http_conn {
 	u8 status_pieces; /* bytes of a split status line */
 	u8 mixed;
 	u8 queued_length;
-	u8 unused[3];
+	u8 in_slot; /* of `http_slots`: never made, never freed */
+	u8 unused[2];
 	u32 life; /* enum http_life; changed by compare-and-exchange alone */
+	u32 unused_2;
 	u64 status_line[2];
 	u64 queued_line[HTTP_LINE / 8];
 	struct http_record rec;
 };
+
+/*
+ * An entry for each connection. The first place for it follows from its ports, and is found by a comparison; of two that
+ * would have the same one, the second has an entry in `http_conns`: a look-up there costs some 40 ns a packet, and one for each
+ * short connection interrupts a CPU every few of them, to get and free memory.
+ */
+#define HTTP_SLOT_BITS 8
+#define HTTP_SLOTS (1 << HTTP_SLOT_BITS)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HTTP_SLOTS);
+	__type(key, u32);
+	__type(value, struct http_conn);
+} http_slots SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -144,10 +161,7 @@ struct {
 	__type(value, struct http_conn);
 } http_conns SEC(".maps");
 
-/*
- * How many spare entries there are. The kernel gives the address of a closed socket to one of the next: short connections
- * find their entry there, where making and freeing one of this size for each would interrupt a CPU every few of them.
- */
+/* How many spare entries there are in `http_conns`: the kernel gives the address of a closed socket to one of the next. */
 #define HTTP_SPARES 1024
 
 struct {
@@ -195,7 +209,7 @@ struct http_parked {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 2048);
+	__uint(max_entries, 1024);
 	__type(key, struct http_ends);
 	__type(value, struct http_parked);
 } http_parked SEC(".maps");
