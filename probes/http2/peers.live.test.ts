@@ -125,7 +125,14 @@ test('nginx and curl', { skip: NO_PEERS }, async (t) => {
 
 const url = (port: number, path: string): string => `http://127.0.0.1:${port}/${path}`;
 
-const NO_GO = NO_LIVE || (!has('go', 'version') && 'needs go 1.24');
+const NO_GO =
+  NO_LIVE || (!hasGo(1, 24) && 'needs go 1.24: no earlier one serves HTTP/2 in clear text');
+
+function hasGo(major: number, minor: number): boolean {
+  const { stdout } = spawnSync('go', ['env', 'GOVERSION'], { encoding: 'utf8' });
+  const [, first, second] = /^go(\d+)\.(\d+)/.exec(stdout ?? '') ?? [];
+  return Number(first) > major || (Number(first) === major && Number(second) >= minor);
+}
 
 async function buildGo(t: TestContext): Promise<string> {
   const dir = mkdtempSync(join(tmpdir(), 'sonde-go-'));
