@@ -1,8 +1,10 @@
 // An HTTPS server and client of Node, whose TLS library is within the executable.
 //   node_peer.mjs server CERT KEY            prints its port; at the end of its input: {"path": requests}
-//   node_peer.mjs client PORT CONNECTIONS REQUESTS   waits for a line; prints {"requests": n}
+//   node_peer.mjs client PORT,… CONNECTIONS REQUESTS   waits for a line; prints {"requests": n}; ports take turns by request,
+//                                            and the thread reads sockets without TLS between them
 
 import { readFileSync } from 'node:fs';
+import http from 'node:http';
 import https from 'node:https';
 
 const [what, ...words] = process.argv.slice(2);
@@ -38,11 +40,20 @@ function get(agent, port, path) {
   });
 }
 
-async function ask(port, connections, requests) {
+/** A request without TLS, whose both ends are this thread's and stay open. */
+async function askPlainly() {
+  const server = http.createServer((_, response) => response.end('plain'));
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await (await fetch(`http://127.0.0.1:${server.address().port}/`)).text();
+}
+
+async function ask(ports, connections, requests) {
   const names = ['red', 'green', 'blue'];
   const one = async () => {
     const agent = new https.Agent({ keepAlive: true, maxSockets: 1 });
     for (let i = 0; i < requests; i += 1) {
+      if (i < 2) await askPlainly();
+      const port = ports[i % ports.length];
       await get(agent, port, i % 10 === 9 ? '/missing' : `/page/${names[i % 3]}`);
     }
     agent.destroy();
@@ -57,6 +68,7 @@ if (what === 'server') {
 } else {
   process.stdin.once('data', () => {
     process.stdin.pause();
-    void ask(...words.map(Number));
+    const [ports, connections, requests] = words;
+    void ask(ports.split(',').map(Number), Number(connections), Number(requests));
   });
 }

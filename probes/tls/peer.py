@@ -2,7 +2,8 @@
 a socket.
 
   peer.py server CERT KEY [memory]      prints its port; serves until standard input ends; then prints {"path": requests, ...}
-  peer.py client PORT CONNECTIONS REQUESTS THREADS [memory]   waits for a line; prints {"connections": n, "requests": n}
+  peer.py client PORT,... CONNECTIONS REQUESTS THREADS [memory]   waits for a line; prints {"requests": n}; ports take turns, by connection or
+                                                                   (memory) by request
 """
 
 import asyncio
@@ -91,10 +92,10 @@ def request(i):
     return b"GET %s HTTP/1.1\r\nHost: test\r\n\r\n" % path.encode()
 
 
-def blocking_client(port, connections, requests):
+def blocking_client(ports, connections, requests):
     context = client_context()
-    for _ in range(connections):
-        stream = context.wrap_socket(socket.create_connection(("127.0.0.1", port)))
+    for c in range(connections):
+        stream = context.wrap_socket(socket.create_connection(("127.0.0.1", ports[c % len(ports)])))
         with stream:
             for i in range(requests):
                 stream.sendall(request(i))
@@ -103,16 +104,21 @@ def blocking_client(port, connections, requests):
                     pending += stream.recv(65536)
 
 
-async def memory_client(port, connections, requests):
+async def memory_client(ports, connections, requests):
     async def one():
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_context())
+        streams = {}
         for i in range(requests):
+            port = ports[i % len(ports)]
+            if port not in streams:
+                streams[port] = await asyncio.open_connection("127.0.0.1", port, ssl=client_context())
+            reader, writer = streams[port]
             writer.write(request(i))
             head = await reader.readuntil(b"\r\n\r\n")
             if b" 200 " in head:
                 await reader.readexactly(5)
-        writer.close()
-        await writer.wait_closed()
+        for _, writer in streams.values():
+            writer.close()
+            await writer.wait_closed()
 
     await asyncio.gather(*[one() for _ in range(connections)])
 
@@ -126,13 +132,14 @@ def main():
             blocking_server(*sys.argv[2:4])
         print(json.dumps(counts), flush=True)
         return
-    port, connections, requests, threads = (int(word) for word in sys.argv[2:6])
+    ports = [int(port) for port in sys.argv[2].split(",")]
+    connections, requests, threads = (int(word) for word in sys.argv[3:6])
     sys.stdin.readline()
     if memory:
-        asyncio.run(memory_client(port, connections, requests))
+        asyncio.run(memory_client(ports, connections, requests))
     else:
         workers = [
-            threading.Thread(target=blocking_client, args=(port, connections // threads, requests))
+            threading.Thread(target=blocking_client, args=(ports, connections // threads, requests))
             for _ in range(threads)
         ]
         for worker in workers:

@@ -4,8 +4,9 @@
  * and after it is decrypted. The bytes go through the reader of messages of the `http` source (probes/http/message.bpf.h).
  *
  * Which socket a session is on: a socket that the thread reads or writes within a call of the library is the session's. A
- * library that never touches sockets (memory BIOs: Node, asyncio) is given what the thread has just received: the last
- * socket that it read is the session's, at the first read of the session.
+ * library that never touches sockets (memory BIOs: Node, asyncio) is given what the thread has just received: the first call
+ * behind a receive that reads, or shakes hands, is of the session on that socket. A client's first call has received
+ * nothing yet, and what was received before it is another's: it names no socket, unless it gives plain text.
  */
 #ifndef SONDE_TLS_H
 #define SONDE_TLS_H
@@ -34,6 +35,8 @@ struct tls_conn {
 	u32 written;
 	u32 known; /* one end has begun a request: it is HTTP/1 */
 	u32 h2_role; /* HTTP2_CLIENT or HTTP2_SERVER: it is HTTP/2 */
+	u32 guessed; /* no call has used the socket itself */
+	u32 doubts; /* reads in a row that speak for another socket than the guessed one */
 	u64 h2_name; /* names the connection where its socket is not known */
 	struct http2_way h2_way[2]; /* what is read, what is written */
 };
@@ -42,11 +45,14 @@ struct tls_conn {
 struct tls_thread {
 	struct tls_socket received; /* the last that it read */
 	struct tls_socket used; /* within this call */
+	struct tls_socket shaken; /* received before the last call that shook hands, */
+	u64 shaken_session; /* which was this session's */
 	u64 session; /* of this call; 0: none */
 	u64 buffer;
 	u64 done; /* where the call puts how much it did, for those that do */
 	u32 length;
-	u32 reads;
+	u16 reads;
+	u16 fresh; /* no session has been given `received` yet */
 };
 
 struct {
@@ -89,8 +95,10 @@ static __always_inline void tls_on_io(struct sock *sk, bool received)
 	if (!socket.cookie)
 		socket.cookie = bpf_get_socket_cookie(sk);
 	thread->used = socket;
-	if (received)
+	if (received) {
 		thread->received = socket;
+		thread->fresh = true;
+	}
 }
 
 /* Closed, or another's memory by now. */
@@ -158,21 +166,46 @@ static __noinline int tls_renew(struct tls_key *key)
 	return 1;
 }
 
-/* The session, on the socket that it is on. `sure`: the call has used it; else it is a guess for a new session. */
+#define TLS_DOUBTS 2 /* as often must a read speak against a guess */
+
+/* True: the session is on another socket than was guessed. */
+static __always_inline bool tls_mistaken(struct tls_conn *conn, struct tls_socket *now, bool sure)
+{
+	if (now->cookie == conn->socket.cookie) {
+		conn->doubts = 0;
+		if (sure)
+			conn->guessed = false;
+		return false;
+	}
+	return conn->guessed && (sure || ++conn->doubts >= TLS_DOUBTS);
+}
+
+/* At this address another session, on another socket, was before. */
+static __always_inline bool tls_is_former(struct tls_conn *conn, struct tls_socket *now, bool sure)
+{
+	if (!conn->socket.cookie)
+		return false;
+	if (!sure)
+		return tls_is_gone(&conn->socket);
+	return now->cookie != conn->socket.cookie && !conn->guessed;
+}
+
+/* The session, on the socket that it is on. `sure`: the call has used it; else it is a guess. */
 static __always_inline struct tls_conn *tls_conn_of(struct tls_key *key, struct tls_socket *now,
 						    bool sure)
 {
 	struct tls_conn *conn = bpf_map_lookup_elem(&tls_conns, key);
 
-	if (!conn || (conn->socket.cookie && sure && now->cookie != conn->socket.cookie) ||
-	    (conn->socket.cookie && !sure && tls_is_gone(&conn->socket))) {
+	if (!conn || tls_is_former(conn, now, sure)) {
 		tls_renew(key);
 		conn = bpf_map_lookup_elem(&tls_conns, key);
 		if (!conn)
 			return NULL;
 	}
-	if (!conn->socket.cookie && now->cookie) {
+	if (now->cookie && (!conn->socket.cookie || tls_mistaken(conn, now, sure))) {
 		conn->socket = *now;
+		conn->guessed = !sure;
+		conn->doubts = 0;
 		tls_name_ends(&conn->http.rec, now->sk);
 	}
 	return conn;
@@ -221,6 +254,19 @@ static __always_inline int tls_moved(struct tls_conn *conn, u64 buffer, u32 leng
 	return 0;
 }
 
+/* What speaks for a socket where the call has used none. */
+static __always_inline void tls_guess(struct tls_thread *thread, struct tls_key *key, long length,
+				      struct tls_socket *socket)
+{
+	struct tls_conn *conn = bpf_map_lookup_elem(&tls_conns, key);
+	bool is_new = !conn, is_named = conn && conn->socket.cookie;
+
+	if (thread->reads && thread->fresh && (length > 0 || (!is_new && !is_named)))
+		*socket = thread->received;
+	else if (!is_named && thread->shaken_session == key->session)
+		*socket = thread->shaken;
+}
+
 /* The call has moved `length` bytes; 0 or less: none. */
 static __always_inline int tls_done(long length)
 {
@@ -237,8 +283,10 @@ static __always_inline int tls_done(long length)
 	thread->session = 0;
 	socket = thread->used;
 	sure = socket.cookie;
-	if (!sure && thread->reads)
-		socket = thread->received;
+	if (!sure)
+		tls_guess(thread, &key, length, &socket);
+	if (thread->reads)
+		thread->fresh = false;
 	conn = tls_conn_of(&key, &socket, sure);
 	if (conn && length > 0)
 		tls_moved(conn, thread->buffer, length, thread->reads);
@@ -310,7 +358,13 @@ int tls_return_ex(struct pt_regs *ctx)
 SEC("uprobe")
 int tls_handshake(struct pt_regs *ctx)
 {
-	tls_thread_here();
+	struct tls_thread *thread = tls_thread_here();
+
+	if (!thread || !thread->fresh)
+		return 0;
+	thread->shaken = thread->received;
+	thread->shaken_session = PT_REGS_PARM1(ctx);
+	thread->fresh = false;
 	return 0;
 }
 

@@ -64,6 +64,36 @@ test('Node, whose TLS library is its own, at both ends', { skip: NO_TLS }, async
   ]);
 });
 
+// What the thread received last is the only sign of a session's socket there: each request has its own connection's ports.
+for (const [name, program, words] of [
+  ['Node', process.execPath, [join(import.meta.dirname, 'node_peer.mjs')]],
+  ['Python with memory BIOs', 'python3', [PEER, 'memory']],
+] as const) {
+  test(`${name}: one thread on connections to two servers`, { skip: NO_TLS }, async (t) => {
+    const { cert, key } = makeCertificate(t);
+    const [script, ...more] = words;
+    const servers = [0, 1].map(() => new Peer(t, program, [script, 'server', cert, key, ...more]));
+    const ports = await Promise.all(servers.map(async (server) => Number(await server.line())));
+    const live = await startLive(t, { collector: COLLECTOR });
+    const client = new Peer(t, program, [script, 'client', `${ports}`, '16', '50', '1', ...more]);
+    await probed(live, program === 'python3' ? /libssl/ : /node/);
+    client.go();
+    assert.deepEqual(JSON.parse(await client.line()), { requests: 800 });
+    await client.ended();
+    for (const [i, server] of servers.entries()) {
+      const counts: Side['counts'] = JSON.parse(await server.finish());
+      assert.equal(
+        Object.values(counts).reduce((a, b) => a + b),
+        400,
+      );
+      await exact(live, ports[i]!, [
+        { direction: 'incoming', pid: server.pid, counts },
+        { direction: 'outgoing', pid: client.pid, counts },
+      ]);
+    }
+  });
+}
+
 test('Go, at both ends', { skip: NO_TLS || lacks('go') }, async (t) => {
   const { folder, cert, key } = makeCertificate(t);
   const program = join(folder, 'go-peer');
