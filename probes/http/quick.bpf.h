@@ -52,6 +52,9 @@ static __always_inline bool http_quick_request(struct __sk_buff *skb, struct htt
 	for (u32 i = 0; i < QUICK_LINE / 8; i++)
 		if (words[i] != line[i])
 			return false;
+	asm volatile("" : "+r"(n));
+	if (n >= HTTP_RUN)
+		return false; /* cannot be; kernels before 6.3 have lost sight of it by now */
 	if (!http_swap(&c->message, message, ((message >> 2) + 1) << 2 | HTTP_REQUEST))
 		return false;
 	c->rec.status = c->status;
