@@ -70,7 +70,7 @@ export class Http2Decoder implements RecordDecoder {
     const { cookie, head_flags: flags, now_ns } = view;
     const peer = this.#peers.get(cookie) ?? this.#open(view, now_ms);
     peer.last_ms = now_ms;
-    this.#keepEnds(peer, at, view.owner_tgid);
+    this.#keepEnds(peer, view, at);
     const side = (flags & http2_flag.HTTP2_EGRESS) === 0 ? PEER : LOCAL;
     const from = at + http2_record.SIZE;
     const { to, skip, after } = view;
@@ -159,12 +159,20 @@ export class Http2Decoder implements RecordDecoder {
     return peer;
   }
 
-  /** The owner of an accepted socket is known when it has read: later than its first record. */
-  #keepEnds({ ends }: Http2Peer, at: number, tgid: number): void {
-    const known = ends.record.readUInt32LE(http2_record.owner_tgid);
-    const is_new = ends.record[http2_record.head_kind] === 0;
-    if (!is_new && (tgid === 0 || tgid === known)) return;
-    ends.record.set(this.#bytes.subarray(at, at + http2_record.SIZE));
+  /**
+   * The owner of an accepted socket is known when it has read, and the socket of a TLS session when its data came: both later
+   * than the first record.
+   */
+  #keepEnds({ ends }: Http2Peer, view: Http2RecordView, at: number): void {
+    const { record } = ends;
+    const tgid = view.owner_tgid;
+    const is_new = record[http2_record.head_kind] === 0;
+    const same_owner = tgid === 0 || tgid === record.readUInt32LE(http2_record.owner_tgid);
+    const same_ports =
+      view.local_port === record.readUInt16LE(http2_record.local_port) &&
+      view.peer_port === record.readUInt16LE(http2_record.peer_port);
+    if (!is_new && same_owner && (same_ports || view.local_port === 0)) return;
+    record.set(this.#bytes.subarray(at, at + http2_record.SIZE));
     ends.dims = undefined;
   }
 

@@ -80,7 +80,7 @@ __noinline int tls_go_moved(u64 session, u64 buffer, u64 length, u32 reads)
 	struct tls_conn *conn;
 
 	tls_go_socket(session, &socket);
-	conn = tls_conn_of(&key, &socket, socket.cookie);
+	conn = tls_conn_of(&key, &socket);
 	if (conn && length && length <= 0x7fffffff)
 		tls_moved(conn, buffer, length, reads);
 	return 0;

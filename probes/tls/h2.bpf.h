@@ -53,7 +53,7 @@ __noinline int tls_h2_step(u64 user, u32 slot)
 	return way->have == HTTP2_HEAD_BYTES ? http2_take_head(work) : 0;
 }
 
-/* What a record of this session begins with. The socket's cookie names the connection; else the session does. */
+/* What a record of this session begins with. */
 static __always_inline void tls_h2_head(struct tls_conn *conn, struct http2_record *rec, u32 flags)
 {
 	struct http_record *http = &conn->http.rec;
@@ -61,7 +61,7 @@ static __always_inline void tls_h2_head(struct tls_conn *conn, struct http2_reco
 	rec->head.kind = RECORD_HTTP2;
 	rec->head.flags = flags | conn->h2_role | HTTP2_TLS;
 	rec->owner = http->owner;
-	rec->cookie = conn->socket.cookie ? conn->socket.cookie : conn->h2_name;
+	rec->cookie = conn->h2_name;
 	rec->now_ns = bpf_ktime_get_ns();
 	rec->netns = http->netns;
 	rec->family = http->family;

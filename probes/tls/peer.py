@@ -4,6 +4,8 @@ a socket.
   peer.py server CERT KEY [memory]      prints its port; serves until standard input ends; then prints {"path": requests, ...}
   peer.py client PORT,... CONNECTIONS REQUESTS THREADS [memory]   waits for a line; prints {"requests": n}; ports take turns, by connection or
                                                                    (memory) by request
+  peer.py late PORT,PORT REQUESTS   a client on one connection to each port that receives from both before it reads either: waits for a
+                                    line; /late/red goes to the first port, /late/green to the second; prints {"requests": n}
 """
 
 import asyncio
@@ -123,6 +125,51 @@ async def memory_client(ports, connections, requests):
     await asyncio.gather(*[one() for _ in range(connections)])
 
 
+class Session:
+    """TLS over memory, whose bytes a caller brings and takes."""
+
+    def __init__(self, port):
+        self.plain = socket.create_connection(("127.0.0.1", port))
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = client_context().wrap_bio(self.incoming, self.outgoing)
+        while not self.try_(self.tls.do_handshake):
+            self.send()
+            self.receive()
+        self.send()
+
+    @staticmethod
+    def try_(call, *words):
+        try:
+            return call(*words) or True
+        except ssl.SSLWantReadError:
+            return False
+
+    def send(self):
+        self.plain.sendall(self.outgoing.read())
+
+    def receive(self):
+        self.incoming.write(self.plain.recv(65536))
+
+
+def late_client(ports, requests):
+    sessions = []
+    for i in range(requests):
+        if i % 5 == 0:
+            sessions = [Session(port) for port in ports]
+        for number, session in enumerate(sessions):
+            session.tls.write(b"GET /late/%s HTTP/1.1\r\nHost: test\r\n\r\n" % (b"red", b"green")[number])
+            session.send()
+        answers = [b"" for _ in sessions]
+        while not all(answer.endswith(b"hello") for answer in answers):
+            for session, answer in zip(sessions, answers):
+                if not answer.endswith(b"hello"):
+                    session.receive()
+            for number, session in enumerate(sessions):
+                piece = session.try_(session.tls.read, 65536)
+                answers[number] += piece if isinstance(piece, bytes) else b""
+    return requests * len(ports)
+
+
 def main():
     memory = "memory" in sys.argv
     if sys.argv[1] == "server":
@@ -133,6 +180,10 @@ def main():
         print(json.dumps(counts), flush=True)
         return
     ports = [int(port) for port in sys.argv[2].split(",")]
+    if sys.argv[1] == "late":
+        sys.stdin.readline()
+        print(json.dumps({"requests": late_client(ports, int(sys.argv[3]))}), flush=True)
+        return
     connections, requests, threads = (int(word) for word in sys.argv[3:6])
     sys.stdin.readline()
     if memory:

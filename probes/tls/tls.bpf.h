@@ -4,9 +4,9 @@
  * and after it is decrypted. The bytes go through the reader of messages of the `http` source (probes/http/message.bpf.h).
  *
  * Which socket a session is on: a socket that the thread reads or writes within a call of the library is the session's. A
- * library that never touches sockets (memory BIOs: Node, asyncio) is given what the thread has just received: the first call
- * behind a receive that reads, or shakes hands, is of the session on that socket. A client's first call has received
- * nothing yet, and what was received before it is another's: it names no socket, unless it gives plain text.
+ * library that never touches sockets (memory BIOs: Node, asyncio) is given what the thread has received: the first call behind
+ * a receive that reads, or shakes hands, speaks for that socket, unless another session reads before the next receive. A
+ * session has the socket that two such calls in a row have spoken for; until then it is on none.
  */
 #ifndef SONDE_TLS_H
 #define SONDE_TLS_H
@@ -28,6 +28,12 @@ struct tls_socket {
 	u64 cookie;
 };
 
+enum tls_guessed {
+	TLS_SURE = 0, /* a call has used the socket itself; or none is known */
+	TLS_GUESSED = 1, /* one receive speaks for it */
+	TLS_CONFIRMED = 2, /* and a second one */
+};
+
 struct tls_conn {
 	struct http_conn http;
 	struct tls_socket socket;
@@ -35,9 +41,9 @@ struct tls_conn {
 	u32 written;
 	u32 known; /* one end has begun a request: it is HTTP/1 */
 	u32 h2_role; /* HTTP2_CLIENT or HTTP2_SERVER: it is HTTP/2 */
-	u32 guessed; /* no call has used the socket itself */
-	u32 doubts; /* reads in a row that speak for another socket than the guessed one */
-	u64 h2_name; /* names the connection where its socket is not known */
+	u32 guessed; /* enum tls_guessed */
+	u32 calls;
+	u64 h2_name; /* names the connection in its records: its socket may be known later, or be another */
 	struct http2_way h2_way[2]; /* what is read, what is written */
 };
 
@@ -47,12 +53,17 @@ struct tls_thread {
 	struct tls_socket used; /* within this call */
 	struct tls_socket shaken; /* received before the last call that shook hands, */
 	u64 shaken_session; /* which was this session's */
+	struct tls_socket voted; /* for this one speaks the last receive, */
+	u64 voted_session; /* as this session's */
 	u64 session; /* of this call; 0: none */
+	u64 last; /* of the last call that read something, or what was received */
 	u64 buffer;
 	u64 done; /* where the call puts how much it did, for those that do */
 	u32 length;
-	u16 reads;
-	u16 fresh; /* no session has been given `received` yet */
+	u8 reads;
+	u8 fresh; /* receives since the last call that reads or shakes hands: 0, 1, or more */
+	u8 loose; /* receives for several sessions before it reads: above 0 no receive speaks */
+	u8 shaken_again; /* two calls of this session that shook hands had received from the same socket */
 };
 
 struct {
@@ -81,25 +92,6 @@ struct {
 #include "h2.bpf.h"
 
 /* ---- sockets ---- */
-
-static __always_inline void tls_on_io(struct sock *sk, bool received)
-{
-	u64 id = bpf_get_current_pid_tgid();
-	struct tls_thread *thread = bpf_map_lookup_elem(&tls_threads, &id);
-	struct tls_socket socket;
-
-	if (!thread)
-		return;
-	socket.sk = (u64)sk;
-	socket.cookie = sk->__sk_common.skc_cookie.counter;
-	if (!socket.cookie)
-		socket.cookie = bpf_get_socket_cookie(sk);
-	thread->used = socket;
-	if (received) {
-		thread->received = socket;
-		thread->fresh = true;
-	}
-}
 
 /* Closed, or another's memory by now. */
 static __always_inline bool tls_is_gone(struct tls_socket *socket)
@@ -161,53 +153,104 @@ static __noinline int tls_renew(struct tls_key *key)
 	conn->http.rec.head.kind = RECORD_HTTP;
 	conn->http.rec.head.flags = HTTP_TLS;
 	conn->http.last_ns = bpf_ktime_get_ns();
-	conn->h2_name = 1ULL << 52 | ((key->session >> 4) ^ (u64)key->tgid << 24) % (1ULL << 48);
+	/* numbers of 53 bits, which no cookie has */
+	conn->h2_name = 1ULL << 52 | (u64)bpf_get_prandom_u32() << 16 | (key->session >> 4 & 0xffff);
 	tls_name_owner(conn);
 	return 1;
 }
 
-#define TLS_DOUBTS 2 /* as often must a read speak against a guess */
-
-/* True: the session is on another socket than was guessed. */
-static __always_inline bool tls_mistaken(struct tls_conn *conn, struct tls_socket *now, bool sure)
+/* A receive speaks for this socket. */
+static __always_inline void tls_vote(struct tls_conn *conn, struct tls_socket *socket)
 {
-	if (now->cookie == conn->socket.cookie) {
-		conn->doubts = 0;
-		if (sure)
-			conn->guessed = false;
-		return false;
+	bool again = socket->cookie == conn->socket.cookie;
+
+	if (!socket->cookie || (conn->socket.cookie && conn->guessed != TLS_GUESSED))
+		return;
+	conn->socket = *socket;
+	conn->guessed = again ? TLS_CONFIRMED : TLS_GUESSED;
+	if (again)
+		tls_name_ends(&conn->http.rec, socket->sk);
+}
+
+/* What the last receive has spoken for stands. */
+static __noinline int tls_cast(struct tls_thread *thread, u32 tgid)
+{
+	struct tls_key key = { .tgid = tgid };
+	struct tls_conn *conn;
+
+	if (!thread || !thread->voted_session)
+		return 0;
+	key.session = thread->voted_session;
+	thread->voted_session = 0;
+	conn = bpf_map_lookup_elem(&tls_conns, &key);
+	if (conn)
+		tls_vote(conn, &thread->voted);
+	return 0;
+}
+
+static __always_inline void tls_on_io(struct sock *sk, bool received)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	struct tls_thread *thread = bpf_map_lookup_elem(&tls_threads, &id);
+	struct tls_socket socket;
+
+	if (!thread)
+		return;
+	socket.sk = (u64)sk;
+	socket.cookie = sk->__sk_common.skc_cookie.counter;
+	if (!socket.cookie)
+		socket.cookie = bpf_get_socket_cookie(sk);
+	thread->used = socket;
+	if (received) {
+		if (thread->voted_session)
+			tls_cast(thread, id >> 32);
+		thread->received = socket;
+		if (thread->fresh < 2)
+			thread->fresh++;
 	}
-	return conn->guessed && (sure || ++conn->doubts >= TLS_DOUBTS);
+}
+
+/* The call has used this socket. */
+static __always_inline void tls_settle(struct tls_conn *conn, struct tls_socket *socket)
+{
+	if (socket->cookie == conn->socket.cookie && !conn->guessed)
+		return;
+	conn->socket = *socket;
+	conn->guessed = TLS_SURE;
+	tls_name_ends(&conn->http.rec, socket->sk);
+}
+
+/* A guess whose socket has closed was wrong, or does not matter any more. */
+static __always_inline bool tls_forget_guess(struct tls_conn *conn)
+{
+	if (conn->guessed != TLS_GUESSED)
+		return false;
+	conn->socket.cookie = 0;
+	conn->guessed = TLS_SURE;
+	return true;
 }
 
 /* At this address another session, on another socket, was before. */
-static __always_inline bool tls_is_former(struct tls_conn *conn, struct tls_socket *now, bool sure)
+static __always_inline bool tls_is_former(struct tls_conn *conn, struct tls_socket *used)
 {
-	if (!conn->socket.cookie)
+	if (!conn->socket.cookie || conn->guessed)
 		return false;
-	if (!sure)
-		return tls_is_gone(&conn->socket);
-	return now->cookie != conn->socket.cookie && !conn->guessed;
+	return used->cookie ? used->cookie != conn->socket.cookie : tls_is_gone(&conn->socket);
 }
 
-/* The session, on the socket that it is on. `sure`: the call has used it; else it is a guess. */
-static __always_inline struct tls_conn *tls_conn_of(struct tls_key *key, struct tls_socket *now,
-						    bool sure)
+/* The session, on the socket that the call has used; a cookie of 0: none. */
+static __always_inline struct tls_conn *tls_conn_of(struct tls_key *key, struct tls_socket *used)
 {
 	struct tls_conn *conn = bpf_map_lookup_elem(&tls_conns, key);
 
-	if (!conn || tls_is_former(conn, now, sure)) {
+	if (!conn || tls_is_former(conn, used)) {
 		tls_renew(key);
 		conn = bpf_map_lookup_elem(&tls_conns, key);
 		if (!conn)
 			return NULL;
 	}
-	if (now->cookie && (!conn->socket.cookie || tls_mistaken(conn, now, sure))) {
-		conn->socket = *now;
-		conn->guessed = !sure;
-		conn->doubts = 0;
-		tls_name_ends(&conn->http.rec, now->sk);
-	}
+	if (used->cookie)
+		tls_settle(conn, used);
 	return conn;
 }
 
@@ -254,17 +297,51 @@ static __always_inline int tls_moved(struct tls_conn *conn, u64 buffer, u32 leng
 	return 0;
 }
 
-/* What speaks for a socket where the call has used none. */
-static __always_inline void tls_guess(struct tls_thread *thread, struct tls_key *key, long length,
-				      struct tls_socket *socket)
-{
-	struct tls_conn *conn = bpf_map_lookup_elem(&tls_conns, key);
-	bool is_new = !conn, is_named = conn && conn->socket.cookie;
+#define TLS_LOOSE 8 /* as many times must a thread read what it has just received, after it has not */
 
-	if (thread->reads && thread->fresh && (length > 0 || (!is_new && !is_named)))
-		*socket = thread->received;
-	else if (!is_named && thread->shaken_session == key->session)
-		*socket = thread->shaken;
+/*
+ * Whether this read gives what was just received, as far as that shows. Some programs (Python's anyio) receive for many sessions
+ * and read later: then nothing tells which is whose.
+ */
+static __always_inline void tls_watch(struct tls_thread *thread, struct tls_conn *conn, u64 session)
+{
+	bool known = conn->guessed == TLS_CONFIRMED;
+	bool other = thread->received.cookie != conn->socket.cookie;
+
+	if (thread->fresh ? known && other : thread->last != session) {
+		thread->loose = TLS_LOOSE;
+		thread->voted_session = 0;
+	} else if (thread->loose && thread->fresh && known) {
+		thread->loose--;
+	}
+}
+
+/* What was received, where the call has used no socket itself. */
+static __always_inline void tls_guess(struct tls_thread *thread, struct tls_conn *conn, u64 session,
+				      bool gave)
+{
+	bool is_new = !conn->calls++;
+
+	if (thread->reads && gave)
+		tls_watch(thread, conn, session);
+	if (thread->reads && !thread->fresh && !is_new && thread->voted_session != session)
+		thread->voted_session = 0;
+	if (thread->loose)
+		return;
+	if (thread->shaken_session == session) {
+		thread->shaken_session = 0;
+		tls_vote(conn, &thread->shaken);
+		if (thread->shaken_again)
+			tls_vote(conn, &thread->shaken);
+	}
+	if (!thread->reads || !thread->fresh)
+		return;
+	if (conn->guessed && conn->socket.cookie == thread->received.cookie) {
+		tls_vote(conn, &thread->received);
+	} else {
+		thread->voted = thread->received;
+		thread->voted_session = session;
+	}
 }
 
 /* The call has moved `length` bytes; 0 or less: none. */
@@ -273,21 +350,22 @@ static __always_inline int tls_done(long length)
 	u64 id = bpf_get_current_pid_tgid();
 	struct tls_thread *thread = bpf_map_lookup_elem(&tls_threads, &id);
 	struct tls_key key = { .tgid = id >> 32 };
-	struct tls_socket socket;
+	struct tls_socket used;
 	struct tls_conn *conn;
-	bool sure;
 
 	if (!thread || !thread->session)
 		return 0;
 	key.session = thread->session;
 	thread->session = 0;
-	socket = thread->used;
-	sure = socket.cookie;
-	if (!sure)
-		tls_guess(thread, &key, length, &socket);
-	if (thread->reads)
-		thread->fresh = false;
-	conn = tls_conn_of(&key, &socket, sure);
+	used = thread->used;
+	conn = tls_conn_of(&key, &used);
+	if (conn && !used.cookie)
+		tls_guess(thread, conn, key.session, length > 0);
+	if (thread->reads) {
+		if (thread->fresh || length > 0)
+			thread->last = key.session;
+		thread->fresh = 0;
+	}
 	if (conn && length > 0)
 		tls_moved(conn, thread->buffer, length, thread->reads);
 	return 0;
@@ -311,6 +389,8 @@ static __always_inline int tls_begin(struct pt_regs *ctx, bool reads)
 
 	if (!thread)
 		return 0;
+	if (!reads && thread->voted_session)
+		tls_cast(thread, current_tgid());
 	thread->session = PT_REGS_PARM1(ctx);
 	thread->buffer = PT_REGS_PARM2(ctx);
 	thread->length = PT_REGS_PARM3(ctx);
@@ -359,12 +439,18 @@ SEC("uprobe")
 int tls_handshake(struct pt_regs *ctx)
 {
 	struct tls_thread *thread = tls_thread_here();
+	u64 session = PT_REGS_PARM1(ctx);
 
 	if (!thread || !thread->fresh)
 		return 0;
-	thread->shaken = thread->received;
-	thread->shaken_session = PT_REGS_PARM1(ctx);
-	thread->fresh = false;
+	if (thread->fresh == 1) {
+		thread->shaken_again = thread->shaken_session == session &&
+				       thread->shaken.cookie == thread->received.cookie;
+		thread->shaken = thread->received;
+		thread->shaken_session = session;
+	}
+	thread->last = session;
+	thread->fresh = 0;
 	return 0;
 }
 
@@ -373,8 +459,13 @@ SEC("uprobe")
 int tls_free(struct pt_regs *ctx)
 {
 	struct tls_key key = { .session = PT_REGS_PARM1(ctx), .tgid = current_tgid() };
-	struct tls_conn *conn = bpf_map_lookup_elem(&tls_conns, &key);
+	u64 id = bpf_get_current_pid_tgid();
+	struct tls_thread *thread = bpf_map_lookup_elem(&tls_threads, &id);
+	struct tls_conn *conn;
 
+	if (thread && thread->voted_session == key.session)
+		tls_cast(thread, key.tgid);
+	conn = bpf_map_lookup_elem(&tls_conns, &key);
 	if (!conn)
 		return 0;
 	tls_end(conn);
@@ -399,7 +490,7 @@ int tls_sweep(struct bpf_iter__bpf_map_elem *ctx)
 	conn = bpf_map_lookup_elem(&tls_conns, &key);
 	if (!conn)
 		return 0;
-	if (conn->socket.cookie ? tls_is_gone(&conn->socket) :
+	if (conn->socket.cookie ? tls_is_gone(&conn->socket) && !tls_forget_guess(conn) :
 				  bpf_ktime_get_ns() - conn->http.last_ns > TLS_IDLE_NS) {
 		tls_end(conn);
 		bpf_map_delete_elem(&tls_conns, &key);

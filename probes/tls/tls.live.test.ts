@@ -94,6 +94,33 @@ for (const [name, program, words] of [
   });
 }
 
+test('a thread that receives for two sessions before it reads: no request at the other', {
+  skip: NO_TLS,
+}, async (t) => {
+  const { cert, key } = makeCertificate(t);
+  const servers = [0, 1].map(() => new Peer(t, 'python3', [PEER, 'server', cert, key]));
+  const ports = await Promise.all(servers.map(async (server) => Number(await server.line())));
+  const live = await startLive(t, { collector: COLLECTOR });
+  const client = new Peer(t, 'python3', [PEER, 'late', `${ports}`, '50']);
+  await probed(live, /libssl/);
+  client.go();
+  assert.deepEqual(JSON.parse(await client.line()), { requests: 100 });
+  await client.ended();
+  const sent = () => live.sink.rows({ tls: 1, pid: client.pid }, 'httpflow');
+  await settles(
+    () => live.collector.flush(),
+    () => sent().reduce((sum, { count }) => sum + Number(count), 0),
+    100,
+  );
+  const at = new Set(sent().map(({ path, dst_port }) => `${path} ${dst_port}`));
+  const right = ['red', 'green'].flatMap((name, i) => [
+    `/late/${name} ${ports[i]}`,
+    `/late/${name} 0`,
+  ]);
+  for (const one of at) assert.ok(right.includes(one), `${one}, of ports ${ports}`);
+  for (const row of sent()) assert.equal(row.status_code, 200);
+});
+
 test('Go, at both ends', { skip: NO_TLS || lacks('go') }, async (t) => {
   const { folder, cert, key } = makeCertificate(t);
   const program = join(folder, 'go-peer');
