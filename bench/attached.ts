@@ -6,73 +6,19 @@
 // kernel's own statistics (programs.ts) leave that out.
 
 import { setTimeout as delay } from 'node:timers/promises';
-import { probes } from '../probes/index.ts';
-import { BpfObject } from '../src/bpf/object.ts';
-import type { BpfProgram } from '../src/bpf/program.ts';
-import { isWanted } from '../src/table/probe.ts';
-import { type Figure, figure, printFigures, type RunOptions } from './figure.ts';
-import { attach, loadFloor, OBJECT } from './floor.ts';
+import { type Arm, loadArms } from './arms.ts';
+import { type Figure, printFigures, quartiles, type RunOptions } from './figure.ts';
+import { attach } from './floor.ts';
 import { startWrk } from './loads.ts';
 import { cpuTimeUs } from './machine.ts';
-import { later, undoOnSignals, withCleanup } from './process.ts';
-import { Collector, cannotRun, Reducer } from './sonde.ts';
-import { askedSources, type Server, startAskedServer } from './web.ts';
+import { undoOnSignals, withCleanup } from './process.ts';
+import { cannotRun } from './sonde.ts';
+import { type Server, startAskedServer } from './web.ts';
 
-/** Nobody reads it meanwhile, and it must not be full before the end. */
-const RING_BYTES = 256 << 20;
 const SLICE_MS = 300;
 /** Attaching is through, the load has begun, and what they disturbed is over. */
 const SETTLE_MS = 60;
 const LOAD_SECONDS = 2;
-
-/** Something to be attached: none, the empty programs, sonde's. */
-interface Arm {
-  readonly name: string;
-  readonly programs: readonly BpfProgram[];
-}
-
-/** The sources of an arm; undefined: what is on by default. */
-const ARMS: readonly (readonly [name: string, sources: readonly string[] | undefined])[] = [
-  ['tcp and udp', ['tcp', 'udp']],
-  ['and http', ['tcp', 'udp', 'http']],
-  ['all by default', undefined],
-];
-
-/** Those of `--sources` instead of the usual ones. */
-function armsAsked(): typeof ARMS {
-  const asked = askedSources().map((sources) => [sources.join(','), sources] as const);
-  return asked.length > 0 ? asked : ARMS;
-}
-
-/** The programs that a collector attaches to hooks on this machine; sweeps are no hooks. */
-async function chosen(sources: readonly string[] | undefined): Promise<ReadonlySet<string>> {
-  const reducer = await Reducer.start();
-  const collector = await Collector.start(reducer, '10s', sources);
-  const running = collector.programs();
-  for (const { program } of running) program.close();
-  await collector.stop();
-  await reducer.stop();
-  return new Set(running.map(({ name }) => name));
-}
-
-async function loadSonde(sources: readonly string[] | undefined): Promise<readonly BpfProgram[]> {
-  const names = await chosen(sources);
-  const object = BpfObject.open(OBJECT, { name: 'bench' });
-  later(() => object.close());
-  for (const [name, program] of object.programs) {
-    program.autoload = names.has(name) && !program.section.startsWith('iter/');
-  }
-  const on = probes.map((probe) => [
-    probe.enabled_variable,
-    sources?.includes(probe.name) ?? isWanted(probe, {}),
-  ]);
-  object.rodata(Object.fromEntries(on));
-  object.map('sonde_ring').maxEntries = RING_BYTES;
-  object.load();
-  // as after the sweep of open files: a socket that is not known is a new one
-  object.map('sonde_swept').update(new Uint8Array(4), Uint8Array.of(1, 0, 0, 0));
-  return [...object.programs.values()].filter(({ autoload }) => autoload);
-}
 
 interface Slice {
   readonly cpu_us: number;
@@ -115,15 +61,6 @@ async function rounds(
   return done;
 }
 
-/** The middle half of the samples: single slices are disturbed by whatever the machine does. */
-function quartiles(name: string, unit: string, samples: readonly number[]): Figure {
-  const sorted = [...samples].sort((a, b) => a - b);
-  const middle = sorted.slice(sorted.length >> 2, sorted.length - (sorted.length >> 2));
-  const { low = Number.NaN, high = Number.NaN } = figure(name, unit, middle);
-  const whole = figure(name, unit, samples);
-  return { ...whole, low, high, note: 'min and max are quartiles' };
-}
-
 function loadFigures(
   load: string,
   unit: string,
@@ -151,17 +88,7 @@ function loadFigures(
 
 async function measure(options: RunOptions): Promise<readonly Figure[]> {
   const count = options.quick ? 5 : 40;
-  const sonde: Arm[] = [];
-  for (const [name, sources] of armsAsked()) {
-    sonde.push({ name, programs: await loadSonde(sources) });
-  }
-  const sections = new Set(sonde.flatMap(({ programs }) => programs.map(({ section }) => section)));
-  const floor = await loadFloor(sections);
-  const arms: readonly Arm[] = [
-    { name: 'nothing', programs: [] },
-    { name: 'empty programs', programs: floor },
-    ...sonde,
-  ];
+  const arms = await loadArms();
   const server = await startAskedServer();
   const keepalive = await rounds(arms, server, { close: false, rounds: count });
   const churn = await rounds(arms, server, { close: true, rounds: count });

@@ -46,6 +46,15 @@ export function figure(
   };
 }
 
+/** The middle half of the samples: single slices are disturbed by whatever the machine does. */
+export function quartiles(name: string, unit: string, samples: readonly number[]): Figure {
+  const sorted = [...samples].sort((a, b) => a - b);
+  const middle = sorted.slice(sorted.length >> 2, sorted.length - (sorted.length >> 2));
+  const { low = Number.NaN, high = Number.NaN } = figure(name, unit, middle);
+  const whole = figure(name, unit, samples);
+  return { ...whole, low, high, note: 'min and max are quartiles' };
+}
+
 /** The ratio of each pair: what the second has of the first. */
 export function ratios(without: readonly number[], with_: readonly number[]): number[] {
   return without.map((base, i) => with_[i]! / base);

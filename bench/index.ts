@@ -34,8 +34,13 @@ const BENCHMARKS: readonly Benchmark[] = [
   },
   {
     name: 'attached',
-    help: 'processor time a request with the programs attached, turn about in slices of 0.1 s',
+    help: 'processor time a request with the programs attached, turn about in slices of 0.3 s',
     load: async () => (await import('./attached.ts')).run,
+  },
+  {
+    name: 'exchange',
+    help: 'nanoseconds that the programs add to a request, where one thread has both ends',
+    load: async () => (await import('./exchange.ts')).run,
   },
   {
     name: 'http',

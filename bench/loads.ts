@@ -47,7 +47,10 @@ export async function buildTool(): Promise<string> {
 }
 
 /** One mode of the tool, to its end; its line of figures. */
-export async function tool<Result>(mode: 'http' | 'udp', words: Words): Promise<Result> {
+export async function tool<Result>(
+  mode: 'http' | 'udp' | 'exchange',
+  words: Words,
+): Promise<Result> {
   const pairs = Object.entries(words).map(([name, value]) => `${name}=${value}`);
   return lastLine(await finished(await buildTool(), [mode, ...pairs]));
 }

@@ -23,6 +23,7 @@ double cpu_us(int who);
 int http_load(void);
 int udp_load(void);
 int hold_load(void);
+int exchange_load(void);
 int exec_load(char **command);
 
 #endif

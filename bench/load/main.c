@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * load http|udp|hold name=value …, or: load exec PROGRAM ARGUMENT …
+ * load http|udp|hold|exchange name=value …, or: load exec PROGRAM ARGUMENT …
  * exec runs a program and tells what processor time it took, to the microsecond.
  */
 #define _GNU_SOURCE
@@ -125,6 +125,8 @@ int main(int count, char **arguments)
 		return udp_load();
 	if (!strcmp(mode, "hold"))
 		return hold_load();
-	fprintf(stderr, "load: http, udp, hold or exec, not '%s'\n", mode);
+	if (!strcmp(mode, "exchange"))
+		return exchange_load();
+	fprintf(stderr, "load: http, udp, hold, exchange or exec, not '%s'\n", mode);
 	return 2;
 }
