@@ -315,7 +315,7 @@ static __always_inline int http2_new_packet(struct packet *p, struct http2_conn 
 
 /*
  * Two packets of one direction may be in work on two CPUs at once: a thread that sends over loopback has moved from one to the
- * other. The second waits, which takes a microsecond or two.
+ * other. The second waits: a microsecond or two, some tens where the first has 64 KB of small frames.
  */
 static __always_inline bool http2_claim(struct http2_conn *conn, u32 i)
 {

@@ -41,7 +41,7 @@ struct tls_conn {
 	u32 known; /* one end has begun a request: it is HTTP/1 */
 	u32 h2_role; /* HTTP2_CLIENT or HTTP2_SERVER: it is HTTP/2 */
 	u32 guessed; /* enum tls_guessed */
-	u32 calls;
+	u32 calls; /* that used no socket themselves */
 	u64 h2_name; /* names the connection in its records: its socket may be known later, or be another */
 	struct http2_way h2_way[2]; /* what is read, what is written */
 };
@@ -254,6 +254,7 @@ static __always_inline struct tls_conn *tls_conn_of(struct tls_key *key, struct 
 		tls_settle(conn, used);
 	return conn;
 }
+
 #define TLS_LOOSE 8 /* as many times must a thread read what it has just received, after it has not */
 
 /*
