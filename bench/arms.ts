@@ -71,3 +71,21 @@ export async function loadArms(): Promise<readonly Arm[]> {
   const floor = await loadFloor(sections);
   return [{ name: 'nothing', programs: [] }, { name: 'empty programs', programs: floor }, ...sonde];
 }
+
+/** What `measure` says of each arm, a round at a time; the order turns, so that none has always the same neighbour. */
+export async function turnAbout<Sample>(
+  arms: readonly Arm[],
+  rounds: number,
+  measure: (arm: Arm) => Promise<Sample>,
+): Promise<readonly (readonly Sample[])[]> {
+  const done: Sample[][] = [];
+  while (done.length < rounds) {
+    const order = arms.map((_, i) => (i + done.length) % arms.length);
+    const round: Sample[] = [];
+    for (const i of done.length % 2 === 0 ? order : order.reverse()) {
+      round[i] = await measure(arms[i]!);
+    }
+    done.push(round);
+  }
+  return done;
+}

@@ -1,12 +1,12 @@
-// What the kernel programs cost a server, by the processor time of server and client: a load of half a second without them,
-// with empty ones, and with sonde's, turn about, so that whatever else the machine does falls on all alike. Each load has
+// What the kernel programs cost a server, by the processor time of server and client: a load of a third of a second without
+// them, with empty ones, and with sonde's, turn about, so that whatever else the machine does falls on all alike. Each load has
 // connections of its own: those that are older than the programs go other ways in them.
 // `node bench/attached.ts` prints it, of other sources with `--sources tcp,udp,dns`, against another server with
 // `--server go` or `--server node`. Empty programs on the same hooks show what calling any program costs there: the
 // kernel's own statistics (programs.ts) leave that out.
 
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Arm, loadArms } from './arms.ts';
+import { type Arm, loadArms, turnAbout } from './arms.ts';
 import { type Figure, printFigures, quartiles, type RunOptions } from './figure.ts';
 import { attach } from './floor.ts';
 import { startWrk } from './loads.ts';
@@ -43,24 +43,6 @@ async function slice(arm: Arm, server: Server, close: boolean): Promise<Slice> {
   };
 }
 
-/** Rounds in which each arm had its slice, the order turning so that none has always the same neighbour. */
-async function rounds(
-  arms: readonly Arm[],
-  server: Server,
-  options: { close: boolean; rounds: number },
-): Promise<readonly (readonly Slice[])[]> {
-  const done: (readonly Slice[])[] = [];
-  while (done.length < options.rounds) {
-    const order = arms.map((_, i) => (i + done.length) % arms.length);
-    const round: Slice[] = [];
-    for (const i of done.length % 2 === 0 ? order : order.reverse()) {
-      round[i] = await slice(arms[i]!, server, options.close);
-    }
-    done.push(round);
-  }
-  return done;
-}
-
 function loadFigures(
   load: string,
   unit: string,
@@ -90,8 +72,8 @@ async function measure(options: RunOptions): Promise<readonly Figure[]> {
   const count = options.quick ? 5 : 40;
   const arms = await loadArms();
   const server = await startAskedServer();
-  const keepalive = await rounds(arms, server, { close: false, rounds: count });
-  const churn = await rounds(arms, server, { close: true, rounds: count });
+  const keepalive = await turnAbout(arms, count, (arm) => slice(arm, server, false));
+  const churn = await turnAbout(arms, count, (arm) => slice(arm, server, true));
   return [
     ...loadFigures('keep-alive', 'us/request', arms, keepalive),
     ...loadFigures('churn', 'us/connection', arms, churn),

@@ -2,7 +2,7 @@
 // kernel's way of both packets and the programs on it, so that some tens of nanoseconds show. Turn about as in attached.ts;
 // `node bench/exchange.ts` prints it, of other sources with `--sources tcp,udp,dns`.
 
-import { type Arm, loadArms } from './arms.ts';
+import { type Arm, loadArms, turnAbout } from './arms.ts';
 import { type Figure, printFigures, quartiles, type RunOptions } from './figure.ts';
 import { attach } from './floor.ts';
 import { tool } from './loads.ts';
@@ -27,17 +27,18 @@ async function exchange(arm: Arm, { words }: Case): Promise<number> {
 }
 
 async function caseFigures(one: Case, arms: readonly Arm[], rounds: number): Promise<Figure[]> {
-  const ns: number[][] = arms.map(() => []);
-  for (let round = 0; round < rounds; round += 1) {
-    const order = arms.map((_, i) => (i + round) % arms.length);
-    for (const i of round % 2 === 0 ? order : order.reverse()) {
-      ns[i]!.push(await exchange(arms[i]!, one));
-    }
-  }
+  const done = await turnAbout(arms, rounds, (arm) => exchange(arm, one));
   return arms.flatMap(({ name }, i) => {
     const label = `${one.name}, ${name}`;
-    if (i === 0) return [quartiles(label, 'ns/request', ns[0]!)];
-    const more = ns[i]!.map((with_, round) => with_ - ns[0]![round]!);
+    if (i === 0)
+      return [
+        quartiles(
+          label,
+          'ns/request',
+          done.map(([nothing]) => nothing!),
+        ),
+      ];
+    const more = done.map((round) => round[i]! - round[0]!);
     return [quartiles(`${label}: more than nothing`, 'ns/request', more)];
   });
 }
