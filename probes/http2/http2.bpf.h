@@ -151,11 +151,10 @@ static __always_inline void http2_hole(struct packet *p, struct http2_conn *conn
 			return;
 		}
 		http2_tell(p, conn, way);
-	}
-	if (way->hole_from == way->hole_to) {
-		way->hole_from = way->next;
 		way->raw_left = HTTP2_RAW_MAX;
 	}
+	if (way->hole_from == way->hole_to)
+		way->hole_from = way->next;
 	way->hole_to = seq;
 	way->state = HTTP2_SORTING;
 }
@@ -315,7 +314,8 @@ static __always_inline int http2_new_packet(struct packet *p, struct http2_conn 
 
 /*
  * Two packets of one direction may be in work on two CPUs at once: a thread that sends over loopback has moved from one to the
- * other. The second waits: a microsecond or two, some tens where the first has 64 KB of small frames.
+ * other. The second waits: a microsecond or two, some tens where the first has 64 KB of small frames. Where that is in vain, a
+ * virtual CPU being stopped or the first waiting for a peer of its own, http2_aside has it.
  */
 static __always_inline bool http2_claim(struct http2_conn *conn, u32 i)
 {
@@ -329,8 +329,18 @@ static __always_inline bool http2_claim(struct http2_conn *conn, u32 i)
 		if (!taken)
 			return true;
 	}
-	count(COUNT_HTTP2_LOST);
 	return false;
+}
+
+/*
+ * A packet whose direction is in other hands: sent as it is, and the decoder puts it in its place. The next one finds a hole
+ * where this one was, tells where the direction is, and goes on behind it. Reads of `way` what may change meanwhile, for
+ * nothing that such a record needs.
+ */
+static __always_inline void http2_aside(struct packet *p, struct http2_conn *conn)
+{
+	if (p->payload_length)
+		http2_raw(p, conn, http2_way_of(conn, p->ingress), 0, p->payload_length);
 }
 
 static __noinline int http2_packet(struct packet *p)
@@ -345,8 +355,10 @@ static __noinline int http2_packet(struct packet *p)
 		return 0;
 	i = p->ingress;
 	asm volatile("" : "+r"(i)); /* the verifier believes a mask, not a bool */
-	if (!http2_claim(conn, i))
+	if (!http2_claim(conn, i)) {
+		http2_aside(p, conn);
 		return 0;
+	}
 	http2_new_packet(p, conn, ahead);
 	conn->taken[i & 1] = 0;
 	return 0;

@@ -58,3 +58,24 @@ test('a record that nothing announces as late means that one before it is missin
   order.add({ ...raw(20, 30), flags: 0 });
   assert.deepEqual(seen, [true, false]);
 });
+
+test('a digest that begins within bytes as they are tells of what is behind them, if of anything', () => {
+  const seen: string[] = [];
+  const order = new Order(({ from, to, bytes }, follows) =>
+    seen.push(`${(from - START) >>> 0}-${(to - START) >>> 0} ${bytes.length} ${follows}`),
+  );
+  const digest = (from: number, to: number, bytes: number): Piece => ({
+    ...raw(from, to),
+    flags: 0,
+    bytes: new Uint8Array(bytes),
+  });
+  order.add(digest(0, 10, 9));
+  order.add(raw(10, 20)); // in time, though the kernel side did not count it
+  order.add(digest(10, 10, 0)); // so it says where it is,
+  order.add(digest(20, 50, 9)); // and goes on behind it;
+  order.add(raw(50, 60)); // or the payload goes on beyond it
+  order.add(digest(50, 90, 9));
+  order.add(digest(80, 95, 9)); // of what a digest told there is no second one
+  const told = ['0-10 9 true', '10-20 10 true', '20-50 9 true', '50-60 10 true', '60-90 9 true'];
+  assert.deepEqual(seen, [...told, '80-95 9 false']);
+});

@@ -24,6 +24,8 @@ export type TakePiece = (piece: Piece, follows: boolean) => void;
 export class Order {
   readonly #take: TakePiece;
   #to: number | undefined;
+  /** Where the bytes taken as they are begin, that end at `#to`; the same: none do. */
+  #raw_from = 0;
   #waiting: Piece[] = [];
   #bytes = 0;
   /** Records that came before their turn. */
@@ -39,14 +41,13 @@ export class Order {
 
   add(piece: Piece): void {
     const ahead = this.#to === undefined ? 0 : (piece.from - this.#to) | 0;
-    if (ahead === 0 || (piece.flags & HTTP2_HOLE) === 0) {
-      this.#next(piece);
-      this.#drain();
-    } else if (ahead > 0) this.#keep(piece);
-    else {
-      this.#behind(piece, -ahead);
-      this.#drain();
+    if (ahead > 0 && (piece.flags & HTTP2_HOLE) !== 0) {
+      this.#keep(piece);
+      return;
     }
+    if (ahead < 0) this.#behind(piece, -ahead);
+    else this.#next(piece);
+    this.#drain();
   }
 
   /** What waits is taken as it is: what it waits for will not come. */
@@ -63,16 +64,25 @@ export class Order {
 
   #next(piece: Piece): void {
     const follows = this.#to === undefined || piece.from === this.#to;
+    const is_raw = (piece.flags & HTTP2_RAW) !== 0;
+    if (!is_raw) this.#raw_from = piece.to;
+    else if (!follows || this.#to === undefined) this.#raw_from = piece.from;
     this.#to = piece.to;
     this.#take(piece, follows);
   }
 
-  /** Begins with what is known: bytes as they are can be cut, a digest of frames cannot. */
+  /**
+   * Begins with what is known: bytes as they are can be cut, a digest of frames cannot. A digest that begins within bytes taken
+   * as they are tells of those behind them, or of none: the kernel side did not see those itself, and what it leaves out
+   * between is payload.
+   */
   #behind(piece: Piece, known: number): void {
+    const to = this.#to!; // set by what is known
     if (piece.flags & HTTP2_RAW) {
       if (known >= piece.bytes.length) return;
-      this.#next({ ...piece, from: this.#to!, bytes: piece.bytes.subarray(known) });
-    } else this.#next(piece);
+      this.#next({ ...piece, from: to, bytes: piece.bytes.subarray(known) });
+    } else if (((piece.from - this.#raw_from) | 0) < 0) this.#next(piece);
+    else if (((piece.to - to) | 0) > 0) this.#next({ ...piece, from: to });
   }
 
   #keep(piece: Piece): void {
