@@ -12,43 +12,17 @@
 
 /* ---- the begin and the end of a connection ---- */
 
-/* With a stack of its own: the callers' are deep. */
-static __noinline int http_ends_of(u64 sk, struct http_ends *ends)
-{
-	struct flow_record flow;
-
-	__builtin_memset(&flow, 0, sizeof(flow));
-	sock_ends_probe((struct sock *)sk, &flow);
-	__builtin_memset(ends, 0, sizeof(*ends));
-	__builtin_memcpy(ends->local_addr, flow.local_addr, 16);
-	__builtin_memcpy(ends->peer_addr, flow.peer_addr, 16);
-	ends->peer_port = flow.peer_port;
-	ends->netns = flow.netns;
-	ends->family = flow.family;
-	return 0;
-}
-
-/* The socket's address as a number, which the verifier lets a program look up and read by. */
-static __always_inline u64 http_sock_of(struct packet *p)
-{
-	struct bpf_sock *sk = p->sk;
-	u64 address = 0;
-
-	bpf_probe_read_kernel(&address, sizeof(address), &sk);
-	return address;
-}
-
 static __always_inline struct http_conn *http_new_conn(struct packet *p, bool serves)
 {
-	u64 sk = http_sock_of(p);
+	u64 sk = full_sock_of(p);
 	struct http_conn *c = http_blank_for(sk, http_slot_of_packet(p->sk), &sk);
-	struct http_ends ends;
+	struct conn_ends ends;
 
 	if (!c)
 		return NULL;
 	barrier(); /* the sweep looks at the cookie first */
 	c->cookie = bpf_get_socket_cookie(p->skb);
-	http_ends_of(sk, &ends);
+	conn_ends_of_sock(sk, &ends);
 	c->rec.family = ends.family;
 	c->rec.head.kind = RECORD_HTTP;
 	c->rec.role = serves ? ROLE_INCOMING : ROLE_OUTGOING;
@@ -64,13 +38,9 @@ static __always_inline struct http_conn *http_new_conn(struct packet *p, bool se
 static __noinline int http_park(struct packet *p, u32 n, int length)
 {
 	struct http_parked parked = {};
-	struct http_ends ends = {};
+	struct conn_ends ends;
 
-	ends.local_port = p->local_port;
-	ends.peer_port = p->peer_port;
-	ends.family = p->family;
-	ends.netns = sock_netns_probe((struct sock *)http_sock_of(p));
-	packet_ends(p, ends.local_addr, ends.peer_addr);
+	conn_ends_of_packet(p, &ends);
 	parked.request_ns = bpf_ktime_get_ns();
 	parked.seq = p->seq;
 	parked.ack_seq = p->ack_seq;
@@ -115,10 +85,10 @@ static __always_inline void http_no_room(bool serves)
 static __noinline int http_adopt(struct packet *p)
 {
 	struct http_parked *parked;
-	struct http_ends ends;
+	struct conn_ends ends;
 	struct http_conn *c;
 
-	http_ends_of(http_sock_of(p), &ends);
+	conn_ends_of_sock(full_sock_of(p), &ends);
 	ends.local_port = p->local_port;
 	parked = bpf_map_lookup_elem(&http_parked, &ends);
 	if (!parked)

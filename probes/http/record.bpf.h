@@ -12,7 +12,7 @@
 #ifndef SONDE_HTTP_RECORD_H
 #define SONDE_HTTP_RECORD_H
 
-#include "../../bpf/packet.bpf.h"
+#include "../../bpf/ends.bpf.h"
 
 #define HTTP_LINE 128 /* bytes of the request line that are kept, its end included */
 #define HTTP_RUN 24
@@ -186,15 +186,6 @@ struct {
 	__type(value, struct http_rest);
 } http_rests SEC(".maps");
 
-struct http_ends {
-	u8 local_addr[16];
-	u8 peer_addr[16];
-	u16 local_port;
-	u16 peer_port;
-	u32 netns;
-	u32 family;
-};
-
 /* A request that came on the listening socket (TCP_DEFER_ACCEPT; data with the last step of the handshake). */
 struct http_parked {
 	u64 request_ns;
@@ -210,7 +201,7 @@ struct http_parked {
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
-	__type(key, struct http_ends);
+	__type(key, struct conn_ends);
 	__type(value, struct http_parked);
 } http_parked SEC(".maps");
 

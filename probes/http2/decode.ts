@@ -11,6 +11,7 @@ import {
 } from '../layout.gen.ts';
 import { Http2Connection, type Http2Counts, type Http2Exchange, type Side } from './connection.ts';
 import { Order, type Piece } from './order.ts';
+import { begins, Parked } from './parked.ts';
 import { type Http2Ends, Http2Rows } from './rows.ts';
 
 const CONNECTIONS_MAX = 8192;
@@ -46,12 +47,14 @@ export class Http2Decoder implements RecordDecoder {
   readonly #rows: Http2Rows;
   readonly #view = new Http2RecordView(new Uint8Array(0));
   readonly #peers = new Map<number, Http2Peer>();
+  readonly #parked: Parked;
   readonly #budget = { open: 0, max: STREAMS_MAX };
   #bytes: Uint8Array = new Uint8Array(0);
 
   constructor(context: DecodeContext) {
     this.#context = context;
     this.#rows = new Http2Rows(context);
+    this.#parked = new Parked(() => context.note('http2_unclaimed', 1));
   }
 
   get connections(): number {
@@ -68,26 +71,34 @@ export class Http2Decoder implements RecordDecoder {
     const view = this.#view.move(at);
     if (length < http2_record.SIZE + view.length) return false;
     const { cookie, head_flags: flags, now_ns } = view;
-    const peer = this.#peers.get(cookie) ?? this.#open(view, now_ms);
+    const piece = this.#pieceOf(view, at + http2_record.SIZE);
+    if ((flags & http2_flag.HTTP2_PARKED) !== 0) {
+      this.#parked.add(endsOf(view), piece, now_ms);
+      return true;
+    }
+    const known = this.#peers.get(cookie);
+    if (known === undefined && (flags & http2_flag.HTTP2_RAW) !== 0) {
+      this.#parked.add(String(cookie), piece, now_ms); // of whatever protocol
+      return true;
+    }
+    const peer = known ?? this.#open(view, now_ms);
     peer.last_ms = now_ms;
     this.#keepEnds(peer, view, at);
     const side = (flags & http2_flag.HTTP2_EGRESS) === 0 ? PEER : LOCAL;
-    const from = at + http2_record.SIZE;
-    const { to, skip, after } = view;
-    const is_raw = (flags & http2_flag.HTTP2_RAW) !== 0;
-    peer.orders[side].add({
-      flags,
-      from: is_raw ? (to - view.length) >>> 0 : after,
-      to,
-      skip,
-      now_ns,
-      bytes: this.#bytes.subarray(from, from + view.length),
-    });
+    peer.orders[side].add(piece);
     if ((flags & http2_flag.HTTP2_RESET) !== 0 || peer.ended === BOTH) this.#close(peer, now_ns);
     return true;
   }
 
+  #pieceOf(view: Http2RecordView, from: number): Piece {
+    const { head_flags: flags, to, skip, after, now_ns, length } = view;
+    const is_raw = (flags & http2_flag.HTTP2_RAW) !== 0;
+    const bytes = this.#bytes.subarray(from, from + length);
+    return { flags, from: is_raw ? (to - length) >>> 0 : after, to, skip, now_ns, bytes };
+  }
+
   tick(now_ms: number): void {
+    this.#parked.tick(now_ms);
     for (const peer of this.#peers.values()) {
       this.#book(peer);
       if (now_ms - peer.last_ms > WAIT_MS) for (const order of peer.orders) order.giveUp();
@@ -126,7 +137,10 @@ export class Http2Decoder implements RecordDecoder {
     const flags = view.head_flags;
     const client = this.#clientOf(view, flags);
     const rows = this.#rows;
-    const joined = (flags & http2_flag.HTTP2_BEGIN) === 0;
+    const early = this.#parked.take(String(view.cookie));
+    const adopted = (flags & http2_flag.HTTP2_ADOPTED) !== 0;
+    const pieces = adopted ? this.#parked.take(endsOf(view)) : early;
+    const joined = (flags & http2_flag.HTTP2_BEGIN) === 0 && !pieces.some(begins);
     const sink = {
       exchange: (one: Http2Exchange) => {
         peer.ends.serves ??=
@@ -156,6 +170,7 @@ export class Http2Decoder implements RecordDecoder {
     };
     this.#peers.set(view.cookie, peer);
     if (joined) this.#context.note('http2_joined_late', 1);
+    for (const piece of pieces) peer.orders[PEER].add(piece);
     return peer;
   }
 
@@ -217,6 +232,13 @@ export class Http2Decoder implements RecordDecoder {
       if (count > 0) this.#context.note(`http2_${name}`, count);
     }
   }
+}
+
+/** Names a connection before it has a socket of its own: the same for its packets at the listening socket and at its own. */
+function endsOf(view: Http2RecordView): string {
+  const { netns, local_addr, local_port, peer_addr, peer_port } = view;
+  const addresses = Buffer.concat([local_addr, peer_addr]).toString('latin1');
+  return `${netns} ${local_port} ${peer_port} ${addresses}`;
 }
 
 const COUNTS: readonly (keyof Http2Counts)[] = [

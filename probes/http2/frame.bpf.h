@@ -6,8 +6,7 @@
 #ifndef SONDE_HTTP2_FRAME_H
 #define SONDE_HTTP2_FRAME_H
 
-#include "../../bpf/packet.bpf.h"
-#include "../../bpf/sock.bpf.h"
+#include "../../bpf/ends.bpf.h"
 #include "../tcp/conn.bpf.h"
 
 #define HTTP2_HEAD_BYTES 9
@@ -54,6 +53,8 @@ enum http2_flag {
 	HTTP2_RAW = 256, /* all bytes from `to - length` to `to`: of a packet that came before another one */
 	HTTP2_HOLE = 512, /* bytes before these are still to come */
 	HTTP2_TLS = 1024, /* plain text from within a TLS library */
+	HTTP2_PARKED = 2048, /* came on the listening socket: the connection's own is known by its ends alone */
+	HTTP2_ADOPTED = 4096, /* this connection has such records */
 };
 
 struct http2_record {
@@ -100,12 +101,17 @@ struct http2_way {
 	u8 unused[3];
 };
 
+/* Both directions. */
+struct http2_talk {
+	struct http2_way way[2]; /* 0: ingress */
+	u32 role_flags; /* HTTP2_CLIENT or HTTP2_SERVER; HTTP2_ADOPTED */
+	u32 unused;
+};
+
 struct http2_conn {
 	struct bpf_spin_lock lock; /* of `taken` alone: no helper may be called under it */
 	u32 taken[2]; /* a packet of this direction is in work; others wait for it */
-	struct http2_way way[2]; /* 0: ingress */
-	u32 role_flags; /* HTTP2_CLIENT or HTTP2_SERVER */
-	u32 unused;
+	struct http2_talk talk;
 };
 
 struct {
@@ -114,6 +120,26 @@ struct {
 	__type(key, int);
 	__type(value, struct http2_conn);
 } http2_conns SEC(".maps");
+
+/* Connections that began on the listening socket, until their own has data. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 256);
+	__type(key, struct conn_ends);
+	__type(value, struct http2_talk);
+} http2_parked SEC(".maps");
+
+struct http2_parking {
+	u64 last_ns; /* when data were parked; 0: never. Nobody looks into http2_parked then */
+	struct http2_talk blank;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct http2_parking);
+} http2_parking SEC(".maps");
 
 /* A packet in work. */
 struct http2_work {

@@ -22,6 +22,6 @@ export const http2: Probe = {
   ],
   sweeps: [],
   records: [http2Records],
-  own_maps: ['http2_conns'],
+  own_maps: ['http2_conns', 'http2_parked', 'http2_parking'],
   global_maps: ['http2_works'],
 };

@@ -14,6 +14,16 @@ function raw(from: number, to: number): Piece {
   return { flags, from: (START + from) >>> 0, to: (START + to) >>> 0, skip: 0, now_ns: 0, bytes };
 }
 
+/** The begin of a direction: nothing is to come before it. */
+const first = (from: number, to: number): Piece => ({ ...raw(from, to), flags: 0 });
+
+test('bytes that come before the begin of a direction wait for it', () => {
+  const seen: string[] = [];
+  const order = new Order(({ from }, follows) => seen.push(`${(from - START) >>> 0} ${follows}`));
+  for (const piece of [raw(20, 30), raw(10, 20), first(0, 10), first(30, 40)]) order.add(piece);
+  assert.deepEqual(seen, ['0 true', '10 true', '20 true', '30 true']);
+});
+
 test('pieces in any order, also twice and overlapping, come out as the stream', () => {
   const cut = fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 30 });
   fc.assert(
@@ -33,7 +43,7 @@ test('pieces in any order, also twice and overlapping, come out as the stream', 
         assert.ok(follows);
         out.push(...bytes);
       });
-      order.add(raw(0, 1));
+      order.add(first(0, 1));
       for (const piece of shuffled) order.add(piece);
       assert.deepEqual(out, [...raw(0, at).bytes]);
       assert.equal(order.waiting, 0);
@@ -45,7 +55,7 @@ test('pieces in any order, also twice and overlapping, come out as the stream', 
 test('what never comes is given up, and said', () => {
   const seen: string[] = [];
   const order = new Order(({ from }, follows) => seen.push(`${(from - START) >>> 0} ${follows}`));
-  for (const piece of [raw(0, 10), raw(30, 40), raw(20, 30)]) order.add(piece);
+  for (const piece of [first(0, 10), raw(30, 40), raw(20, 30)]) order.add(piece);
   assert.deepEqual([seen, order.waiting, order.reordered], [['0 true'], 2, 2]);
   order.giveUp();
   assert.deepEqual([seen, order.waiting], [['0 true', '20 false', '30 true'], 0]);
@@ -54,7 +64,7 @@ test('what never comes is given up, and said', () => {
 test('a record that nothing announces as late means that one before it is missing', () => {
   const seen: boolean[] = [];
   const order = new Order((_, follows) => seen.push(follows));
-  order.add(raw(0, 10));
+  order.add(first(0, 10));
   order.add({ ...raw(20, 30), flags: 0 });
   assert.deepEqual(seen, [true, false]);
 });

@@ -40,8 +40,11 @@ export class Order {
   }
 
   add(piece: Piece): void {
+    const is_late = (piece.flags & HTTP2_HOLE) !== 0;
+    const is_raw = (piece.flags & HTTP2_RAW) !== 0;
     const ahead = this.#to === undefined ? 0 : (piece.from - this.#to) | 0;
-    if (ahead > 0 && (piece.flags & HTTP2_HOLE) !== 0) {
+    // Bytes that come before anything else wait for the begin.
+    if (is_late && (ahead > 0 || (is_raw && this.#to === undefined))) {
       this.#keep(piece);
       return;
     }
@@ -56,7 +59,7 @@ export class Order {
     this.#waiting = [];
     this.#bytes = 0;
     for (const piece of waiting) {
-      const ahead = (piece.from - this.#to!) | 0; // what waits has come behind something
+      const ahead = this.#to === undefined ? 0 : (piece.from - this.#to) | 0;
       if (ahead < 0) this.#behind(piece, -ahead);
       else this.#next(piece);
     }

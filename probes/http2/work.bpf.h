@@ -25,7 +25,7 @@ static __always_inline void http2_flush(struct http2_work *work)
 	rec->after = rec->to;
 	rec->length = 0;
 	rec->head.flags &= HTTP2_EGRESS | HTTP2_CLIENT | HTTP2_SERVER | HTTP2_RAW | HTTP2_HOLE |
-			   HTTP2_TLS;
+			   HTTP2_TLS | HTTP2_PARKED | HTTP2_ADOPTED;
 	work->interest = work->way.have || work->way.want;
 	if (!work->interest)
 		rec->head.flags |= HTTP2_AT_HEAD;
@@ -152,29 +152,21 @@ __noinline int http2_raw_steps(struct __sk_buff *skb, u32 slot)
 	return 0;
 }
 
-/* The socket's address as a number, which the verifier lets a program look up and read by. */
-static __always_inline u64 http2_sock_of(struct packet *p)
-{
-	struct bpf_sock *sk = p->sk;
-	u64 address = 0;
-
-	bpf_probe_read_kernel(&address, sizeof(address), &sk);
-	return address;
-}
-
 static __always_inline void http2_ends(struct packet *p, struct http2_record *rec)
 {
-	u64 key = http2_sock_of(p);
+	u64 key = full_sock_of(p);
 	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
-	struct flow_record flow;
+	struct conn_ends ends;
 
-	__builtin_memset(&flow, 0, sizeof(flow));
-	sock_ends_probe((struct sock *)key, &flow);
-	__builtin_memcpy(rec->local_addr, flow.local_addr, 16);
-	__builtin_memcpy(rec->peer_addr, flow.peer_addr, 16);
+	if (p->sk->state == TCP_LISTEN)
+		conn_ends_of_packet(p, &ends);
+	else
+		conn_ends_of_sock(key, &ends);
+	__builtin_memcpy(rec->local_addr, ends.local_addr, 16);
+	__builtin_memcpy(rec->peer_addr, ends.peer_addr, 16);
 	__builtin_memset(&rec->owner, 0, sizeof(rec->owner));
-	rec->netns = flow.netns;
-	rec->family = flow.family;
+	rec->netns = ends.netns;
+	rec->family = ends.family;
 	rec->local_port = p->local_port;
 	rec->peer_port = p->peer_port;
 	rec->role = ROLE_UNKNOWN;
@@ -199,12 +191,12 @@ static __always_inline struct http2_work *http2_take_work(u32 *slot)
 	return NULL;
 }
 
-static __always_inline struct http2_way *http2_way_of(struct http2_conn *conn, bool ingress)
+static __always_inline struct http2_way *http2_way_of(struct http2_talk *talk, bool ingress)
 {
 	u32 i = ingress;
 
 	asm volatile("" : "+r"(i)); /* the verifier believes a mask, not a bool */
-	return &conn->way[~i & 1];
+	return &talk->way[~i & 1];
 }
 
 #endif

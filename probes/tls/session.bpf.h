@@ -103,9 +103,9 @@ static __always_inline bool tls_is_gone(struct tls_socket *socket)
 
 static __always_inline void tls_name_ends(struct http_record *rec, u64 sk)
 {
-	struct http_ends ends;
+	struct conn_ends ends;
 
-	http_ends_of(sk, &ends);
+	conn_ends_of_sock(sk, &ends);
 	rec->family = ends.family;
 	rec->netns = ends.netns;
 	rec->local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
