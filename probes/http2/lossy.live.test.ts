@@ -37,8 +37,9 @@ function lose(netns: string, rule: string): void {
       meta l4proto tcp ${rule}
     }
   }`;
-  execFileSync('ip', [...inside, 'sysctl', '-qw', 'net.netfilter.nf_conntrack_acct=1']);
-  execFileSync('ip', [...inside, 'nft', '-f', '-'], { input: rules });
+  execFileSync('ip', [...inside, 'nft', '-f', '-'], { input: rules }); // brings the module, if need be
+  const counts = 'echo 1 > /proc/sys/net/netfilter/nf_conntrack_acct';
+  execFileSync('ip', [...inside, 'sh', '-c', counts]);
 }
 
 test('HTTP/2 over a network that loses', { skip: NO_LOSS }, async (t) => {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Counts, talk, type Words } from '../traffic/traffic.ts';
-import { ask, type Cleanup, PATIENCE_MS, type Place, type Row } from './sonde.ts';
+import { ask, type Cleanup, PATIENCE_MS, type Place, type Row, until } from './sonde.ts';
 
 export interface Talk {
   readonly server: readonly Counts[];
@@ -79,6 +79,12 @@ const MEASURES = ['tcp_established', 'tcp_closed', 'bytes_read', 'bytes_written'
  */
 export async function exactOrFolded(place: Place, talks: readonly Talk[]): Promise<string> {
   const want = expected(talks);
+  const answers = () =>
+    ask(place, 'SELECT 1', []).then(
+      () => true,
+      () => false,
+    );
+  await until(answers, () => 'a reducer that answers');
   for (const end = Date.now() + SETTLE_MS; Date.now() < end; await delay(200)) {
     if ((await difference(place, talks, want, undefined)) === '') return 'exact';
   }
