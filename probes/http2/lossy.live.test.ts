@@ -37,7 +37,8 @@ function lose(netns: string, rule: string): void {
       meta l4proto tcp ${rule}
     }
   }`;
-  execFileSync('ip', [...inside, 'nft', '-f', '-'], { input: rules }); // brings the module, if need be
+  // Brings the module that the counts need, if it is not there.
+  execFileSync('ip', [...inside, 'nft', '-f', '-'], { input: rules });
   const counts = 'echo 1 > /proc/sys/net/netfilter/nf_conntrack_acct';
   execFileSync('ip', [...inside, 'sh', '-c', counts]);
 }

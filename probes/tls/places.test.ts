@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
-import { globSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { globSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { ElfFile } from '../../src/bpf/elf-file.ts';
 import type { CodeFile, CodeSymbol } from '../../src/table/probe.ts';
@@ -48,7 +51,7 @@ function fileOf(
     machine,
     code: [{ offset: 0, size: bytes.length }],
     symbols: (names) => new Map([...symbols].filter(([name]) => names.includes(name))),
-    hasSection: (name) => sections.includes(name),
+    section: (name) => (sections.includes(name) ? { offset: 0, size: bytes.length } : undefined),
     read: (at, length) => bytes.subarray(at, at + length),
   };
 }
@@ -100,4 +103,63 @@ test('in a Go program they stand behind the check of the stack, and at the copy'
   assert.match(String(placesInGo(fileOf(functions, 'arm64', go))), /x86-64/);
   const strange = { ...functions, 'crypto/tls.(*Conn).Read': `${check} c3` };
   assert.match(String(placesInGo(fileOf(strange, 'x64', go))), /does not call memmove/);
+});
+
+const no_go = spawnSync('go', ['version']).status !== 0 && 'needs go';
+const no_cc = spawnSync('cc', ['--version']).status !== 0 && 'needs cc';
+
+test('in a Go program without symbols they stand where they do with them', {
+  skip: no_go || no_x64,
+}, (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'sonde-go-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const source = join(import.meta.dirname, 'peer.go');
+  const outside = no_cc === false ? ['-linkmode=external'] : []; // C's code comes first
+  for (const [mode, link] of [
+    ['exe', []],
+    ['pie', []],
+    ['exe', outside],
+    ['pie', outside],
+  ] as const) {
+    const [whole, bare] = [[], ['-s', '-w']].map((strip, i) => {
+      const path = join(folder, `${i}`);
+      const words = [`-buildmode=${mode}`, `-ldflags=${[...link, ...strip].join(' ')}`];
+      execFileSync('go', ['build', ...words, '-o', path, source]);
+      return ElfFile.open(path);
+    });
+    const places = placesInGo(whole!);
+    assert.equal(bare!.symbols(['runtime.memmove']).size, 0);
+    assert.ok(typeof places !== 'string' && places.length > 2, String(places));
+    assert.deepEqual(placesInGo(bare!), places, `${mode} ${link}`);
+    for (const broken of brokenTables(bare!)) placesInGo(broken); // what it says is chance
+    for (const file of [whole!, bare!]) file.close();
+  }
+});
+
+/** The same file, its table of functions cut, and with bytes that are not as they should be. */
+function* brokenTables(file: ElfFile): Iterable<CodeFile> {
+  const table = file.section('.gopclntab')!;
+  for (const place of [4, 7, 8, 9, 15, 32, 38, 40, 47, 64, 66, 71]) {
+    const read = (at: number, length: number): Uint8Array => {
+      const bytes = file.read(at, length);
+      const hit = table.offset + place - at;
+      if (hit >= 0 && hit < bytes.length) bytes[hit] = bytes[hit]! ^ 0xff;
+      return bytes;
+    };
+    yield changed(file, { read });
+  }
+  for (const size of [0, 7, 71, 72, 4096]) {
+    const section = (name: string) =>
+      name === '.gopclntab' ? { ...table, size } : file.section(name);
+    yield changed(file, { section });
+  }
+}
+
+const changed = (file: ElfFile, what: Partial<CodeFile>): CodeFile => ({
+  machine: file.machine,
+  code: file.code,
+  symbols: (names) => file.symbols(names),
+  section: (name) => file.section(name),
+  read: (at, length) => file.read(at, length),
+  ...what,
 });

@@ -121,10 +121,20 @@ test('a thread that receives for two sessions before it reads: no request at the
   for (const row of sent()) assert.equal(row.status_code, 200);
 });
 
-test('Go, at both ends', { skip: NO_TLS || lacks('go') }, async (t) => {
+/** Programs for clusters are mostly built without symbols. */
+const GO_BUILDS = {
+  'Go, at both ends': [],
+  'Go without symbols, at both ends': ['-ldflags=-s -w', '-buildmode=pie'],
+};
+
+for (const [name, flags] of Object.entries(GO_BUILDS))
+  test(name, { skip: NO_TLS || lacks('go') }, (t) => goPeers(t, flags));
+
+async function goPeers(t: TestContext, flags: readonly string[]): Promise<void> {
   const { folder, cert, key } = makeCertificate(t);
   const program = join(folder, 'go-peer');
-  execFileSync('go', ['build', '-o', program, join(import.meta.dirname, 'peer.go')]);
+  const source = join(import.meta.dirname, 'peer.go');
+  execFileSync('go', ['build', ...flags, '-o', program, source]);
   const server = new Peer(t, program, ['server', cert, key]);
   const port = Number(await server.line());
   const live = await startLive(t, { collector: COLLECTOR });
@@ -138,7 +148,7 @@ test('Go, at both ends', { skip: NO_TLS || lacks('go') }, async (t) => {
     { direction: 'incoming', pid: server.pid, counts },
     { direction: 'outgoing', pid: client.pid, counts },
   ]);
-});
+}
 
 test('Go with HTTP/2, at both ends', { skip: NO_TLS || lacks('go') }, async (t) => {
   const { folder, cert, key } = makeCertificate(t);

@@ -105,7 +105,7 @@ export const tls: Probe = {
     },
     {
       name: 'go',
-      help: 'crypto/tls in Go programs that have their symbols',
+      help: 'crypto/tls in Go programs, stripped or not',
       executables: /./,
       places: placesInGo,
     },

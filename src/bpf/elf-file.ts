@@ -86,13 +86,20 @@ export class ElfFile {
     );
   }
 
+  /** Leads to this very file while it is open, whatever became of the path that it was opened by. */
+  get held_path(): string {
+    return `/proc/self/fd/${this.#fd}`;
+  }
+
   /** Segments that are mapped to be executed, as they lie in the file. */
   get code(): readonly FileSymbol[] {
     return this.#segments;
   }
 
-  hasSection(name: string): boolean {
-    return this.#sections.some((section) => section.name === name);
+  /** Where the section of this name is; undefined: there is none. */
+  section(name: string): FileSymbol | undefined {
+    const section = this.#sections.find((one) => one.name === name);
+    return section && { offset: section.offset, size: section.size };
   }
 
   /** Functions of these names that are defined here, from both symbol tables. */

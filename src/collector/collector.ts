@@ -39,6 +39,8 @@ import { Users } from './users.ts';
 const TURN_MS = 200;
 /** Captured bodies fill it faster. */
 const CAPTURE_TURN_MS = 20;
+/** The same where programs are placed in what processes run: many a process does all that it does within some tens of ms. */
+const EXEC_TURN_MS = 50;
 /** Value of an entry of `nat_services`: when it was seen first does not count, since NAT leads it elsewhere. */
 const LED = new Uint8Array(new BigUint64Array([0n, 1n]).buffer);
 const NO_CONNTRACK =
@@ -256,7 +258,13 @@ export class Collector {
       identity.tick(now);
     }
     this.#noteDisk(this.#parts.delivery);
-    this.#schedule(more ? 0 : this.#parts.selection === undefined ? TURN_MS : CAPTURE_TURN_MS);
+    this.#schedule(more ? 0 : this.#pause());
+  }
+
+  #pause(): number {
+    const { selection, uprobes } = this.#parts;
+    if (selection !== undefined) return CAPTURE_TURN_MS;
+    return uprobes.has_sources ? EXEC_TURN_MS : TURN_MS;
   }
 
   #startInterval(now: number): void {

@@ -5,6 +5,7 @@
 import { existsSync, globSync } from 'node:fs';
 import { join } from 'node:path';
 import { ElfFile } from '../bpf/elf-file.ts';
+import { BpfError } from '../bpf/error.ts';
 import type { BpfLink } from '../bpf/link.ts';
 import type { BpfProgram } from '../bpf/program.ts';
 import type { Ledger } from '../table/ledger.ts';
@@ -88,6 +89,10 @@ export class Uprobes {
     this.#executables = anyOf(this.#sources.map(({ source }) => source.executables));
   }
 
+  get has_sources(): boolean {
+    return this.#sources.length > 0;
+  }
+
   /** True: all processes that were there at the last look, and all announced since, have been looked at once. */
   get settled(): boolean {
     const looked = [...this.#recent.values()].every(({ look }) => look > 0);
@@ -101,7 +106,7 @@ export class Uprobes {
 
   /** A process has called exec. */
   announce(pid: number, now_ms: number): void {
-    if (this.#sources.length === 0) return;
+    if (!this.has_sources) return;
     this.#recent.delete(pid);
     if (this.#recent.size < RECENT_MAX) this.#recent.set(pid, { due_ms: now_ms, look: 0 });
     else this.#book('processes', 'too_many_new');
@@ -109,7 +114,7 @@ export class Uprobes {
 
   /** Looks on for some milliseconds. */
   turn(now_ms: number, budget_ms: number = TURN_MS): void {
-    if (this.#sources.length === 0) return;
+    if (!this.has_sources) return;
     const end = performance.now() + budget_ms;
     for (const [pid, recent] of this.#recent) {
       if (recent.due_ms > now_ms) continue;
@@ -238,15 +243,18 @@ export class Uprobes {
   }
 
   #place(one: Source, path: string, open_path: string): readonly BpfLink[] {
-    const places = placesIn(one.source, open_path);
-    if (places.length === 0) return [];
+    // Held open: a process that ends meanwhile takes the path with it.
+    using file = openCode(open_path);
+    if (file === undefined) return [];
     const links: BpfLink[] = [];
     try {
+      const places = placesIn(one.source, file);
       if (typeof places === 'string') throw new Error(places);
+      if (places.length === 0) return [];
       if (this.#placed() >= PLACED_MAX) throw new Error(`${PLACED_MAX} files are probed already`);
       for (const { program, offset, ret = false } of places) {
         const loaded = this.#programs.get(program); // absent: refused, and reported by its part
-        if (loaded !== undefined) links.push(loaded.place({ path: open_path, offset, ret }));
+        if (loaded !== undefined) links.push(loaded.place({ path: file.held_path, offset, ret }));
       }
     } catch (error) {
       for (const link of links) link.close();
@@ -293,16 +301,20 @@ function isPlaced({ placed }: Known): boolean {
   return placed.length > 0;
 }
 
-function placesIn(source: UprobeSource, path: string): readonly Placement[] | string {
+/** Undefined: a script, or another machine's file. Throws where it is gone. */
+function openCode(path: string): ElfFile | undefined {
   try {
-    using file = ElfFile.open(path);
-    const code: CodeFile = file;
-    const places = source.places(code);
-    if (typeof places === 'string' || places.length <= PLACEMENTS_MAX) return places;
-    return `it has ${places.length} places, more than ${PLACEMENTS_MAX}`;
-  } catch {
-    return []; // a script, another machine's file, or gone
+    return ElfFile.open(path);
+  } catch (error) {
+    if (error instanceof BpfError) return undefined;
+    throw error;
   }
+}
+
+function placesIn(source: UprobeSource, file: CodeFile): readonly Placement[] | string {
+  const places = source.places(file);
+  if (typeof places === 'string' || places.length <= PLACEMENTS_MAX) return places;
+  return `it has ${places.length} places, more than ${PLACEMENTS_MAX}`;
 }
 
 function anyOf(patterns: readonly (RegExp | undefined)[]): RegExp {

@@ -220,12 +220,13 @@ export interface CodeFile {
   readonly code: readonly CodeSymbol[];
   /** Functions of these names, as far as the file's symbol tables have them. */
   symbols(names: readonly string[]): ReadonlyMap<string, CodeSymbol>;
-  hasSection(name: string): boolean;
+  /** Where in the file a section is; undefined: it has none of that name. */
+  section(name: string): CodeSymbol | undefined;
   /** Bytes of the file; fewer at its end. */
   read(offset: number, length: number): Uint8Array;
 }
 
-/** A function, or a segment of code. */
+/** A function, a section, or a segment of code. */
 export interface CodeSymbol {
   /** Into the file, of its first byte. */
   readonly offset: number;
