@@ -39,8 +39,8 @@ import { Users } from './users.ts';
 const TURN_MS = 200;
 /** Captured bodies fill it faster. */
 const CAPTURE_TURN_MS = 20;
-/** The same where programs are placed in what processes run: many a process does all that it does within some tens of ms. */
-const EXEC_TURN_MS = 50;
+/** The same where programs are placed in what processes run: many a process lives no longer. A turn for nothing takes 0.2 ms. */
+const EXEC_TURN_MS = 100;
 /** Value of an entry of `nat_services`: when it was seen first does not count, since NAT leads it elsewhere. */
 const LED = new Uint8Array(new BigUint64Array([0n, 1n]).buffer);
 const NO_CONNTRACK =
@@ -244,7 +244,7 @@ export class Collector {
     const { pipeline, self, identity } = this.#parts;
     self.ring_used = Math.max(self.ring_used, pipeline.drain.waiting + pipeline.drain.uncommitted);
     const more = pipeline.turn(now);
-    this.#parts.uprobes.turn(now);
+    this.#parts.uprobes.turn(Date.now()); // what the ring announced this moment is due
     if (now >= this.#interval_end_ms || now < this.#interval_end_ms - this.#interval_ms) {
       this.#sweep(); // also after the clock was set back
       this.#parts.selection?.refresh();
