@@ -178,8 +178,12 @@ static __noinline struct http2_conn *http2_early_goes_on(struct packet *p, struc
 
 	if (!conn || !p->ingress || p->payload_length < HTTP2_HEAD_BYTES)
 		return NULL;
-	if (p->seq != conn->talk.way[0].next)
-		return conn;
+	if (p->seq != conn->talk.way[0].next) {
+		if (p->payload_length <= conn->talk.way[0].raw_left)
+			return conn;
+		bpf_sk_storage_delete(&http2_conns, p->sk); /* too much, of who knows what */
+		return NULL;
+	}
 	if (!bpf_skb_load_bytes(p->skb, p->payload_offset, &word, sizeof(word)) &&
 	    http2_is_preface(p, word)) {
 		*ahead = HTTP2_PREFACE_BYTES;
