@@ -13,6 +13,7 @@ const FUNCTION_BYTES_MAX = 1 << 16;
 const CHECK_STEPS = 4;
 /** Before Go's own code a linker may put that of C. */
 const FOREIGN_BYTES_MAX = 4 << 20;
+const OTHER_MACHINE = 'Go programs are probed on x86-64 alone';
 const CALL = 0xe8;
 const CALL_BYTES = 5;
 /** Go's functions begin at such multiples. */
@@ -28,7 +29,7 @@ export function placesInGo(file: CodeFile): readonly Placement[] | string {
   const [read, write, copy] = [READ, WRITE, COPY].map((name) => functions.get(name));
   // without crypto/tls
   if (read === undefined || write === undefined || copy === undefined) return [];
-  if (file.machine !== 'x64') return 'Go programs are probed on x86-64 alone';
+  if (file.machine !== 'x64') return OTHER_MACHINE;
   const copies = callsWithin(file, read, copy.offset);
   if (copies.length === 0) return 'Go compiler that is not known: Read does not call memmove';
   return [
@@ -47,7 +48,7 @@ function byTable(file: CodeFile): Functions | string {
   }
   const read = table.get(READ);
   if (read === undefined) return new Map(); // without crypto/tls
-  if (file.machine !== 'x64') return 'Go programs are probed on x86-64 alone';
+  if (file.machine !== 'x64') return OTHER_MACHINE;
   const begin = beginOfGo(file, read, copy);
   if (begin === undefined) return 'Go program without symbols: its code was not found';
   const at = ({ begin: from, size }: GoFunction) => ({ offset: begin + from, size });
