@@ -2,7 +2,7 @@
 // (`.gopclntab`; layout: src/runtime/symtab.go of Go 1.18 and later). Files come from anywhere: what is not as it should be is
 // not found.
 
-import type { CodeFile } from '../../src/table/probe.ts';
+import type { CodeFile, CodeSymbol } from '../../src/table/probe.ts';
 
 export interface GoFunction {
   /** Bytes behind the begin of Go's own code, which is where the linker put it: the table does not say. */
@@ -10,6 +10,10 @@ export interface GoFunction {
   readonly size: number;
 }
 
+/** The second in position-independent programs of linkers before 1.26. */
+const SECTIONS = ['.gopclntab', '.data.rel.ro.gopclntab'];
+/** Where the linker of C puts it among other things, then. */
+const SHARED_SECTION = '.data.rel.ro';
 /** From Go 1.18, and from 1.20; before, entries were addresses. */
 const MAGICS: readonly number[] = [0xfffffff0, 0xfffffff1];
 const HEAD_BYTES = 72;
@@ -22,7 +26,7 @@ export function goFunctions(
   file: CodeFile,
   names: readonly string[],
 ): ReadonlyMap<string, GoFunction> | undefined {
-  const section = file.section('.gopclntab');
+  const section = tableOf(file);
   if (section === undefined) return undefined;
   const head = bytesOf(file, section.offset, HEAD_BYTES);
   if (head.length < HEAD_BYTES || !MAGICS.includes(head.readUInt32LE(0))) return undefined;
@@ -35,6 +39,19 @@ export function goFunctions(
   const places = new Map(names.map((name) => [placeOf(texts, name), name]));
   const functions = bytesOf(file, section.offset + functions_at, section.size - functions_at);
   return search(functions, count, places);
+}
+
+function tableOf(file: CodeFile): CodeSymbol | undefined {
+  const own = SECTIONS.map((name) => file.section(name)).find((one) => one !== undefined);
+  const shared = own === undefined ? file.section(SHARED_SECTION) : undefined;
+  if (shared === undefined) return own;
+  const bytes = bytesOf(file, shared.offset, shared.size);
+  for (const magic of MAGICS) {
+    const head = Buffer.from([magic & 0xff, 0xff, 0xff, 0xff, 0, 0, 1, POINTER_BYTES]);
+    const at = bytes.indexOf(head);
+    if (at >= 0) return { offset: shared.offset + at, size: shared.size - at };
+  }
+  return undefined;
 }
 
 /** -1: nowhere. */
