@@ -84,8 +84,7 @@ export class Http2Decoder implements RecordDecoder {
     const peer = known ?? this.#open(view, now_ms);
     peer.last_ms = now_ms;
     this.#keepEnds(peer, view, at);
-    const side = (flags & http2_flag.HTTP2_EGRESS) === 0 ? PEER : LOCAL;
-    peer.orders[side].add(piece);
+    peer.orders[sideOf(flags)].add(piece);
     if ((flags & http2_flag.HTTP2_RESET) !== 0 || peer.ended === BOTH) this.#close(peer, now_ns);
     return true;
   }
@@ -137,9 +136,8 @@ export class Http2Decoder implements RecordDecoder {
     const flags = view.head_flags;
     const client = this.#clientOf(view, flags);
     const rows = this.#rows;
-    const early = this.#parked.take(String(view.cookie));
     const adopted = (flags & http2_flag.HTTP2_ADOPTED) !== 0;
-    const pieces = adopted ? this.#parked.take(endsOf(view)) : early;
+    const pieces = this.#parked.take(adopted ? endsOf(view) : String(view.cookie));
     const joined = (flags & http2_flag.HTTP2_BEGIN) === 0 && !pieces.some(begins);
     const sink = {
       exchange: (one: Http2Exchange) => {
@@ -170,7 +168,7 @@ export class Http2Decoder implements RecordDecoder {
     };
     this.#peers.set(view.cookie, peer);
     if (joined) this.#context.note('http2_joined_late', 1);
-    for (const piece of pieces) peer.orders[PEER].add(piece);
+    for (const piece of pieces) peer.orders[sideOf(piece.flags)].add(piece);
     return peer;
   }
 
@@ -232,6 +230,10 @@ export class Http2Decoder implements RecordDecoder {
       if (count > 0) this.#context.note(`http2_${name}`, count);
     }
   }
+}
+
+function sideOf(flags: number): Side {
+  return (flags & http2_flag.HTTP2_EGRESS) === 0 ? PEER : LOCAL;
 }
 
 /** Names a connection before it has a socket of its own: the same for its packets at the listening socket and at its own. */

@@ -37,6 +37,16 @@ static __always_inline void http2_begin(struct packet *p, struct http2_talk *tal
 	talk->role_flags = p->ingress ? HTTP2_SERVER : HTTP2_CLIENT;
 }
 
+static __always_inline struct http2_conn *http2_new_conn(struct packet *p)
+{
+	struct http2_conn *conn;
+
+	conn = bpf_sk_storage_get(&http2_conns, p->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!conn)
+		count(COUNT_HTTP2_FULL);
+	return conn;
+}
+
 /* ---- on the listening socket ---- */
 
 /* Where a packet is of a connection whose own socket is not made yet, and has begun with a preface. */
@@ -80,8 +90,8 @@ static __always_inline bool http2_may_be_parked(bool looks_like_frames)
 /* The first data of a connection's own socket: what was parked of it is its own now. */
 static __noinline struct http2_conn *http2_adopt(struct packet *p)
 {
-	struct http2_conn *conn = NULL;
 	struct http2_talk *parked;
+	struct http2_conn *conn;
 	struct conn_ends ends;
 
 	conn_ends_of_sock(full_sock_of(p), &ends);
@@ -89,28 +99,16 @@ static __noinline struct http2_conn *http2_adopt(struct packet *p)
 	parked = bpf_map_lookup_elem(&http2_parked, &ends);
 	if (!parked)
 		return NULL;
-	conn = bpf_sk_storage_get(&http2_conns, p->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	conn = http2_new_conn(p);
 	if (conn) {
 		conn->talk = *parked;
 		conn->talk.role_flags |= HTTP2_ADOPTED;
-	} else {
-		count(COUNT_HTTP2_FULL);
 	}
 	bpf_map_delete_elem(&http2_parked, &ends);
 	return conn;
 }
 
 /* ---- on the connection's own ---- */
-
-static __always_inline struct http2_conn *http2_new_conn(struct packet *p)
-{
-	struct http2_conn *conn;
-
-	conn = bpf_sk_storage_get(&http2_conns, p->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!conn)
-		count(COUNT_HTTP2_FULL);
-	return conn;
-}
 
 /*
  * A packet of a socket that is not known to speak HTTP/2. Two packets in a row that begin with frames, or one in each
