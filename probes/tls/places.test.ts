@@ -21,10 +21,10 @@ test('in libssl every program stands on an instruction that the kernel emulates'
   const places = placesInOpenSsl(file);
   assert.ok(typeof places !== 'string');
   const programs = places.map(({ program }) => program).sort();
-  assert.ok(programs.includes('tls_read') && programs.includes('tls_write'), `${programs}`);
+  assert.ok(['tls_read', 'tls_write', 'tls_sendfile'].every((name) => programs.includes(name)));
   const dear = places.filter(({ offset }) => !isEmulated(file.read(offset, 16), 0));
   // From 3.3 on the two forms of a write share no function; where they begin with a landing pad too, these are dear.
-  const own_return = places.some(({ program }) => program === 'tls_return');
+  const own_return = places.filter(({ program }) => program === 'tls_return').length > 1;
   assert.deepEqual(
     dear.map(({ program }) => program),
     own_return ? ['tls_return', 'tls_write', 'tls_return_ex'] : [],

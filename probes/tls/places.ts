@@ -7,16 +7,18 @@ const ENTRY_BYTES = 96;
 const ENDBR64 = [0xf3, 0x0f, 0x1e, 0xfa];
 
 /** Of a call that reads or writes: the program at its begin. */
-type Begin = 'tls_read' | 'tls_write';
+type Begin = 'tls_read' | 'tls_write' | 'tls_sendfile';
 type Return = 'tls_return' | 'tls_return_ex';
 
 export function placesInOpenSsl(file: CodeFile): readonly Placement[] {
   const names = ['SSL_read', 'SSL_read_ex', 'SSL_write', 'SSL_write_ex'];
-  const symbols = file.symbols([...names, 'SSL_do_handshake', 'SSL_free']);
+  const symbols = file.symbols([...names, 'SSL_sendfile', 'SSL_do_handshake', 'SSL_free']);
   if (!symbols.has('SSL_read') || !symbols.has('SSL_write')) return [];
+  const sendfile = symbols.get('SSL_sendfile');
   return [
     ...ofCall(file, symbols, 'SSL_read', 'tls_read'),
     ...ofCall(file, symbols, 'SSL_write', 'tls_write'),
+    ...(sendfile === undefined ? [] : both(file, sendfile, 'tls_sendfile', 'tls_return')),
     ...entry(file, symbols.get('SSL_do_handshake'), 'tls_handshake'),
     ...entry(file, symbols.get('SSL_free'), 'tls_free'),
   ];

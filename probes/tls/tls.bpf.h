@@ -122,6 +122,19 @@ int tls_write(struct pt_regs *ctx)
 	return tls_begin(ctx, false);
 }
 
+/* A file, which the kernel encrypts (kTLS): the body of a response, whose bytes no call of the library has. */
+SEC("uprobe")
+int tls_sendfile(struct pt_regs *ctx)
+{
+	struct tls_thread *thread;
+
+	tls_begin(ctx, false);
+	thread = tls_thread_here();
+	if (thread)
+		thread->buffer = 0; /* the second argument is the file's descriptor */
+	return 0;
+}
+
 /* Of those that return how much they did. */
 SEC("uretprobe")
 int tls_return(struct pt_regs *ctx)

@@ -316,3 +316,25 @@ test('a client in a root of its own, with its own library', {
   );
   first.child.kill();
 });
+
+test('a body that the kernel encrypts is counted, and the next response found behind it', {
+  skip: NO_TLS || lacks('cc'),
+}, async (t) => {
+  const { folder } = makeCertificate(t);
+  const program = join(folder, 'sendfile-peer');
+  execFileSync('cc', ['-O1', '-o', program, join(import.meta.dirname, 'sendfile_peer.c')]);
+  const server = new Peer(t, program, []);
+  const live = await startLive(t, { collector: COLLECTOR });
+  await probed(live, /sendfile-peer/);
+  server.child.stdin!.write('50\n');
+  await server.line();
+  const served = { tls: 1, pid: server.pid, path: '/file/red', status_code: 200 };
+  await settles(
+    () => live.collector.flush(),
+    () => live.sink.total(served, ['count', 'bytes_written'], 'httpflow'),
+    {
+      count: 50,
+      bytes_written: 50 * ('HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n'.length + 100_000),
+    },
+  );
+});

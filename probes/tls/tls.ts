@@ -28,6 +28,7 @@ export const tls: Probe = {
           programs: [
             'tls_read',
             'tls_write',
+            'tls_sendfile',
             'tls_return',
             'tls_return_ex',
             'tls_handshake',
