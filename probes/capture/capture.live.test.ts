@@ -1,7 +1,10 @@
 // Captured exchanges against what the programs themselves say that they sent and received, byte for byte.
 
 import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'node:test';
+import { hostPaths } from '../../src/collector/host.ts';
 import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
 import { asTruth, byN, exact, exchange, REQUESTS, start } from './live/testing.ts';
 import { bodyOf, type Captured, CLIENT, headerOfSaid, SERVER, startWorker } from './testing.ts';
@@ -209,4 +212,38 @@ test('a reader that stops', { skip: NO_LIVE }, async (t) => {
   const lines = live.collector.ledger.rows().filter(({ table }) => table === 'capture_lines');
   assert.equal(lines.find(({ outcome }) => outcome === 'kept')?.count, reader.count);
   await exact({ live, reader: next }, await exchange(client, port, { first: 4000, count: 20 }));
+});
+
+const UID = '1b4e28ba-2fa1-11d2-883f-0016d3cca427';
+
+test('a pod, by its cgroup, and a cgroup by its path', { skip: NO_LIVE }, async (t) => {
+  const setting = await start(t);
+  const { selection } = setting.live.collector;
+  const { cgroup_root } = hostPaths('/hostfs');
+  const pods = join(cgroup_root, 'kubepods-test.slice');
+  const name = `kubepods-test-pod${UID.replaceAll('-', '_')}.slice`;
+  const container = join(pods, name, 'container');
+  mkdirSync(container, { recursive: true });
+  t.after(() => {
+    const still = readFileSync(join(container, 'cgroup.procs'), 'utf8').trim();
+    if (still !== '') writeFileSync(join(cgroup_root, 'cgroup.procs'), still);
+    for (const folder of [container, join(pods, name), pods]) rmdirSync(folder);
+  });
+  const server = await startWorker(t, SERVER);
+  writeFileSync(join(container, 'cgroup.procs'), String(server.pid));
+  const client = await startWorker(t, CLIENT);
+  selection?.select({ pod: UID.replace('1', '2') }, 'ingress'); // another
+  const port = Number(await server.ask({ listen: 0 }));
+  await exchange(client, port, { first: 5000, count: 40, close: true });
+  selection?.select({ pod: UID }, 'ingress');
+  await exact(setting, await exchange(client, port, { count: 200, close: true }));
+  selection?.unselect({ pod: UID });
+  await exchange(client, port, { first: 6000, count: 40, close: true });
+  selection?.select({ cgroup: `/kubepods-test.slice/${name}` }, 'ingress');
+  const told = await exchange(client, port, { first: 7000, count: 40, close: true });
+  await settles(
+    () => setting.live.collector.flush(),
+    () => setting.reader.count,
+    200 + told.length,
+  );
 });

@@ -1,5 +1,5 @@
 // Whose traffic is captured: what is written into the maps that probes/capture/capture.bpf.h goes by. Selected are
-// processes, or cgroups with all below them; the ports on which selected processes listen follow from them, since the first
+// processes, or cgroups and pods with all below them; the ports on which selected processes listen follow from them, since the first
 // request of a connection comes before any process has read from it.
 
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
@@ -9,11 +9,16 @@ import type { BpfMap } from '../bpf/map.ts';
 import type { Kernel } from './kernel.ts';
 
 export type Mode = 'ingress' | 'egress' | 'all';
-/** A process by its id on the host, or a cgroup: by its path from the root of cgroup v2, or by its id. */
-export type Selected = { readonly tgid: number } | { readonly cgroup: string | number };
+/** A process by its id on the host; a cgroup by its path from the root of cgroup v2, or by its id; a pod by its UID. */
+export type Selected =
+  | { readonly tgid: number }
+  | { readonly cgroup: string | number }
+  | { readonly pod: string };
 
 const GROUPS_MAX = 4096;
 const DEPTH_MAX = 16;
+/** kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod<UID>.slice, and one. */
+const POD_DEPTH_MAX = 5;
 const FILES_MAX = 65_536;
 const LISTEN = '0A';
 
@@ -48,7 +53,7 @@ export class CaptureSelection {
   unselect(what: Selected): void {
     if (!this.#selected.delete(JSON.stringify(what))) return;
     if ('tgid' in what) this.#procs.delete(bytes32(what.tgid));
-    else for (const id of this.#idsOf(what.cgroup)) this.#groups.delete(bytes64(id));
+    else for (const id of this.#groupsOf(what)) this.#groups.delete(bytes64(id));
     this.refresh();
     this.refresh(); // ports that were its own are gone at once
   }
@@ -58,8 +63,8 @@ export class CaptureSelection {
     const ports = new Map<string, { key: Uint8Array; bits: number }>();
     for (const [name, { what, mode }] of this.#selected) {
       const bits = modeBits(mode);
-      if ('cgroup' in what) {
-        for (const id of this.#idsOf(what.cgroup)) this.#put(this.#groups, bytes64(id), bits);
+      if (!('tgid' in what)) {
+        for (const id of this.#groupsOf(what)) this.#put(this.#groups, bytes64(id), bits);
       } else if (this.#lives(what.tgid)) {
         this.#put(this.#procs, bytes32(what.tgid), bits);
         for (const key of this.#listening(what.tgid)) ports.set(hex(key), { key, bits });
@@ -100,6 +105,28 @@ export class CaptureSelection {
     }
   }
 
+  #groupsOf(what: Exclude<Selected, { tgid: number }>): readonly number[] {
+    if ('cgroup' in what) return this.#idsOf(what.cgroup);
+    return this.#foldersOf(what.pod).flatMap((folder) => this.#idsOf(folder));
+  }
+
+  /** Those of a pod, wherever the kubelet and its runtime put it: `…pod<UID>`, in slices with `_` for `-`. */
+  #foldersOf(uid: string): readonly string[] {
+    const names = [`pod${uid}`, `pod${uid.replaceAll('-', '_')}.slice`];
+    const found: string[] = [];
+    const walk = (path: string, depth: number): void => {
+      for (const name of foldersIn(join(this.#cgroup_root, path))) {
+        if (names.some((end) => name === end || name.endsWith(`-${end}`))) {
+          found.push(`${path}/${name}`);
+        } else if (depth < POD_DEPTH_MAX) {
+          walk(`${path}/${name}`, depth + 1);
+        }
+      }
+    };
+    walk('', 1);
+    return found;
+  }
+
   /** The cgroup and all below it. */
   #idsOf(cgroup: string | number): readonly number[] {
     if (typeof cgroup === 'number') return [cgroup];
@@ -108,12 +135,10 @@ export class CaptureSelection {
       if (ids.length >= GROUPS_MAX || depth > DEPTH_MAX) return;
       try {
         ids.push(statSync(folder).ino);
-        for (const entry of readdirSync(folder, { withFileTypes: true })) {
-          if (entry.isDirectory()) walk(join(folder, entry.name), depth + 1);
-        }
       } catch {
-        // gone while we looked
+        return; // gone while we looked
       }
+      for (const name of foldersIn(folder)) walk(join(folder, name), depth + 1);
     };
     walk(join(this.#cgroup_root, cgroup), 0);
     return ids;
@@ -152,6 +177,16 @@ export class CaptureSelection {
       }
     }
     return inodes;
+  }
+}
+
+/** Names; none if it is gone. */
+function foldersIn(folder: string): readonly string[] {
+  try {
+    const entries = readdirSync(folder, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+  } catch {
+    return [];
   }
 }
 

@@ -411,6 +411,9 @@ function openCapture(
   const selection = new CaptureSelection(kernel, capture.proc_fs_path ?? proc, cgroup_root);
   for (const pid of capture.pids) selection.select({ tgid: pid }, capture.mode);
   for (const path of capture.cgroups) selection.select({ cgroup: path }, capture.mode);
+  for (const uid of capture.pods) selection.select({ pod: uid }, capture.mode);
+  if (capture.k8s_enabled)
+    log.warn({}, 'capture: k8s_enabled selects nothing yet; select by pods, cgroups or pids');
   const { unix_domain_socket_addr: path } = capture;
   if (path === undefined) return { selection, outlet: undefined };
   const outlet = new UnixSocketOutlet({

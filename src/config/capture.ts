@@ -36,7 +36,7 @@ export const capture = z.strictObject({
   }),
   capture_all_namespaces: key(bool, false, { help: 'Capture of all processes' }),
   k8s_enabled: key(bool, false, {
-    help: 'Select by labels and annotations of Kubernetes namespaces and pods',
+    help: 'Select by labels and annotations of Kubernetes namespaces and pods: without effect so far, and says so; see pods',
   }),
   mode: key(choice(['ingress', 'egress', 'all']), 'ingress', {
     help: 'ingress: requests to what is selected, and its responses; egress: its own requests',
@@ -47,6 +47,9 @@ export const capture = z.strictObject({
   pids: key(numbers(1, 4_194_304), [], { help: 'Processes that are captured' }),
   cgroups: key(list('list of cgroup paths'), [], {
     help: 'cgroups that are captured, with those below: paths from the root of cgroup v2',
+  }),
+  pods: key(list('list of pod UIDs'), [], {
+    help: 'Pods that are captured, by their UIDs (metadata.uid), wherever their cgroups are',
   }),
   message_bytes_max: key(size('1KiB', '16MiB'), '1MiB', {
     help: 'Bytes of a request, and of a response, that are captured; the rest is counted',
