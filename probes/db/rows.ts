@@ -3,7 +3,8 @@
 import type { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext } from '../../src/table/probe.ts';
 import { dbflow } from '../dbflow.ts';
-import { FAMILIES, fillOwner, Interned, positions } from '../interned.ts';
+import { EndColumns } from '../end_columns.ts';
+import { Interned, IPPROTO_TCP, positions } from '../interned.ts';
 import { DbRecordView } from '../layout.gen.ts';
 import type { Command } from './talk.ts';
 
@@ -30,6 +31,7 @@ export class DbRows {
   readonly #context: DecodeContext;
   readonly #fold: Fold;
   readonly #interned: Interned;
+  readonly #ends: EndColumns;
   readonly #view = new DbRecordView(new Uint8Array(0));
   readonly #names = new Set<string>();
   readonly #measures = new Float64Array(dbflow.measures.length);
@@ -39,6 +41,7 @@ export class DbRows {
     this.#context = context;
     this.#fold = context.fold(dbflow);
     this.#interned = new Interned(this.#fold);
+    this.#ends = new EndColumns(context, this.#interned, D);
   }
 
   add(ends: DbEnds, command: Command): void {
@@ -79,27 +82,11 @@ export class DbRows {
   }
 
   #fill(dims: Float64Array, { record, serves, system }: DbEnds): void {
-    const words = this.#interned;
-    const { ephemeral_port } = this.#context.options; // from here on, the client's is folded
     this.#view.over(record);
     const view = this.#view.move(0);
-    const local = words.address(record, view.local_addr_offset, view.family);
-    const peer = words.address(record, view.peer_addr_offset, view.family);
-    const owner = this.#context.owner(view.owner_tgid, view.owner_start_ns, view.owner_cgroup_id);
-    dims[D.direction] = words.word(serves ? 'incoming' : 'outgoing');
-    dims[D.transport] = words.word('tcp');
-    dims[D.family] = words.word(FAMILIES.get(view.family) ?? '');
-    dims[D.src_ip] = local.text;
-    dims[D.src_ip_type] = local.type;
-    dims[D.src_port] = !serves && view.local_port >= ephemeral_port ? 0 : view.local_port;
-    dims[D.dst_ip] = peer.text;
-    dims[D.dst_ip_type] = peer.type;
-    dims[D.dst_port] = serves && view.peer_port >= ephemeral_port ? 0 : view.peer_port;
-    const { domains } = this.#context;
-    const domain = serves ? '' : domains.find(view.netns, peer.ip, this.now_ms);
-    dims[D.dst_domain] = words.word(domain);
-    fillOwner(dims, D, view, words.owner(owner));
-    dims[D.netns] = view.netns;
-    dims[D.db_system_name] = words.word(system);
+    const { now_ms } = this;
+    this.#ends.fill(dims, view, record, { serves, transport: IPPROTO_TCP, now_ms });
+    this.#ends.fillOwner(dims, view);
+    dims[D.db_system_name] = this.#interned.word(system);
   }
 }

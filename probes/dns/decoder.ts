@@ -3,7 +3,8 @@
 
 import type { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext, RecordDecoder } from '../../src/table/probe.ts';
-import { FAMILIES, Interned, IPPROTO_TCP, positions } from '../interned.ts';
+import { EndColumns } from '../end_columns.ts';
+import { Interned, IPPROTO_TCP, positions } from '../interned.ts';
 import { DnsRecordView, dns_flag, dns_record } from '../layout.gen.ts';
 import { dnsflow } from './dnsflow.ts';
 import { type Message, readMessage, TYPE_CNAME, typeName } from './message.ts';
@@ -31,6 +32,7 @@ export class DnsDecoder implements RecordDecoder {
   readonly #context: DecodeContext;
   readonly #fold: Fold;
   readonly #interned: Interned;
+  readonly #ends: EndColumns;
   readonly #clock_ns: () => number;
   readonly #pending = new Pending();
   readonly #streams = new DnsStreams();
@@ -52,6 +54,7 @@ export class DnsDecoder implements RecordDecoder {
     this.#context = context;
     this.#fold = context.fold(dnsflow);
     this.#interned = new Interned(this.#fold);
+    this.#ends = new EndColumns(context, this.#interned, D);
     this.#clock_ns = clock_ns;
   }
 
@@ -255,26 +258,12 @@ export class DnsDecoder implements RecordDecoder {
   ): void {
     const dims = this.#dims;
     const words = this.#interned;
-    const { ephemeral_port } = this.#context.options;
     const bytes = view === this.#view ? this.#bytes : this.#other_bytes;
-    const local = words.address(bytes, view.local_addr_offset, view.family);
-    const peer = words.address(bytes, view.peer_addr_offset, view.family);
-    dims[D.direction] = words.word(client ? 'outgoing' : 'incoming');
-    dims[D.transport] = words.word(view.transport === IPPROTO_TCP ? 'tcp' : 'udp');
-    dims[D.family] = words.word(FAMILIES.get(view.family) ?? '');
-    dims[D.src_ip] = local.text;
-    dims[D.src_ip_type] = local.type;
-    dims[D.src_port] = client && view.local_port >= ephemeral_port ? 0 : view.local_port;
-    dims[D.dst_ip] = peer.text;
-    dims[D.dst_ip_type] = peer.type;
-    dims[D.dst_port] = !client && view.peer_port >= ephemeral_port ? 0 : view.peer_port;
+    const { transport } = view;
+    this.#ends.fill(dims, view, bytes, { serves: !client, transport, now_ms: this.#now_ms });
     dims[D.rcode] = rcode;
-    dims[D.netns] = view.netns;
     dims[D.domain] = words.word(this.#limited(domain, query_type));
     dims[D.query_type] = words.word(query_type);
-    const { domains } = this.#context;
-    const name = client ? domains.find(view.netns, peer.ip, this.#now_ms) : '';
-    dims[D.dst_domain] = words.word(name);
   }
 
   /** Names are anybody's to make up: those beyond the interval's limit are one. */

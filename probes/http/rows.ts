@@ -2,18 +2,11 @@
 // key of totals (record.bpf.h). One for all decoders of a collector, so that a path has one route, however it comes.
 
 import type { Fold } from '../../src/table/fold.ts';
-import type { DecodeContext, Owner } from '../../src/table/probe.ts';
+import type { DecodeContext } from '../../src/table/probe.ts';
+import { EndColumns } from '../end_columns.ts';
 import { httpflow } from '../httpflow.ts';
-import {
-  type Address,
-  FAMILIES,
-  fillOwner,
-  Interned,
-  IPPROTO_TCP,
-  positions,
-} from '../interned.ts';
+import { Interned, IPPROTO_TCP, positions } from '../interned.ts';
 import { flow_role, type HttpRecordView, http_flag, http_record } from '../layout.gen.ts';
-import { NatColumns } from '../nat/columns.ts';
 import { parseRequestLine } from './line.ts';
 import { Routes, type ServiceRoutes } from './route.ts';
 
@@ -56,7 +49,7 @@ export class HttpRows {
   readonly dims = new Float64Array(httpflow.dimensions.length);
   readonly #context: DecodeContext;
   readonly #interned: Interned;
-  readonly #nat: NatColumns;
+  readonly #ends: EndColumns;
   readonly #routes = new Routes({ services_max: SERVICES_MAX });
   readonly #services = new Map<string, Service>();
   readonly #methods = new Set<string>();
@@ -65,7 +58,7 @@ export class HttpRows {
     this.#context = context;
     this.fold = context.fold(httpflow);
     this.#interned = new Interned(this.fold);
-    this.#nat = new NatColumns(context, this.#interned, D);
+    this.#ends = new EndColumns(context, this.#interned, D);
   }
 
   /** Before rows of another moment: what the fold's strings were called may have changed. */
@@ -77,36 +70,16 @@ export class HttpRows {
   key(view: HttpRecordView, bytes: Buffer, now_ms: number): void {
     this.renew();
     const { dims } = this;
-    const { ephemeral_port } = this.#context.options; // from here on, the client's is folded
     const serves = view.role === flow_role.ROLE_INCOMING;
-    const peer = this.#address(bytes, view, view.peer_addr_offset);
-    const local = this.#address(bytes, view, view.local_addr_offset);
-    const owner = this.#context.owner(view.owner_tgid, view.owner_start_ns, view.owner_cgroup_id);
-    dims[D.direction] = this.#word(serves ? 'incoming' : 'outgoing');
-    dims[D.transport] = this.#word('tcp');
-    dims[D.family] = this.#word(FAMILIES.get(view.family) ?? '');
-    dims[D.src_ip] = local.text;
-    dims[D.src_ip_type] = local.type;
-    dims[D.src_port] = !serves && view.local_port >= ephemeral_port ? 0 : view.local_port;
-    dims[D.dst_ip] = peer.text;
-    dims[D.dst_ip_type] = peer.type;
-    dims[D.dst_port] = serves && view.peer_port >= ephemeral_port ? 0 : view.peer_port;
-    const domain = serves ? '' : this.#context.domains.find(view.netns, peer.ip, now_ms);
-    dims[D.dst_domain] = this.#word(domain);
-    if (serves) this.#nat.clear(dims);
-    else this.#nat.fill(dims, IPPROTO_TCP, view, bytes, false);
-    this.#decodeOwner(view, owner);
-    dims[D.netns] = view.netns;
+    const ends = { serves, transport: IPPROTO_TCP, now_ms };
+    const peer_ip = this.#ends.fill(dims, view, bytes, ends);
+    const owner = this.#ends.fillOwner(dims, view);
     dims[D.status_code] = view.status;
     dims[D.tls] = (view.head_flags & http_flag.HTTP_TLS) === 0 ? 0 : 1;
     const service = serves
       ? `${owner.container_id} ${owner.process_name} ${view.local_port}`
-      : `${peer.ip} ${view.peer_port}`;
+      : `${peer_ip} ${view.peer_port}`;
     this.#decodeLine(view, bytes, service);
-  }
-
-  #decodeOwner(view: HttpRecordView, owner: Owner): void {
-    fillOwner(this.dims, D, view, this.#interned.owner(owner));
   }
 
   #decodeLine(view: HttpRecordView, bytes: Buffer, service: string): void {
@@ -169,10 +142,6 @@ export class HttpRows {
     dims[D.direction] = this.#word(serves ? 'incoming' : 'outgoing');
     dims[D.transport] = this.#word('tcp');
     dims[D.status_code] = status_class * 100;
-  }
-
-  #address(bytes: Buffer, view: HttpRecordView, at: number): Address {
-    return this.#interned.address(bytes, at, view.family);
   }
 
   #word(text: string): number {

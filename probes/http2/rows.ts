@@ -2,11 +2,11 @@
 
 import type { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext } from '../../src/table/probe.ts';
+import { EndColumns } from '../end_columns.ts';
 import { Routes, type ServiceRoutes } from '../http/route.ts';
 import { httpflow } from '../httpflow.ts';
-import { FAMILIES, fillOwner, Interned, IPPROTO_TCP, positions } from '../interned.ts';
+import { Interned, IPPROTO_TCP, positions } from '../interned.ts';
 import { Http2RecordView, http2_flag } from '../layout.gen.ts';
-import { NatColumns } from '../nat/columns.ts';
 import { grpcName, type Http2Exchange } from './connection.ts';
 
 const UNKNOWN = 'unknown';
@@ -33,7 +33,7 @@ export class Http2Rows {
   readonly #context: DecodeContext;
   readonly #fold: Fold;
   readonly #interned: Interned;
-  readonly #nat: NatColumns;
+  readonly #ends: EndColumns;
   readonly #view = new Http2RecordView(new Uint8Array(0));
   readonly #routes = new Routes();
   readonly #methods = new Set<string>();
@@ -44,7 +44,7 @@ export class Http2Rows {
     this.#context = context;
     this.#fold = context.fold(httpflow);
     this.#interned = new Interned(this.#fold);
-    this.#nat = new NatColumns(context, this.#interned, D);
+    this.#ends = new EndColumns(context, this.#interned, D);
   }
 
   /** A pushed response is no request: nobody sent one. */
@@ -70,29 +70,14 @@ export class Http2Rows {
 
   #setEnds(ends: Http2Ends, now_ms: number): void {
     const view = this.#view.over(ends.record);
-    const { ephemeral_port } = this.#context.options; // from here on, the client's is folded
-    const serves = ends.serves === true;
-    const owner = this.#context.owner(view.owner_tgid, view.owner_start_ns, view.owner_cgroup_id);
-    const words = this.#interned.owner(owner);
-    const local = this.#interned.address(ends.record, view.local_addr_offset, view.family);
-    const peer = this.#interned.address(ends.record, view.peer_addr_offset, view.family);
+    const { serves } = ends;
     const dims = new Float64Array(httpflow.dimensions.length);
-    dims[D.direction] = this.#word(
-      ends.serves === undefined ? 'unknown' : serves ? 'incoming' : 'outgoing',
-    );
-    dims[D.transport] = this.#word('tcp');
-    dims[D.family] = this.#word(FAMILIES.get(view.family) ?? '');
-    dims[D.src_ip] = local.text;
-    dims[D.src_ip_type] = local.type;
-    dims[D.src_port] = !serves && view.local_port >= ephemeral_port ? 0 : view.local_port;
-    dims[D.dst_ip] = peer.text;
-    dims[D.dst_ip_type] = peer.type;
-    dims[D.dst_port] = serves && view.peer_port >= ephemeral_port ? 0 : view.peer_port;
-    const domain = serves ? '' : this.#context.domains.find(view.netns, peer.ip, now_ms);
-    dims[D.dst_domain] = this.#word(domain);
-    if (ends.serves === false) this.#nat.fill(dims, IPPROTO_TCP, view, ends.record, false);
-    fillOwner(dims, D, view, words);
-    dims[D.netns] = view.netns;
+    const peer_ip = this.#ends.fill(dims, view, ends.record, {
+      ...(serves === undefined ? {} : { serves }),
+      transport: IPPROTO_TCP,
+      now_ms,
+    });
+    const owner = this.#ends.fillOwner(dims, view);
     dims[D.http_version] = this.#word('2');
     dims[D.tls] = (view.head_flags & http2_flag.HTTP2_TLS) === 0 ? 0 : 1;
     ends.dims = dims;
@@ -100,7 +85,7 @@ export class Http2Rows {
     ends.routes = this.#routes.service(
       serves
         ? `${owner.container_id} ${owner.process_name} ${view.local_port}`
-        : `${peer.ip} ${view.peer_port}`,
+        : `${peer_ip} ${view.peer_port}`,
     );
   }
 
