@@ -89,17 +89,8 @@ static __always_inline void http2_follow(struct packet *p, struct http2_talk *ta
 	work->interest = flags || way->have || way->want || (way->ends_stream && !way->skip);
 	http2_begin_record(p, talk, work, flags);
 	http2_steps(p->skb, slot);
-	if (work->left && work->way.state == HTTP2_FOLLOWED) {
-		work->way.state = HTTP2_LOST; /* too many frames, or bytes that cannot be read */
-		count(COUNT_HTTP2_LOST);
-	}
 	work->rec.head.flags |= flags & (HTTP2_END | HTTP2_RESET); /* of the last record, if there are several */
-	/* WINDOW_UPDATE, PING and SETTINGS alone are not worth a record, unless the packet ends within one */
-	if (work->interest ||
-	    (work->rec.length && (work->way.have || work->way.want || work->way.skip)))
-		http2_flush(work);
-	*way = work->way;
-	work->busy = 0;
+	http2_put_back(work, way);
 }
 
 /* Part of a packet as it is; the decoder puts it in its place. */

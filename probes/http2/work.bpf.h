@@ -74,8 +74,18 @@ static __always_inline int http2_take_head(struct http2_work *work)
 	return 0;
 }
 
-/* Takes the next piece of the packet: what is skipped, what is sent, or a head. 1: no more. A global function, as above. */
-__noinline int http2_step(struct __sk_buff *skb, u32 slot)
+/* From a packet, or from the current process's memory. */
+static __always_inline long http2_load(struct __sk_buff *skb, u64 user, u32 at, void *to, u32 size,
+				       const bool in_user)
+{
+	if (in_user)
+		return bpf_probe_read_user(to, size, (void *)(user + at));
+	return bpf_skb_load_bytes(skb, at, to, size);
+}
+
+/* Takes the next piece: what is skipped, what is sent, or a head. 1: no more. */
+static __always_inline int http2_step_of(struct __sk_buff *skb, u64 user, u32 slot,
+					 const bool in_user)
 {
 	struct http2_work *work = bpf_map_lookup_elem(&http2_works, &slot);
 	struct http2_way *way;
@@ -97,7 +107,7 @@ __noinline int http2_step(struct __sk_buff *skb, u32 slot)
 	asm volatile("" : "+r"(n));
 	n = ((n - 1) & (HTTP2_DATA - 1)) + 1;
 	place = work->rec.length & (HTTP2_DATA - 1);
-	if (bpf_skb_load_bytes(skb, work->at, &work->data[place], n))
+	if (http2_load(skb, user, work->at, &work->data[place], n, in_user))
 		return 1;
 	if (way->want) {
 		way->want -= n;
@@ -107,13 +117,19 @@ __noinline int http2_step(struct __sk_buff *skb, u32 slot)
 
 		asm volatile("" : "+r"(part));
 		part = ((part - 1) & 15) + 1;
-		if (bpf_skb_load_bytes(skb, work->at, &way->head[way->have & 15], part))
+		if (http2_load(skb, user, work->at, &way->head[way->have & 15], part, in_user))
 			return 1;
 		way->have += part;
 	}
 	work->rec.length += n;
 	http2_advance(work, n);
 	return way->have == HTTP2_HEAD_BYTES ? http2_take_head(work) : 0;
+}
+
+/* A global function, as above. */
+__noinline int http2_step(struct __sk_buff *skb, u32 slot)
+{
+	return http2_step_of(skb, 0, slot, false);
 }
 
 /* The loops, too, are global: before 6.4 the verifier walks all their rounds again for each way that leads there. */
@@ -189,6 +205,21 @@ static __always_inline struct http2_work *http2_take_work(u32 *slot)
 		}
 	}
 	return NULL;
+}
+
+/* After the steps: sends what is not sent yet, if it is worth a record. */
+static __always_inline void http2_put_back(struct http2_work *work, struct http2_way *way)
+{
+	if (work->left && work->way.state == HTTP2_FOLLOWED) {
+		work->way.state = HTTP2_LOST; /* too many frames, or bytes that cannot be read */
+		count(COUNT_HTTP2_LOST);
+	}
+	/* WINDOW_UPDATE, PING and SETTINGS alone are not worth a record, unless the bytes end within one */
+	if (work->interest ||
+	    (work->rec.length && (work->way.have || work->way.want || work->way.skip)))
+		http2_flush(work);
+	*way = work->way;
+	work->busy = 0;
 }
 
 static __always_inline struct http2_way *http2_way_of(struct http2_talk *talk, bool ingress)

@@ -11,46 +11,10 @@
 
 #define TLS_H2_STEPS 1024 /* pieces of one call: a frame takes two or three, a record of TLS has 16 KB */
 
-/* As http2_step, of the current process's memory. */
+/* A global function, as http2_step. */
 __noinline int tls_h2_step(u64 user, u32 slot)
 {
-	struct http2_work *work = bpf_map_lookup_elem(&http2_works, &slot);
-	struct http2_way *way;
-	u32 n, place;
-
-	if (!work || !work->left)
-		return 1;
-	way = &work->way;
-	if (way->skip && !way->want)
-		return http2_skip(work);
-	n = way->want ? way->want : HTTP2_HEAD_BYTES - way->have;
-	if (n > work->left)
-		n = work->left;
-	if (n > HTTP2_DATA)
-		n = HTTP2_DATA;
-	if (n > HTTP2_DATA - work->rec.length)
-		http2_flush(work);
-	asm volatile("" : "+r"(n)); /* 1 <= n <= HTTP2_DATA, as there */
-	n = ((n - 1) & (HTTP2_DATA - 1)) + 1;
-	place = work->rec.length & (HTTP2_DATA - 1);
-	if (bpf_probe_read_user(&work->data[place], n, (void *)(user + work->at)))
-		return 1;
-	if (way->want) {
-		way->want -= n;
-		work->interest = 1;
-	} else {
-		u32 part = n;
-
-		asm volatile("" : "+r"(part));
-		part = ((part - 1) & 15) + 1;
-		if (bpf_probe_read_user(&way->head[way->have & 15], part,
-					(void *)(user + work->at)))
-			return 1;
-		way->have += part;
-	}
-	work->rec.length += n;
-	http2_advance(work, n);
-	return way->have == HTTP2_HEAD_BYTES ? http2_take_head(work) : 0;
+	return http2_step_of(NULL, user, slot, true);
 }
 
 /* What a record of this session begins with. */
@@ -97,15 +61,7 @@ static __always_inline void tls_h2_follow(struct tls_conn *conn, struct http2_wa
 	for (u32 i = 0; i < TLS_H2_STEPS; i++)
 		if (tls_h2_step(from->user, slot))
 			break;
-	if (work->left && work->way.state == HTTP2_FOLLOWED) {
-		work->way.state = HTTP2_LOST; /* too many frames, or memory that cannot be read */
-		count(COUNT_HTTP2_LOST);
-	}
-	if (work->interest ||
-	    (work->rec.length && (work->way.have || work->way.want || work->way.skip)))
-		http2_flush(work);
-	*way = work->way;
-	work->busy = 0;
+	http2_put_back(work, way);
 }
 
 /* True: the session speaks HTTP/2, as its first bytes in this direction show. */
