@@ -43,26 +43,25 @@ static __noinline int http_park(struct packet *p, u32 n, int length)
 	conn_ends_of_packet(p, &ends);
 	parked.request_ns = bpf_ktime_get_ns();
 	parked.seq = p->seq;
-	parked.ack_seq = p->ack_seq;
 	parked.length = p->payload_length;
 	parked.line_bytes = n;
 	CLAMP(n, HTTP_LINE);
 	bpf_skb_load_bytes(p->skb, p->payload_offset, parked.line, n);
-	if (length < 0 && has_no_body((char *)parked.line))
-		length = -length;
-	parked.message_length = length > 0 ? length : 0;
+	parked.message_length = length < 0 ? -length : length & ~EXPECTS;
 	bpf_map_update_elem(&http_parked, &ends, &parked, BPF_ANY);
 	return 0;
 }
 
-static __always_inline void http_unpark(struct http_conn *c, struct http_parked *parked)
+/* `response`: where the response begins. */
+static __always_inline void http_unpark(struct http_conn *c, struct http_parked *parked,
+					u32 response)
 {
 	u64 *line = (u64 *)c->rec.line;
 
 	c->message = ((c->message >> 2) + 1) << 2 | HTTP_REQUEST;
 	c->request_ns = parked->request_ns;
 	c->request_from = parked->seq;
-	c->response_from = c->response_next = c->response_end = parked->ack_seq;
+	c->response_from = c->response_next = c->response_end = response;
 	for (int i = 0; i < HTTP_LINE / 8; i++)
 		line[i] = parked->line[i];
 	c->rec.line_bytes = parked->line_bytes;
@@ -95,7 +94,7 @@ static __noinline int http_adopt(struct packet *p)
 		return 0;
 	c = http_new_conn(p, true);
 	if (c) {
-		http_unpark(c, parked);
+		http_unpark(c, parked, p->seq);
 		if (AFTER(p->ack_seq, c->request_end))
 			c->request_end = p->ack_seq; /* a body that came meanwhile */
 	} else {
@@ -117,9 +116,9 @@ static __always_inline bool http_first_whole(struct http_conn *c, struct packet 
 	if (bpf_skb_load_bytes(p->skb, p->payload_offset, c->rec.line, n))
 		return false;
 	length = http_extent(p->skb, p->payload_offset, p->payload_length, false);
-	if (length < 0 && has_no_body(c->rec.line))
+	if (length < 0)
 		length = -length;
-	if (length != (int)p->payload_length)
+	if (length != (int)p->payload_length) /* nor is there one with EXPECTS */
 		return false;
 	c->rec.line_bytes = n;
 	c->whole_length = length;
@@ -136,27 +135,31 @@ static __always_inline bool http_first_whole(struct http_conn *c, struct packet 
 static __noinline int http_first(struct packet *p)
 {
 	struct http_conn *c;
-	u32 word = 0x41414100;
+	u32 word = 0x41414100, skip = 0, at = p->payload_offset, left = p->payload_length;
 	u32 state;
 	int n;
 
 	if (!p->sk)
 		return 0;
 	state = p->sk->state;
-	if (p->payload_length < 4 ? bpf_skb_load_bytes(p->skb, p->payload_offset, &word, 1) :
-				    bpf_skb_load_bytes(p->skb, p->payload_offset, &word, 4))
+	if (left < 4 ? bpf_skb_load_bytes(p->skb, at, &word, 1) :
+		       bpf_skb_load_bytes(p->skb, at, &word, 4))
 		return 0;
+	if ((word & 0xffff) == 0x0a0d) { /* an empty line before the first request, which http_packet skips */
+		skip = 2;
+		word >>= 16;
+	}
 	if ((word & 0xff) - 'A' > 'Z' - 'A')
 		return 0; /* no capital letter: all but text goes here */
 	if (word == WORD_HTTP)
 		return p->ingress || state == TCP_LISTEN ? 0 : http_adopt(p);
-	n = http_line(p->skb, p->payload_offset, p->payload_length);
-	if (n == 0)
+	n = http_line(p->skb, at + skip, left - skip);
+	if (n == 0 || (n == HTTP_LINE && !http_long_line(p->skb, at + skip, left - skip)))
 		return 0;
 	if (state == TCP_LISTEN) {
-		int length = http_extent(p->skb, p->payload_offset, p->payload_length, false);
+		int length = http_extent(p->skb, at, left, false);
 
-		if (n > 0 && p->ingress)
+		if (n > 0 && !skip && p->ingress)
 			http_park(p, n, length);
 		return 0;
 	}
@@ -167,8 +170,9 @@ static __noinline int http_first(struct packet *p)
 	}
 	c->request_end = c->request_next = p->seq;
 	c->request_known = true;
-	c->response_end = p->ack_seq;
-	return !(n > 0 && http_first_whole(c, p, n));
+	c->response_from = c->response_next = c->response_end = p->ack_seq;
+	c->response_unset = !(p->tcp_flags & TCP_FLAG_ACK); /* sent with the SYN (TCP Fast Open) */
+	return !(n > 0 && !skip && http_first_whole(c, p, n));
 }
 
 /* The entry of the packet's socket. One of a former socket at this address, whose end nobody saw, is ended here. */
@@ -186,23 +190,48 @@ static __always_inline struct http_conn *http_find(struct packet *p)
 	return NULL;
 }
 
-/* True: the packet's connection is known, and what it says is noted. */
+static __always_inline void http_packet_bytes(struct packet *p, struct http_bytes *from)
+{
+	from->at = p->payload_offset;
+	from->length = p->payload_length;
+	from->seq = p->seq;
+	from->now = http_now(p->skb, p->ingress);
+}
+
+/* 0: the packet's connection is not known. Else its first message is noted, and this is where the others begin; 1: nowhere. */
 static __noinline int http_packet(struct packet *p)
 {
 	struct http_conn *c = http_find(p);
 	struct http_bytes from = {};
+	u32 rest;
 
 	if (!c || c->off)
 		return c != NULL;
-	from.at = p->payload_offset;
-	from.length = p->payload_length;
-	from.seq = p->seq;
-	from.now = http_now(p->skb, p->ingress);
-	if (p->ingress == (c->rec.role == ROLE_INCOMING))
-		http_on_request(p->skb, c, &from, false);
-	else
-		http_on_response(p->skb, c, &from, false);
-	return 1;
+	http_packet_bytes(p, &from);
+	rest = p->ingress == (c->rec.role == ROLE_INCOMING) ?
+		       http_on_request(p->skb, c, &from, false) :
+		       http_on_response(p->skb, c, &from, false);
+	return rest ? rest : 1;
+}
+
+/* With a stack of its own. */
+static __noinline struct http_conn *http_find_again(struct packet *p)
+{
+	return http_find(p);
+}
+
+/* The other messages of a packet that has several. */
+static __noinline int http_packet_rest(struct packet *p, u32 rest)
+{
+	struct http_conn *c = http_find_again(p);
+	struct http_bytes from = {};
+
+	if (!c)
+		return 0;
+	http_packet_bytes(p, &from);
+	return p->ingress == (c->rec.role == ROLE_INCOMING) ?
+		       http_requests(p->skb, c, &from, rest) :
+		       http_responses(p->skb, c, &from, rest);
 }
 
 /*
@@ -211,12 +240,16 @@ static __noinline int http_packet(struct packet *p)
  */
 static __always_inline void http_on_packet(struct packet *p, enum http_look look)
 {
+	int rest = 0;
+
 	if (p->protocol != IPPROTO_TCP || !p->payload_length || !p->sk)
 		return;
-	if (look == HTTP_GENERAL && http_packet(p))
-		return;
-	if (http_first(p))
-		http_packet(p);
+	if (look == HTTP_GENERAL)
+		rest = http_packet(p);
+	if (!rest && http_first(p))
+		rest = http_packet(p);
+	if (rest > 1)
+		http_packet_rest(p, rest);
 }
 
 /* TCP_CLOSE, before the connection's entry in `tcp_conns` goes: it knows the owner. */

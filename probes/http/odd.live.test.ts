@@ -3,27 +3,11 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { type FlowRow, type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
-import { bytewise, type PlayOptions, play, type Step } from './testing.ts';
+import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
+import { type Case, converse, type Row, rowsOf } from './live/testing.ts';
+import { bytewise, GET, OK, play, repeat, type Step } from './testing.ts';
 
-const GET = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
-const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 const MANY = 100;
-
-/** Method, path, status, count. */
-type Row = readonly [string, string, number, number];
-
-interface Case {
-  readonly name: string;
-  readonly steps: readonly Step[];
-  readonly rows: readonly Row[];
-  readonly options?: PlayOptions;
-  /** Bytes that no message has: after an upgrade. */
-  readonly tunnel?: { readonly client: number; readonly server: number };
-}
-
-const repeat = (steps: readonly Step[], times: number): readonly Step[] =>
-  Array.from({ length: times }, () => steps).flat();
 
 const CASES: readonly Case[] = [
   {
@@ -311,39 +295,9 @@ const CASES: readonly Case[] = [
   },
 ];
 
-function rowsOf(live: Live, port: number, direction: string): readonly FlowRow[] {
-  const at = direction === 'incoming' ? { src_port: port } : { dst_port: port };
-  return live.sink.rows({ direction, ...at }, 'httpflow');
-}
-
-/** Both ends' rows: what was asked, how it ended, and all bytes of the conversation. */
-function seen(live: Live, port: number): unknown {
-  return ['incoming', 'outgoing'].map((direction) => {
-    const rows = rowsOf(live, port, direction);
-    const sum = (name: string): number => rows.reduce((all, row) => all + Number(row[name]), 0);
-    const lines = rows.map((row) => [row.method, row.path, row.status_code, row.count]);
-    return { rows: lines.sort(), read: sum('bytes_read'), written: sum('bytes_written') };
-  });
-}
-
 test('conversations', { skip: NO_LIVE }, async (t) => {
   const live = await startLive(t);
-  for (const { name, steps, rows, options, tunnel } of CASES) {
-    await t.test(name, async () => {
-      const { port, said } = await play(steps, options);
-      const nothing = rows.length === 0;
-      const client = nothing ? 0 : said.client - (tunnel?.client ?? 0);
-      const server = nothing ? 0 : said.server - (tunnel?.server ?? 0);
-      await settles(
-        () => live.collector.flush(),
-        () => seen(live, port),
-        [
-          { rows, read: client, written: server },
-          { rows, read: server, written: client },
-        ],
-      );
-    });
-  }
+  await converse(t, live, CASES);
   await t.test('a long path is cut, and says so', () => longPath(live));
   await t.test('each end has its owner and its times', () => owners(live));
 });

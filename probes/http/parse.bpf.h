@@ -14,9 +14,13 @@
 #define LANES(byte) (0x0101010101010101ULL * (byte))
 #define METHOD_MAX 24
 #define LINE_INCOMPLETE (-1)
+#define LINE_SCAN 2048 /* so far the end of a long request's target is looked for */
+#define LENGTH_UNKNOWN (-2) /* chunked, or longer than can be counted on */
+#define LENGTH_EXPECT (-3) /* not of a length: Expect */
 #define SCAN_BYTES 512
 #define HEADERS_MAX 4096 /* behind longer ones the next message is found by its line */
-#define CONTENT_LENGTH_MAX (1 << 30)
+#define CONTENT_LENGTH_MAX (1 << 29)
+#define EXPECTS (1 << 30) /* beside an extent: the body is sent after a 100 only (Expect) */
 
 /* Tells compiler and verifier that 1 <= n <= power; both lose sight of it otherwise. */
 #define CLAMP(n, power) \
@@ -62,6 +66,76 @@ static __always_inline bool is_method_byte(u8 c)
 	return (c >= 'A' && c <= 'Z') || c == '-' || c == '_';
 }
 
+/* Marks of the bytes that are control characters; exact for the lowest. */
+static __always_inline u64 control_lanes(u64 word)
+{
+	return (word - LANES(0x20)) & ~word & LANES(0x80);
+}
+
+/* The same of blanks and control characters. */
+static __always_inline u64 blank_lanes(u64 word)
+{
+	return (word - LANES(0x21)) & ~word & LANES(0x80);
+}
+
+/* "HTTP/1." and a digit; read as one little-endian word, as all machines here have it. */
+static __always_inline bool is_version(u64 word)
+{
+	return (word & 0xffffffffffffffULL) == 0x2e312f50545448ULL && (word >> 56) - '0' <= 9;
+}
+
+/*
+ * What begins here is as long as HTTP_LINE, or longer. False: it is no request line, since the first blank behind the method's
+ * is not followed by the version.
+ */
+static __always_inline bool http_long_line_of(struct __sk_buff *skb, u64 user, u32 at, u32 left,
+					      const bool in_user)
+{
+	u64 words[8], tail = 0, blank = 0;
+	u32 from, end;
+
+	for (from = METHOD_MAX + 8; from < LINE_SCAN && from < left; from += 64) {
+		u32 n = left - from < 64 ? left - from : 64;
+
+		__builtin_memset(words, 0, sizeof(words)); /* where the bytes end is a blank, too */
+		CLAMP(n, 64);
+		if (http_load(skb, user, at + from, words, n, in_user))
+			return false;
+		blank = 0;
+		for (u32 i = 0; i < 8; i++)
+			blank |= blank_lanes(words[i]);
+		if (blank)
+			break;
+	}
+	if (!blank)
+		return true; /* longer than is looked through */
+	for (end = 0; end < 64; end += 8) {
+		blank = blank_lanes(words[end / 8]);
+		if (blank)
+			break;
+	}
+	end += from + lowest_lane(blank);
+	if (end + 9 > left)
+		return true; /* it ends in another segment */
+	return !http_load(skb, user, at + end + 1, &tail, 8, in_user) && is_version(tail);
+}
+
+__noinline int http_long_line(struct __sk_buff *skb, u32 at, u32 left)
+{
+	return http_long_line_of(skb, 0, at, left, false);
+}
+
+__noinline int http_long_line_user(u64 user, u32 left)
+{
+	return http_long_line_of(NULL, user, 0, left, true);
+}
+
+/* Of a line longer than HTTP_LINE, what follows the method; CONNECT's and others' targets are shorter. */
+static __always_inline bool is_target(u8 first)
+{
+	return first == '/' || first == 'h' || first == 'H' || first == '*';
+}
+
 /*
  * Length of the request line that begins here, with its CR or LF; HTTP_LINE: longer than that (what is there looks like
  * one); LINE_INCOMPLETE: so far it looks like one; 0: no request of HTTP/1.
@@ -93,19 +167,23 @@ static __always_inline int http_line_of(struct __sk_buff *skb, u64 user, u32 at,
 	if (method < 3 || stop != ' ')
 		return 0;
 	for (int i = 0; i < HTTP_LINE / 8; i++) {
-		u64 control = (words[i] - LANES(0x20)) & ~words[i] & LANES(0x80);
+		u64 control = control_lanes(words[i]);
 
 		if (!control)
 			continue;
 		end = i * 8 + lowest_lane(control);
 		break;
 	}
-	if (end >= n)
-		return n == HTTP_LINE ? HTTP_LINE : LINE_INCOMPLETE;
+	if (end >= n && n < HTTP_LINE)
+		return LINE_INCOMPLETE;
+	if (end >= n) {
+		if (http_load(skb, user, at + method + 1, &tail, 1, in_user) || !is_target(tail))
+			return 0;
+		return HTTP_LINE;
+	}
 	if (end < method + 9 || http_load(skb, user, at + end - 8, &tail, 8, in_user))
 		return 0;
-	/* "HTTP/1." and a digit; read as one little-endian word, as all machines here have it */
-	if ((tail & 0xffffffffffffffULL) != 0x2e312f50545448ULL || (tail >> 57) != '0' >> 1)
+	if (!is_version(tail))
 		return 0;
 	tail = 0;
 	if (http_load(skb, user, at + end, &tail, 1, in_user) || (tail != '\r' && tail != '\n'))
@@ -113,7 +191,7 @@ static __always_inline int http_line_of(struct __sk_buff *skb, u64 user, u32 at,
 	return end + 1;
 }
 
-/* Value of a Content-Length header that begins after this line feed; -1: another header. */
+/* Value of a Content-Length header that begins after this line feed; LENGTH_UNKNOWN: too long; -1: another header. */
 static __always_inline int http_content_length_of(struct __sk_buff *skb, u64 user, u32 at,
 						u32 left, const bool in_user)
 {
@@ -128,6 +206,13 @@ static __always_inline int http_content_length_of(struct __sk_buff *skb, u64 use
 	CLAMP(n, 32);
 	if (http_load(skb, user, at, words, n, in_user))
 		return -1;
+	/* "transfer-encoding:" in either case: the message goes on until what it says */
+	if ((words[0] | LANES(0x20)) == 0x726566736e617274ULL &&
+	    (words[1] | LANES(0x20)) == 0x6e69646f636e652dULL && (words[2] & 0xffdf) == 0x3a47)
+		return LENGTH_UNKNOWN;
+	/* "expect:" */
+	if ((words[0] & ~LANES(0x20) & 0xffffffffffffffULL) == 0x1a544345505845ULL)
+		return LENGTH_EXPECT;
 	/* "content-length:" in either case */
 	if ((words[0] | LANES(0x20)) != 0x2d746e65746e6f63ULL ||
 	    ((words[1] | 0x20202020202020ULL) & 0xffffffffffffffULL) != 0x3a6874676e656cULL)
@@ -139,7 +224,7 @@ static __always_inline int http_content_length_of(struct __sk_buff *skb, u64 use
 			value = value * 10 + (c - '0');
 			digits = true;
 		} else if (c >= '0' && c <= '9') {
-			return -1; /* a length as good as unknown */
+			return LENGTH_UNKNOWN;
 		} else if (digits || (c != ' ' && c != '\t')) {
 			break;
 		}
@@ -147,27 +232,46 @@ static __always_inline int http_content_length_of(struct __sk_buff *skb, u64 use
 	return digits ? value : -1;
 }
 
-__noinline int http_content_length(struct __sk_buff *skb, u32 at, u32 left)
+/* What headers say of the body. */
+struct http_body {
+	int length; /* or LENGTH_UNKNOWN; -1: none is named */
+	int expects; /* EXPECTS or 0 */
+};
+
+/* What the header that begins here says. Transfer-Encoding wins (RFC 9112, 6.3). */
+static __always_inline int http_note_header_of(struct __sk_buff *skb, u64 user, u32 at, u32 left,
+					       struct http_body *body, const bool in_user)
 {
-	return http_content_length_of(skb, 0, at, left, false);
+	int value = http_content_length_of(skb, user, at, left, in_user);
+
+	if (value == LENGTH_EXPECT)
+		body->expects = EXPECTS;
+	else if (value != -1 && body->length != LENGTH_UNKNOWN)
+		body->length = value;
+	return 0;
 }
 
-__noinline int http_content_length_user(u64 user, u32 left)
+__noinline int http_note_header(struct __sk_buff *skb, u32 at, u32 left, struct http_body *body)
 {
-	return http_content_length_of(NULL, user, 0, left, true);
+	return body ? http_note_header_of(skb, 0, at, left, body, false) : 0;
+}
+
+__noinline int http_note_header_user(u64 user, u32 left, struct http_body *body)
+{
+	return body ? http_note_header_of(NULL, user, 0, left, body, true) : 0;
 }
 
 /*
- * Looks through SCAN_BYTES for the end of the headers, and on the way for a Content-Length, which goes to `body`. The length
- * up to that end; 0: it is not here.
+ * Looks through SCAN_BYTES for the end of the headers, and on the way for what says how long the body is, which goes to `body`.
+ * The length up to that end; 0: it is not here.
  */
 static __always_inline int http_scan_of(struct __sk_buff *skb, u64 user, u32 at, u32 left,
-					int *body, const bool in_user)
+					struct http_body *body, const bool in_user)
 {
 	u64 words[10];
 
 	for (u32 i = 0; i < SCAN_BYTES / 8; i++) {
-		u64 w, next, ends, fields;
+		u64 w, next, ends, fields, encoded, expects;
 		u32 from = i * 8;
 
 		if (from + 4 > left)
@@ -190,19 +294,22 @@ static __always_inline int http_scan_of(struct __sk_buff *skb, u64 user, u32 at,
 		ends = (w ^ LANES('\r')) | ((w >> 8 | next << 56) ^ LANES('\n')) |
 		       ((w >> 16 | next << 48) ^ LANES('\r')) |
 		       ((w >> 24 | next << 40) ^ LANES('\n'));
-		/* and where LF, `c` and, eight bytes on, `-` stand */
+		/* where LF, `c` and, eight bytes on, `-` stand; or LF, `t` and, six bytes on, `f`; or LF, `e`, `x` and, seven on, `:` */
 		fields = (w ^ LANES('\n')) |
 			 (((w >> 8 | next << 56) | LANES(0x20)) ^ LANES('c')) |
 			 (next ^ LANES('-'));
-		fields = zero_lanes(fields);
+		encoded = (w ^ LANES('\n')) |
+			  (((w >> 8 | next << 56) | LANES(0x20)) ^ LANES('t')) |
+			  (((w >> 48 | next << 16) | LANES(0x20)) ^ LANES('f'));
+		expects = (w ^ LANES('\n')) |
+			  (((w >> 8 | next << 56) | LANES(0x20)) ^ LANES('e')) |
+			  ((w >> 56 | next << 8) ^ LANES(':'));
+		fields = zero_lanes(fields) | zero_lanes(encoded) | zero_lanes(expects);
 		if (fields) {
 			u32 header = from + lowest_lane(fields) + 1;
-			int value = in_user ?
-				http_content_length_user(user + header, left - header) :
-				http_content_length(skb, at + header, left - header);
 
-			if (value >= 0)
-				*body = value;
+			in_user ? http_note_header_user(user + header, left - header, body) :
+				  http_note_header(skb, at + header, left - header, body);
 		}
 		ends = zero_lanes(ends);
 		if (ends)
@@ -211,24 +318,25 @@ static __always_inline int http_scan_of(struct __sk_buff *skb, u64 user, u32 at,
 	return 0;
 }
 
-__noinline int http_scan(struct __sk_buff *skb, u32 at, u32 left, int *body)
+__noinline int http_scan(struct __sk_buff *skb, u32 at, u32 left, struct http_body *body)
 {
 	return body ? http_scan_of(skb, 0, at, left, body, false) : 0;
 }
 
-__noinline int http_scan_user(u64 user, u32 left, int *body)
+__noinline int http_scan_user(u64 user, u32 left, struct http_body *body)
 {
 	return body ? http_scan_of(NULL, user, 0, left, body, true) : 0;
 }
 
 /*
- * Extent of the message that begins here: > 0: its length by Content-Length; < 0: minus the length of its headers, which
- * name no length, or of a message that is `bodiless` whatever they say; 0: the headers do not end here.
+ * Extent of the message that begins here: > 0: its length by Content-Length, perhaps with EXPECTS; < 0: minus the length of its headers, which
+ * name no length, or of a message that is `bodiless` whatever they say; 0: the headers do not end here, or what they say of
+ * its end cannot be followed.
  */
 static __always_inline int http_extent_of(struct __sk_buff *skb, u64 user, u32 at, u32 left,
 					  bool bodiless, const bool in_user)
 {
-	int body = -1;
+	struct http_body body = { .length = -1 };
 
 	for (u32 from = 0; from < HEADERS_MAX && from < left; from += SCAN_BYTES) {
 		int headers = in_user ? http_scan_user(user + from, left - from, &body) :
@@ -237,7 +345,9 @@ static __always_inline int http_extent_of(struct __sk_buff *skb, u64 user, u32 a
 		if (headers <= 0)
 			continue;
 		headers += from;
-		return body >= 0 && !bodiless ? headers + body : -headers;
+		if (bodiless || body.length == -1)
+			return -headers;
+		return body.length >= 0 ? (headers + body.length) | body.expects : 0;
 	}
 	return 0;
 }
@@ -250,6 +360,28 @@ __noinline int http_line(struct __sk_buff *skb, u32 at, u32 left)
 __noinline int http_extent(struct __sk_buff *skb, u32 at, u32 left, u32 bodiless)
 {
 	return http_extent_of(skb, 0, at, left, bodiless, false);
+}
+
+/* A line that was put together from pieces. */
+__noinline int http_line_kept(struct http_conn *c)
+{
+	u32 n = c ? c->rec.line_bytes : 0, method, end = n - 1;
+	u64 tail = 0;
+	char *line;
+
+	if (!c || n < 12 || n > HTTP_LINE)
+		return 0;
+	line = c->rec.line;
+	for (method = 0; method < METHOD_MAX; method++)
+		if (!is_method_byte(line[method]))
+			break;
+	if (method < 3 || method >= METHOD_MAX || line[method] != ' ')
+		return 0;
+	if (n == HTTP_LINE && line[HTTP_LINE - 1] >= ' ')
+		return is_target(line[method + 1]);
+	for (u32 i = 0; i < 8; i++)
+		tail |= (u64)(u8)line[(end - 8 + i) & (HTTP_LINE - 1)] << i * 8;
+	return is_version(tail);
 }
 
 /* The same in the memory of the current process. */

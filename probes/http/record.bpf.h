@@ -130,9 +130,11 @@ struct http_conn {
 	u8 mixed;
 	u8 queued_length;
 	u8 in_slot; /* of `http_slots`: never made, never freed */
-	u8 unused[2];
+	u8 response_unset; /* where responses begin is not known before their first byte */
+	u8 request_parts; /* of PARTIAL_BYTES, that the message has had before request_from */
+	u8 expects; /* the body of the last request waits for a 100 */
+	u8 unused[3];
 	u32 life; /* enum http_life; changed by compare-and-exchange alone */
-	u32 unused_2;
 	u64 status_line[2];
 	u64 queued_line[HTTP_LINE / 8];
 	struct http_record rec;
@@ -190,11 +192,9 @@ struct {
 struct http_parked {
 	u64 request_ns;
 	u32 seq;
-	u32 ack_seq;
 	u32 length;
 	u32 line_bytes;
 	u32 message_length; /* 0: unknown */
-	u32 unused;
 	u64 line[HTTP_LINE / 8];
 };
 

@@ -9,7 +9,8 @@
 
 #define PHASE(message) ((message) & 3)
 #define AFTER(a, b) ((s32)((a) - (b)) > 0) /* of sequence numbers */
-#define PARTIAL_BYTES (1U << 30) /* a response is noted in parts of this size: sequence numbers are 32 bits */
+#define PARTIAL_BYTES (1U << 30) /* long messages are noted in parts of this size: sequence numbers are 32 bits */
+#define REQUESTS_AHEAD 1024
 
 static __always_inline bool http_swap(u64 *word, u64 old, u64 now)
 {
@@ -134,6 +135,16 @@ static __always_inline bool http_measure(struct http_conn *c, u64 message, u32 r
 	return entry->ttfb != HTTP_NO_MESSAGE || entry->bytes_request || entry->bytes_response;
 }
 
+/* Producer: the parts of a long request, when its status is known. */
+static __always_inline void http_push_parts(struct http_conn *c, u32 status)
+{
+	struct http_entry part = { .ttfb = HTTP_NO_MESSAGE, .bytes_request = PARTIAL_BYTES };
+
+	for (u32 i = 0; i < 255 && i < c->request_parts; i++)
+		http_push(c, &part, status);
+	c->request_parts = 0;
+}
+
 /* Producer: the message ends where the next begins, which is in `next_phase` then. */
 __noinline int http_finish(struct http_conn *c, u32 next_phase, u32 request_to, u32 response_to)
 {
@@ -151,7 +162,28 @@ __noinline int http_finish(struct http_conn *c, u32 next_phase, u32 request_to, 
 		return 0; /* there was none before */
 	if (http_measure(c, message, request_to, response_to, &entry))
 		http_push(c, &entry, PHASE(message) == HTTP_REQUEST ? 0 : c->status);
+	if (c->request_parts)
+		http_push_parts(c, PHASE(message) == HTTP_REQUEST ? 0 : c->status);
 	return 0;
+}
+
+/* The same of a request as of a response below, but until it is answered its status is not known: its parts wait. */
+static __always_inline void http_long_request(struct http_conn *c)
+{
+	u64 message = c->message;
+	struct http_mark *mark = &c->mark[message >> 2 & 1];
+	bool marked = PHASE(message) == HTTP_DONE && mark->message == message >> 2;
+
+	if (!(message >> 2) || (PHASE(message) == HTTP_DONE && !marked))
+		return; /* of no message */
+	if (marked && c->request_end - mark->request < PARTIAL_BYTES)
+		return;
+	if (marked)
+		mark->request += PARTIAL_BYTES;
+	else
+		c->request_from += PARTIAL_BYTES;
+	if (c->request_parts < 255)
+		c->request_parts++;
 }
 
 /* A message begins; what it follows is finished. `at`: its first byte's sequence number. */
@@ -217,7 +249,8 @@ static __always_inline void http_long_response(struct http_conn *c)
 	bool marked = PHASE(message) == HTTP_DONE && mark->message == message >> 2;
 	u32 from = marked ? mark->response : c->response_from;
 
-	if (c->response_end - from < PARTIAL_BYTES || PHASE(message) == HTTP_REQUEST)
+	if (c->response_end - from < PARTIAL_BYTES || PHASE(message) == HTTP_REQUEST ||
+	    !(message >> 2) || (PHASE(message) == HTTP_DONE && !marked))
 		return;
 	entry.bytes_response = c->response_end - from;
 	if (marked)
@@ -237,7 +270,7 @@ __noinline int http_end(struct http_conn *c)
 		return 0;
 	ahead = c->queued + c->queued_other;
 	http_finish(c, HTTP_DONE, c->request_end, c->response_end);
-	for (u32 i = 0; i < HTTP_RUN && i < ahead; i++)
+	for (u32 i = 0; i < REQUESTS_AHEAD && i < ahead; i++)
 		http_push(c, &none, 0);
 	http_emit(c);
 	return 0;

@@ -82,3 +82,11 @@ export async function play(steps: readonly Step[], options: PlayOptions = {}): P
 export function bytewise(who: '>' | '<', text: string): readonly Step[] {
   return [...text].map((byte): Step => [who, byte]);
 }
+
+/** A request, and its answer, as conversations are made of. */
+export const GET = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
+export const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
+
+export function repeat(steps: readonly Step[], times: number): readonly Step[] {
+  return Array.from({ length: times }, () => steps).flat();
+}

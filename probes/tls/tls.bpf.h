@@ -31,10 +31,7 @@ __noinline int tls_feed(struct tls_conn *conn, struct http_bytes *from, u32 read
 		c->request_end = c->request_next = from->seq;
 		c->response_end = c->response_next = reads ? conn->written : conn->read;
 	}
-	if (reads == (c->rec.role == ROLE_INCOMING))
-		http_on_request(NULL, c, from, true);
-	else
-		http_on_response(NULL, c, from, true);
+	http_on_bytes(c, from, reads == (c->rec.role == ROLE_INCOMING));
 	return 0;
 }
 
