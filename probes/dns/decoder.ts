@@ -7,7 +7,7 @@ import { EndColumns } from '../end_columns.ts';
 import { Interned, IPPROTO_TCP, positions } from '../interned.ts';
 import { DnsRecordView, dns_flag, dns_record } from '../layout.gen.ts';
 import { dnsflow } from './dnsflow.ts';
-import { type Message, readMessage, TYPE_CNAME, typeName } from './message.ts';
+import { type Message, type Question, readMessage, TYPE_CNAME, typeName } from './message.ts';
 import { Pending, type Query } from './pending.ts';
 import { DnsStreams } from './stream.ts';
 
@@ -149,8 +149,10 @@ export class DnsDecoder implements RecordDecoder {
     const { message, client, bytes } = heard;
     const key = this.#key(head, message.id, client);
     const [question] = message.questions;
+    const text = questionText(question);
     const crowded = this.#pending.add({
       key,
+      question: text,
       time_ns: view.time_ns,
       peer: this.#peer(head),
       head: Buffer.from(head),
@@ -159,7 +161,7 @@ export class DnsDecoder implements RecordDecoder {
       query_type: question === undefined ? '' : typeName(question.type),
       bytes,
       fault: message.fault,
-      repeated: this.#pending.isWaiting(key),
+      repeated: this.#pending.isWaiting(key, text),
       uncertain: false,
     });
     if (crowded !== undefined) this.#context.dropped('dns_queries', 'too_many_waiting', 1);
@@ -167,8 +169,13 @@ export class DnsDecoder implements RecordDecoder {
 
   #answered(view: DnsRecordView, head: Buffer, heard: Heard): void {
     const { message, client } = heard;
-    const key = this.#key(head, message.id, client);
-    const match = this.#pending.answer(key, this.#peer(head), client, view.time_ns);
+    const to = {
+      key: this.#key(head, message.id, client),
+      question: questionText(message.questions[0]),
+      peer: this.#peer(head),
+      client,
+    };
+    const match = this.#pending.answer(to, view.time_ns);
     if (match === 'answered') {
       this.#context.note('dns_answers_repeated', 1);
     } else if (match === 'unknown') {
@@ -179,7 +186,7 @@ export class DnsDecoder implements RecordDecoder {
       this.#timedOut(match, 1);
     } else {
       this.#matched(view, heard, match);
-      if (client) this.#learn(view, message);
+      if (client) this.#learn(view, match.domain, message);
     }
   }
 
@@ -291,10 +298,9 @@ export class DnsDecoder implements RecordDecoder {
   }
 
   /** Addresses that the name asked for leads to, over its aliases. */
-  #learn(view: DnsRecordView, { questions, answers, rcode }: Message): void {
-    const [question] = questions;
-    if (question === undefined || question.name === '.' || rcode !== 0) return;
-    const ttls = new Map([[question.name, Number.POSITIVE_INFINITY]]);
+  #learn(view: DnsRecordView, asked: string, { answers, rcode }: Message): void {
+    if (asked === '' || asked === '.' || rcode !== 0) return;
+    const ttls = new Map([[asked, Number.POSITIVE_INFINITY]]);
     for (let pass = 0; pass < ALIASES_MAX; pass += 1) {
       const before = ttls.size;
       for (const { name, type, ttl, value } of answers) {
@@ -306,13 +312,7 @@ export class DnsDecoder implements RecordDecoder {
     for (const { name, type, ttl, value } of answers) {
       const so_far = type === TYPE_CNAME ? undefined : ttls.get(name);
       if (so_far === undefined) continue;
-      this.#context.domains.note(
-        view.netns,
-        value,
-        question.name,
-        Math.min(so_far, ttl),
-        this.#now_ms,
-      );
+      this.#context.domains.note(view.netns, value, asked, Math.min(so_far, ttl), this.#now_ms);
     }
   }
 
@@ -335,6 +335,12 @@ export class DnsDecoder implements RecordDecoder {
     const address = head.toString('latin1', dns_record.peer_addr, dns_record.peer_addr + 16);
     return `${address}${head.readUInt16LE(dns_record.peer_port)}`;
   }
+}
+
+/** What must be alike in a query and its answer; '': no question. mDNS has a wish of its own in the class's upper bit. */
+function questionText(question: Question | undefined): string {
+  if (question === undefined) return '';
+  return `${question.name} ${question.type} ${question.class & 0x7fff}`;
 }
 
 /** CLOCK_MONOTONIC; a double holds it to the nanosecond for 104 days of uptime, and to two after. */
