@@ -442,6 +442,31 @@ test('over TCP: two queries in a segment, answers in pieces', () => {
   ]);
 });
 
+test('over TCP: a query that came before its connection had an owner times out with the owner of later', () => {
+  const bench = new Bench();
+  let seq = 1000;
+  const framed = (id: number, of: Packet, flags?: number) => {
+    const one = message({ id, questions: [[`t${id}.x`, 1]], ...(flags && { flags }) });
+    const bytes = joined([u16(one.length), one]);
+    const ends = { transport: TCP, local_port: 53, peer_port: 40_000 };
+    assert.ok(bench.take(packet(bytes, { ...ends, seq, ...of })));
+    seq += bytes.length;
+  };
+  framed(1, { flags: 0, tgid: 0 });
+  framed(2, { flags: 0, tgid: 77 });
+  framed(3, { flags: 0, tgid: 0, cookie: 99 }); // nothing more of that connection
+  framed(4, { flags: 0, tgid: 0, cookie: 100, time_ns: 90 * SECOND });
+  framed(4, { flags: SENT, tgid: 88, cookie: 100 }, RESPONSE);
+  bench.now_ns += 60 * SECOND;
+  bench.decoder.tick(NOW_MS);
+  assert.deepEqual(bench.rows('domain', 'rcode', 'pid', 'process_name', 'late_answers'), [
+    { domain: 't4.x', rcode: -1, pid: 88, process_name: 'curl', late_answers: 1 },
+    { domain: 't1.x', rcode: -1, pid: 77, process_name: 'curl', late_answers: 0 },
+    { domain: 't2.x', rcode: -1, pid: 77, process_name: 'curl', late_answers: 0 },
+    { domain: 't3.x', rcode: -1, pid: 0, process_name: '', late_answers: 0 },
+  ]);
+});
+
 test('what is no DNS, or goes the wrong way, is counted and makes no row', () => {
   const bench = new Bench();
   assert.ok(bench.take(packet(Uint8Array.of(1, 2, 3))));

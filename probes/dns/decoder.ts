@@ -15,6 +15,8 @@ const RCODE_TIMED_OUT = -1;
 const OTHER = '<other>';
 /** Aliases one after another from the name that was asked for. */
 const ALIASES_MAX = 16;
+/** TCP connections whose owners are remembered. */
+const OWNERS_MAX = 4096;
 
 const D = positions(dnsflow.dimensions);
 const M = positions(dnsflow.measures);
@@ -36,6 +38,8 @@ export class DnsDecoder implements RecordDecoder {
   readonly #clock_ns: () => number;
   readonly #pending = new Pending();
   readonly #streams = new DnsStreams();
+  /** By cookie, of a TCP connection, the head of the newest record that knew whose it is; the first was silent for longest. */
+  readonly #owners = new Map<string, Buffer>();
   /** Names of this interval, against a flood of them. */
   readonly #domains = new Set<string>();
   readonly #view = new DnsRecordView(new Uint8Array(0));
@@ -82,7 +86,9 @@ export class DnsDecoder implements RecordDecoder {
       return true;
     }
     const sent = (view.head_flags & dns_flag.DNS_SENT) !== 0;
-    const pieces = this.#streams.feed(`${sent} ${this.#cookie(head)}`, {
+    const cookie = this.#cookie(head);
+    if (view.owner_tgid !== 0) this.#keepOwner(cookie, head);
+    const pieces = this.#streams.feed(`${sent} ${cookie}`, {
       seq: view.seq,
       length: view.payload_length,
       captured: view.captured,
@@ -212,7 +218,9 @@ export class DnsDecoder implements RecordDecoder {
   #timedOut(query: Query, late: number): void {
     const asked = this.#over(query.head);
     this.#decodeKey(asked, query.client, query.domain, query.query_type, RCODE_TIMED_OUT);
-    this.#decodeOwner(asked);
+    // A server's first query may come before its connection has an owner.
+    const owned = asked.owner_tgid === 0 ? this.#owners.get(this.#cookie(query.head)) : undefined;
+    this.#decodeOwner(owned === undefined ? asked : this.#over(owned));
     const m = this.#clear();
     m[M.count] = 1;
     m[M.retransmits] = query.repeated ? 1 : 0;
@@ -295,6 +303,17 @@ export class DnsDecoder implements RecordDecoder {
     dims[D.process_name] = words.process_name;
     dims[D.cgroup_path] = words.cgroup_path;
     dims[D.container_id] = words.container_id;
+  }
+
+  #keepOwner(cookie: string, head: Buffer): void {
+    this.#owners.delete(cookie);
+    if (this.#owners.size >= OWNERS_MAX) {
+      for (const oldest of this.#owners.keys()) {
+        this.#owners.delete(oldest);
+        break;
+      }
+    }
+    this.#owners.set(cookie, Buffer.from(head));
   }
 
   /** Addresses that the name asked for leads to, over its aliases. */
