@@ -88,8 +88,8 @@ function askReducer(asking: Asker, timeout_ms: number): Questions {
     rows: async (sql) => JSON.parse((await query(sql, 'json')).toString('utf8')),
     fresh: async () => {
       const report = await askFlush(asking, timeout_ms);
-      if (report.collectors.length === 0) return 'no collector is connected';
-      return report.complete ? undefined : report.message;
+      if (report.complete && report.collectors.length > 0) return undefined;
+      return report.message.slice(0, 1).toLowerCase() + report.message.slice(1);
     },
     close: async () => asking.close(),
   };
