@@ -12,7 +12,16 @@ import { probeOptions } from '../../src/table/testing.ts';
 import { dns_flag, dns_record } from '../layout.gen.ts';
 import { DnsDecoder } from './decoder.ts';
 import { dnsflow } from './dnsflow.ts';
-import { joined, message, pointer, RESPONSE, record, TRUNCATED, u16 } from './testing.ts';
+import {
+  name as dnsName,
+  joined,
+  message,
+  pointer,
+  RESPONSE,
+  record,
+  TRUNCATED,
+  u16,
+} from './testing.ts';
 
 const SEED = 20_260_128;
 const NOW_MS = 1_700_000_000_000;
@@ -351,6 +360,66 @@ test('an answer that nobody asked for teaches nothing', () => {
   assert.equal(bench.domains.size, 0);
 });
 
+test('an answer to another question is not the query’s answer, and teaches nothing', () => {
+  const bench = new Bench();
+  const address = [record(pointer(QUESTION), 1, 60, Uint8Array.of(203, 0, 113, 9))];
+  const reply = (name: string, type: number) => {
+    const bytes = message({ id: 7, flags: RESPONSE, questions: [[name, type]], answers: address });
+    assert.ok(bench.take(packet(bytes, { flags: 0, time_ns: 100 * SECOND + 1 })));
+  };
+  bench.ask(7, 'good.x');
+  reply('evil.x', 1);
+  reply('good.x', 28);
+  assert.equal(bench.domains.size, 0);
+  assert.equal(bench.decoder.waiting, 1);
+  reply('GOOD.x', 1);
+  reply('evil.x', 1);
+  assert.equal(bench.domains.find(0xf001_0203, '203.0.113.9', NOW_MS), 'good.x');
+  assert.deepEqual(bench.rows('domain', 'query_type', 'count', 'unmatched'), [
+    { domain: 'evil.x', query_type: 'A', count: 2, unmatched: 2 },
+    { domain: 'good.x', query_type: 'AAAA', count: 1, unmatched: 1 },
+    { domain: 'good.x', query_type: 'A', count: 1, unmatched: 0 },
+  ]);
+});
+
+test('an answer that repeats no question is matched by its identifier, for the name that was asked', () => {
+  const bench = new Bench();
+  bench.ask(7, 'a.x');
+  const answers = [
+    record(dnsName('a.x'), 1, 60, Uint8Array.of(203, 0, 113, 1)),
+    record(dnsName('b.x'), 1, 60, Uint8Array.of(203, 0, 113, 2)),
+  ];
+  const bytes = message({ id: 7, flags: RESPONSE, answers });
+  for (const _ of [1, 2]) {
+    assert.ok(bench.take(packet(bytes, { flags: 0, time_ns: 100 * SECOND + 1 })));
+  }
+  assert.equal(bench.domains.find(0xf001_0203, '203.0.113.1', NOW_MS), 'a.x');
+  assert.equal(bench.domains.size, 1);
+  assert.deepEqual(bench.rows('domain', 'count', 'unmatched'), [
+    { domain: 'a.x', count: 1, unmatched: 0 },
+  ]);
+  assert.deepEqual(bench.notes, ['dns_answers_repeated 1']);
+});
+
+for (const at of ['a client', 'a server']) {
+  test(`two questions with one identifier at ${at}: each has its own answer, neither repeats`, () => {
+    const bench = new Bench();
+    const of = at === 'a server' ? { local_port: 53, peer_port: 40_000 } : {};
+    const [asks, answers] = at === 'a server' ? [0, SENT] : [SENT, 0];
+    for (const name of ['slow.x', 'quick.x']) bench.ask(7, name, { ...of, flags: asks });
+    const reply = (name: string, time_ns: number, rcode = 0) =>
+      bench.reply(7, name, { ...of, flags: answers, time_ns }, RESPONSE | rcode);
+    reply('quick.x', 100 * SECOND + 500);
+    reply('slow.x', 101 * SECOND, 3);
+    assert.deepEqual(bench.rows('domain', 'rcode', 'count', 'latency_max', 'retransmits'), [
+      { domain: 'quick.x', rcode: 0, count: 1, latency_max: 500, retransmits: 0 },
+      { domain: 'slow.x', rcode: 3, count: 1, latency_max: SECOND, retransmits: 0 },
+    ]);
+    reply('slow.x', 102 * SECOND);
+    assert.deepEqual(bench.notes, ['dns_answers_repeated 1']);
+  });
+}
+
 test('over TCP: two queries in a segment, answers in pieces', () => {
   const bench = new Bench();
   const framed = (bytes: Uint8Array) => joined([u16(bytes.length), bytes]);
@@ -370,6 +439,31 @@ test('over TCP: two queries in a segment, answers in pieces', () => {
   assert.deepEqual(bench.rows('transport', 'domain', 'count', 'unmatched'), [
     { transport: 'tcp', domain: 't2.x', count: 1, unmatched: 0 },
     { transport: 'tcp', domain: 't1.x', count: 1, unmatched: 0 },
+  ]);
+});
+
+test('over TCP: a query that came before its connection had an owner times out with the owner of later', () => {
+  const bench = new Bench();
+  let seq = 1000;
+  const framed = (id: number, of: Packet, flags?: number) => {
+    const one = message({ id, questions: [[`t${id}.x`, 1]], ...(flags && { flags }) });
+    const bytes = joined([u16(one.length), one]);
+    const ends = { transport: TCP, local_port: 53, peer_port: 40_000 };
+    assert.ok(bench.take(packet(bytes, { ...ends, seq, ...of })));
+    seq += bytes.length;
+  };
+  framed(1, { flags: 0, tgid: 0 });
+  framed(2, { flags: 0, tgid: 77 });
+  framed(3, { flags: 0, tgid: 0, cookie: 99 }); // nothing more of that connection
+  framed(4, { flags: 0, tgid: 0, cookie: 100, time_ns: 90 * SECOND });
+  framed(4, { flags: SENT, tgid: 88, cookie: 100 }, RESPONSE);
+  bench.now_ns += 60 * SECOND;
+  bench.decoder.tick(NOW_MS);
+  assert.deepEqual(bench.rows('domain', 'rcode', 'pid', 'process_name', 'late_answers'), [
+    { domain: 't4.x', rcode: -1, pid: 88, process_name: 'curl', late_answers: 1 },
+    { domain: 't1.x', rcode: -1, pid: 77, process_name: 'curl', late_answers: 0 },
+    { domain: 't2.x', rcode: -1, pid: 77, process_name: 'curl', late_answers: 0 },
+    { domain: 't3.x', rcode: -1, pid: 0, process_name: '', late_answers: 0 },
   ]);
 });
 

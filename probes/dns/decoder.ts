@@ -7,7 +7,7 @@ import { EndColumns } from '../end_columns.ts';
 import { Interned, IPPROTO_TCP, positions } from '../interned.ts';
 import { DnsRecordView, dns_flag, dns_record } from '../layout.gen.ts';
 import { dnsflow } from './dnsflow.ts';
-import { type Message, readMessage, TYPE_CNAME, typeName } from './message.ts';
+import { type Message, type Question, readMessage, TYPE_CNAME, typeName } from './message.ts';
 import { Pending, type Query } from './pending.ts';
 import { DnsStreams } from './stream.ts';
 
@@ -15,6 +15,8 @@ const RCODE_TIMED_OUT = -1;
 const OTHER = '<other>';
 /** Aliases one after another from the name that was asked for. */
 const ALIASES_MAX = 16;
+/** TCP connections whose owners are remembered. */
+const OWNERS_MAX = 4096;
 
 const D = positions(dnsflow.dimensions);
 const M = positions(dnsflow.measures);
@@ -36,6 +38,8 @@ export class DnsDecoder implements RecordDecoder {
   readonly #clock_ns: () => number;
   readonly #pending = new Pending();
   readonly #streams = new DnsStreams();
+  /** By cookie, of a TCP connection, the head of the newest record that knew whose it is; the first was silent for longest. */
+  readonly #owners = new Map<string, Buffer>();
   /** Names of this interval, against a flood of them. */
   readonly #domains = new Set<string>();
   readonly #view = new DnsRecordView(new Uint8Array(0));
@@ -82,7 +86,9 @@ export class DnsDecoder implements RecordDecoder {
       return true;
     }
     const sent = (view.head_flags & dns_flag.DNS_SENT) !== 0;
-    const pieces = this.#streams.feed(`${sent} ${this.#cookie(head)}`, {
+    const cookie = this.#cookie(head);
+    if (view.owner_tgid !== 0) this.#keepOwner(cookie, head);
+    const pieces = this.#streams.feed(`${sent} ${cookie}`, {
       seq: view.seq,
       length: view.payload_length,
       captured: view.captured,
@@ -149,8 +155,10 @@ export class DnsDecoder implements RecordDecoder {
     const { message, client, bytes } = heard;
     const key = this.#key(head, message.id, client);
     const [question] = message.questions;
+    const text = questionText(question);
     const crowded = this.#pending.add({
       key,
+      question: text,
       time_ns: view.time_ns,
       peer: this.#peer(head),
       head: Buffer.from(head),
@@ -159,7 +167,7 @@ export class DnsDecoder implements RecordDecoder {
       query_type: question === undefined ? '' : typeName(question.type),
       bytes,
       fault: message.fault,
-      repeated: this.#pending.isWaiting(key),
+      repeated: this.#pending.isWaiting(key, text),
       uncertain: false,
     });
     if (crowded !== undefined) this.#context.dropped('dns_queries', 'too_many_waiting', 1);
@@ -167,8 +175,13 @@ export class DnsDecoder implements RecordDecoder {
 
   #answered(view: DnsRecordView, head: Buffer, heard: Heard): void {
     const { message, client } = heard;
-    const key = this.#key(head, message.id, client);
-    const match = this.#pending.answer(key, this.#peer(head), client, view.time_ns);
+    const to = {
+      key: this.#key(head, message.id, client),
+      question: questionText(message.questions[0]),
+      peer: this.#peer(head),
+      client,
+    };
+    const match = this.#pending.answer(to, view.time_ns);
     if (match === 'answered') {
       this.#context.note('dns_answers_repeated', 1);
     } else if (match === 'unknown') {
@@ -179,7 +192,7 @@ export class DnsDecoder implements RecordDecoder {
       this.#timedOut(match, 1);
     } else {
       this.#matched(view, heard, match);
-      if (client) this.#learn(view, message);
+      if (client) this.#learn(view, match.domain, message);
     }
   }
 
@@ -205,7 +218,9 @@ export class DnsDecoder implements RecordDecoder {
   #timedOut(query: Query, late: number): void {
     const asked = this.#over(query.head);
     this.#decodeKey(asked, query.client, query.domain, query.query_type, RCODE_TIMED_OUT);
-    this.#decodeOwner(asked);
+    // A server's first query may come before its connection has an owner.
+    const owned = asked.owner_tgid === 0 ? this.#owners.get(this.#cookie(query.head)) : undefined;
+    this.#decodeOwner(owned === undefined ? asked : this.#over(owned));
     const m = this.#clear();
     m[M.count] = 1;
     m[M.retransmits] = query.repeated ? 1 : 0;
@@ -290,11 +305,21 @@ export class DnsDecoder implements RecordDecoder {
     dims[D.container_id] = words.container_id;
   }
 
+  #keepOwner(cookie: string, head: Buffer): void {
+    this.#owners.delete(cookie);
+    if (this.#owners.size >= OWNERS_MAX) {
+      for (const oldest of this.#owners.keys()) {
+        this.#owners.delete(oldest);
+        break;
+      }
+    }
+    this.#owners.set(cookie, Buffer.from(head));
+  }
+
   /** Addresses that the name asked for leads to, over its aliases. */
-  #learn(view: DnsRecordView, { questions, answers, rcode }: Message): void {
-    const [question] = questions;
-    if (question === undefined || question.name === '.' || rcode !== 0) return;
-    const ttls = new Map([[question.name, Number.POSITIVE_INFINITY]]);
+  #learn(view: DnsRecordView, asked: string, { answers, rcode }: Message): void {
+    if (asked === '' || asked === '.' || rcode !== 0) return;
+    const ttls = new Map([[asked, Number.POSITIVE_INFINITY]]);
     for (let pass = 0; pass < ALIASES_MAX; pass += 1) {
       const before = ttls.size;
       for (const { name, type, ttl, value } of answers) {
@@ -306,13 +331,7 @@ export class DnsDecoder implements RecordDecoder {
     for (const { name, type, ttl, value } of answers) {
       const so_far = type === TYPE_CNAME ? undefined : ttls.get(name);
       if (so_far === undefined) continue;
-      this.#context.domains.note(
-        view.netns,
-        value,
-        question.name,
-        Math.min(so_far, ttl),
-        this.#now_ms,
-      );
+      this.#context.domains.note(view.netns, value, asked, Math.min(so_far, ttl), this.#now_ms);
     }
   }
 
@@ -335,6 +354,12 @@ export class DnsDecoder implements RecordDecoder {
     const address = head.toString('latin1', dns_record.peer_addr, dns_record.peer_addr + 16);
     return `${address}${head.readUInt16LE(dns_record.peer_port)}`;
   }
+}
+
+/** What must be alike in a query and its answer; '': no question. mDNS has a wish of its own in the class's upper bit. */
+function questionText(question: Question | undefined): string {
+  if (question === undefined) return '';
+  return `${question.name} ${question.type} ${question.class & 0x7fff}`;
 }
 
 /** CLOCK_MONOTONIC; a double holds it to the nanosecond for 104 days of uptime, and to two after. */

@@ -3,14 +3,17 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
+import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type FlowRow, type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
 import { haveIp, makeNamespaces } from '../../test/traffic/traffic.ts';
 import { type Counts, type Line, PEER, Peer } from './peers.ts';
+import { joined, message, pointer, RESPONSE, record, u16 } from './testing.ts';
 
 const NO_IP = !haveIp() && 'needs ip';
 const TIMEOUT_MS = 1500; // a slow machine answers, too
@@ -155,6 +158,75 @@ test('a flow has the name that its program looked up', { skip: NO_LIVE || NO_IP 
     'alias.example ECONNREFUSED': 1,
     'ok.example ECONNREFUSED': 3,
   });
+});
+
+/** Two questions wait at once under one identifier, and three answers come: the first to neither. */
+test('an answer is of its question, whatever the identifier says', { skip: NO_LIVE }, async (t) => {
+  const server = createSocket('udp4').bind(0, '127.0.0.1');
+  const client = createSocket('udp4');
+  t.after(() => {
+    server.close();
+    client.close();
+  });
+  await once(server, 'listening');
+  const { port } = server.address();
+  const dns = { ports: [port], timeout: 60_000, domains_max: 1000 };
+  const live = await startLive(t, { collector: { dns } });
+  const heard = (socket: Socket) => once(socket, 'message');
+  const tell = async (name: string, address: number, flags = RESPONSE) => {
+    const own = record(pointer(12), A, 300, Uint8Array.of(127, 0, 0, address));
+    const bytes = message({ id: 7, flags, questions: [[name, A]], answers: [own] });
+    const came = heard(client);
+    server.send(bytes, client.address().port, '127.0.0.1');
+    await came;
+  };
+  for (const name of ['slow.example', 'quick.example']) {
+    const came = heard(server);
+    client.send(message({ id: 7, questions: [[name, A]] }), port, '127.0.0.1');
+    await came;
+  }
+  await tell('evil.example', 78);
+  await tell('quick.example', 79);
+  await tell('slow.example', 79, RESPONSE | 3);
+  const found = () =>
+    Object.fromEntries(
+      live.sink.rows({ pid: process.pid }, 'dnsflow').map((row) => {
+        const { direction, domain, rcode, count, unmatched, retransmits } = row;
+        return [`${direction} ${domain} ${rcode}`, [count, unmatched, retransmits].join(' ')];
+      }),
+    );
+  await settles(() => live.collector.flush(), found, {
+    ...{ 'outgoing quick.example 0': '1 0 0', 'incoming quick.example 0': '1 0 0' },
+    ...{ 'outgoing slow.example 3': '1 0 0', 'incoming slow.example 3': '1 0 0' },
+    'incoming evil.example 0': '1 1 0',
+  });
+});
+
+test('a query over TCP without an answer is its server’s', { skip: NO_LIVE }, async (t) => {
+  const server = new Peer(t, ['server', '127.0.0.1', '0']);
+  const { port = 0, pid } = await server.line();
+  const live = await startLive(t, { collector: config(port) });
+  const socket = connect(port, '127.0.0.1').setNoDelay(true);
+  t.after(() => socket.destroy());
+  await once(socket, 'connect');
+  for (const [id, name] of [
+    [1, 'drop.example'],
+    [2, 'ok.example'],
+  ] as const) {
+    const query = message({ id, questions: [[name, A]] });
+    socket.write(joined([u16(query.length), query]));
+  }
+  await once(socket, 'data');
+  await settles(
+    () => live.collector.flush(),
+    () => seen(live, port, '127.0.0.1'),
+    {
+      [`outgoing tcp drop -1 ${process.pid}`]: 1,
+      [`incoming tcp drop -1 ${pid}`]: 1,
+      [`outgoing tcp ok 0 ${process.pid}`]: 1,
+      [`incoming tcp ok 0 ${pid}`]: 1,
+    },
+  );
 });
 
 const NS = '/proc/self/ns/net';

@@ -5,13 +5,15 @@ import type { Fault } from './message.ts';
 
 /** Queries that wait at once; beyond, the oldest one's outcome is given up and counted. */
 const WAITING_MAX = 65_536;
-/** Queries that are done with and remembered, so that a second answer to them is known as such. */
-const DONE_MAX = 16_384;
+/** Queries that are done with and remembered, so that a second answer to them is known as such; each by two names. */
+const DONE_MAX = 2 * 16_384;
 const DONE_NS = 60e9;
 
 export interface Query {
   /** Socket, identifier, side, and at a server the client: what an answer has in common. */
   readonly key: string;
+  /** Name, type and class, which an answer repeats; '': none. */
+  readonly question: string;
   readonly time_ns: number;
   /** Of the peer: tells apart the servers that one socket asks with one identifier. */
   readonly peer: string;
@@ -28,6 +30,9 @@ export interface Query {
   uncertain: boolean;
 }
 
+/** What an answer says of its query. */
+export type AnswerTo = Pick<Query, 'key' | 'question' | 'peer' | 'client'>;
+
 /** What became of an answer's query: `timed_out` and `answered`, it had been done with before. */
 export type Match = Query | 'timed_out' | 'answered' | 'unknown';
 
@@ -41,8 +46,8 @@ export class Pending {
     return this.#waiting.size;
   }
 
-  isWaiting(key: string): boolean {
-    return this.#by_key.has(key);
+  isWaiting(key: string, question: string): boolean {
+    return this.#by_key.get(key)?.some((query) => query.question === question) ?? false;
   }
 
   /** The query that had to go for this one, if there were too many. */
@@ -50,7 +55,7 @@ export class Pending {
     const crowded = this.#waiting.size >= WAITING_MAX ? this.#oldest() : undefined;
     if (crowded !== undefined) this.#remove(crowded);
     this.#waiting.add(query);
-    this.#done.delete(query.key);
+    for (const name of doneNames(query)) this.#done.delete(name);
     const same = this.#by_key.get(query.key);
     if (same === undefined) this.#by_key.set(query.key, [query]);
     else same.push(query);
@@ -58,13 +63,15 @@ export class Pending {
   }
 
   /**
-   * The query of an answer. Of several that could be meant, a server answers the oldest first; a client asks again when it
-   * believes the first one lost, so that there it is the youngest.
+   * The query of an answer: that of its question, or any where it repeats none (''). Of several that could be meant, a
+   * server answers the oldest first; a client asks again when it believes the first one lost, so that there it is the youngest.
    */
-  answer(key: string, peer: string, client: boolean, time_ns: number): Match {
-    const same = this.#by_key.get(key);
-    if (same === undefined) {
-      const done = this.#done.get(key);
+  answer(to: AnswerTo, time_ns: number): Match {
+    const { key, question, peer, client } = to;
+    const waiting = this.#by_key.get(key) ?? [];
+    const same = question === '' ? waiting : waiting.filter((query) => query.question === question);
+    if (same.length === 0) {
+      const done = this.#done.get(doneName(key, question));
       if (done === undefined || done.until_ns < time_ns) return 'unknown';
       return done.timed_out ? 'timed_out' : 'answered';
     }
@@ -103,14 +110,19 @@ export class Pending {
 
   #finish(query: Query, timed_out: boolean, now_ns: number): void {
     this.#remove(query);
-    this.#done.delete(query.key);
-    if (this.#done.size >= DONE_MAX) {
-      for (const oldest of this.#done.keys()) {
-        this.#done.delete(oldest);
-        break;
-      }
+    const done = { timed_out, until_ns: now_ns + DONE_NS };
+    for (const name of doneNames(query)) {
+      this.#done.delete(name);
+      if (this.#done.size >= DONE_MAX) this.#forgetOldest();
+      this.#done.set(name, done);
     }
-    this.#done.set(query.key, { timed_out, until_ns: now_ns + DONE_NS });
+  }
+
+  #forgetOldest(): void {
+    for (const oldest of this.#done.keys()) {
+      this.#done.delete(oldest);
+      return;
+    }
   }
 
   #remove(query: Query): void {
@@ -119,4 +131,14 @@ export class Pending {
     if (rest.length === 0) this.#by_key.delete(query.key);
     else this.#by_key.set(query.key, rest);
   }
+}
+
+/** By its question, and by none: its answer may have it or not. */
+function doneNames({ key, question }: Query): readonly string[] {
+  const bare = doneName(key, '');
+  return question === '' ? [bare] : [bare, doneName(key, question)];
+}
+
+function doneName(key: string, question: string): string {
+  return `${key} ${question}`;
 }

@@ -117,14 +117,23 @@ export function textAt(body: Buffer, at: number): { text: string; next: number }
 
 /** Of the fields of an error. */
 export function sqlstateOf(body: Buffer): string {
+  const code = fieldOf(body, 'C') ?? '';
+  return /^[0-9A-Z]{5}$/.test(code) ? code : '<other>';
+}
+
+/** An error behind which the server closes. Before 9.6 its severity is in the server's language alone. */
+export function isFatal(body: Buffer): boolean {
+  return /^(FATAL|PANIC)$/.test(fieldOf(body, 'V') ?? fieldOf(body, 'S') ?? '');
+}
+
+function fieldOf(body: Buffer, wanted: string): string | undefined {
   for (let at = 0; at < body.length && body[at] !== 0; ) {
-    const field = String.fromCharCode(body[at]!);
     const value = textAt(body, at + 1);
-    if (value === undefined) break;
-    if (field === 'C') return /^[0-9A-Z]{5}$/.test(value.text) ? value.text : '<other>';
+    if (value === undefined) return undefined;
+    if (String.fromCharCode(body[at]!) === wanted) return value.text;
     at = value.next;
   }
-  return '<other>';
+  return undefined;
 }
 
 /** First word of a command tag. */

@@ -225,3 +225,21 @@ async function pipes(t: TestContext): Promise<void> {
   });
   assert.deepEqual(turnedAway(live), { 'db_commands_skipped kept': 2 });
 }
+
+test('a connection that the server ends: FATAL counts once, though the client stays', {
+  skip: NO_POSTGRESQL,
+}, async (t) => {
+  const postgresql = await startPostgresql(t);
+  const live = await start(t, postgresql.port);
+  const end = 'SELECT pg_terminate_backend(pg_backend_pid())';
+  for (const asked of [query(end), query(`BEGIN; ${end}`), run(end) + sync]) {
+    const socket = connect({ port: postgresql.port, host: '127.0.0.1', allowHalfOpen: true });
+    t.after(() => socket.destroy());
+    await once(socket, 'connect');
+    await until(socket, startup('postgres'), READY);
+    await until(socket, asked, '57P01');
+  }
+  const counts = { 'SELECT 57P01': 2, BEGIN: 1, '57P01': 1 };
+  await bothEnds(live, postgresql.port, counts);
+  assert.deepEqual(turnedAway(live), {});
+});

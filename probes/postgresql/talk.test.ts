@@ -16,6 +16,7 @@ const ready = message('Z', 'I');
 const tag = (text: string): string => message('C', `${text}\0`);
 const failed = (code: string): string =>
   message('E', `SERROR\0VERROR\0C${code}\0Mtext, C12345\0\0`);
+const fatal = message('E', 'SFATAL\0VFATAL\0C57P01\0Mtext\0\0');
 const notice = message('N', 'SNOTICE\0C00000\0Mtold\0\0');
 const row = message('D', '\0\u0001\0\0\0\u0001x');
 const parse = (sql: string, name = ''): string => message('P', `${name}\0${sql}\0\0\0`);
@@ -108,6 +109,45 @@ test('bytes and times are each statement’s own, with all that goes with it', (
   );
   assert.equal(one.bytes_request, asked.length);
   assert.equal(whole.length, 1);
+});
+
+test('a FATAL error counts its statement once and at once, though nothing follows it', () => {
+  const ends: readonly (readonly [Said, readonly string[]])[] = [
+    [[['>', query('SELECT 1')]], ['SELECT 57P01']],
+    [
+      [
+        ['>', query('BEGIN; SELECT 1')],
+        ['<', tag('BEGIN')],
+      ],
+      ['BEGIN', '57P01'],
+    ],
+    [[['>', message('F', bytesOf(1))]], ['FUNCTION_CALL 57P01']],
+    [[['>', run('SELECT 1') + sync]], ['SELECT 57P01']],
+    [
+      [
+        ['>', run('SELECT 1') + sync],
+        ['<', ran('SELECT 1')],
+      ],
+      ['SELECT 57P01'],
+    ],
+  ];
+  for (const [said, commands] of ends) {
+    const heard = hear(make, [...BEGIN, ...said, ['<', fatal]]);
+    assert.deepEqual(heard.commands, commands);
+    assert.deepEqual([heard.waiting, heard.settled, heard.notes], [[], true, {}]);
+  }
+});
+
+test('an error ends a simple query, and what is said behind it is no statement’s', () => {
+  const one: Said = [...BEGIN, ['>', query('SELECT 1')], ['<', failed('22012')]];
+  assert.deepEqual(
+    hear(make, one).waiting.map(({ operation }) => operation),
+    ['SELECT'],
+  );
+  const heard = hear(make, [...one, ['<', fatal]]);
+  assert.deepEqual([heard.commands, heard.waiting], [['SELECT 22012'], []]);
+  assert.deepEqual(heard.notes, { db_errors_unasked: 1 });
+  assert.equal(hear(make, [...one, ['<', tag('SELECT 1')]]).understood, 'lost');
 });
 
 test('what is encrypted, copied to a replica or of another version is not read', () => {

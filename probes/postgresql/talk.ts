@@ -12,7 +12,7 @@ import {
   type TalkSink,
   type Understood,
 } from '../db/talk.ts';
-import { keywordOf, MessageScanner, sqlstateOf, tagOf, textAt } from './messages.ts';
+import { isFatal, keywordOf, MessageScanner, sqlstateOf, tagOf, textAt } from './messages.ts';
 
 const FRONTEND = 'QPBDCESHFdcfpX';
 const BACKEND = '123CDENASTtnIsZGHWdcRKVv';
@@ -27,7 +27,7 @@ const FIRST_LENGTH_MAX = 1 << 24;
 interface Expected {
   /** Type of the client's message; `startup`: all before the first query. */
   readonly kind: string;
-  /** Of Q and F the statement that is answered now; else that of which the message is a part; of S none. */
+  /** Of Q and F the statement that is answered now, behind an error none; else that of which the message is a part; of S none. */
   command: Command | undefined;
 }
 
@@ -233,7 +233,15 @@ export class PostgresqlTalk implements Talk {
       return 'ok';
     }
     if (type === 'W') return 'over'; // replication
-    return this.#answerTo(head, type, time_ns) ? 'ok' : 'lost';
+    if (!this.#answerTo(head, type, time_ns)) return 'lost';
+    if (type === 'E' && this.#done !== undefined && isFatal(this.#answers.body)) this.#dies();
+    return 'ok';
+  }
+
+  /** The server closes: neither a Sync nor the end of a query is answered any more. */
+  #dies(): void {
+    this.#finish();
+    this.#expected.remove(({ command }) => command === undefined);
   }
 
   #encrypts(type: string): Understood {
@@ -282,17 +290,22 @@ export class PostgresqlTalk implements Talk {
   }
 
   #answerToQuery(head: Expected, type: string, time_ns: number): boolean {
-    const command = head.command!; // of Q and F there always is one
+    const { command } = head;
     if (type === 'Z') {
       this.#ready();
       return true;
+    }
+    if (command === undefined) {
+      if (type === 'E') this.#sink.note('db_errors_unasked', 1);
+      return type === 'E';
     }
     if (!'TDdcHGCIEV'.includes(type)) return false;
     addAnswer(command, this.#answer_ns, time_ns, this.#answers.length);
     if (type === 'G') this.#copying = command;
     if (!'CIEV'.includes(type)) return true;
     this.#ends(command, type);
-    head.command = newCommand('', command.begin_ns, 0); // perhaps the query has another statement
+    // Perhaps the query has another statement, but for an error, which ends it.
+    head.command = type === 'E' ? undefined : newCommand('', command.begin_ns, 0);
     return true;
   }
 

@@ -2,10 +2,12 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseHostPort } from '../config/leaf.ts';
+import { formatHostPort, parseHostPort } from '../config/leaf.ts';
+import type { ReducerAt } from '../config/role.ts';
 import type { OutputFormat } from '../store/query.ts';
 import { type Asker, asker, askFlush } from '../wire/ask.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
+import { reducerOf } from './options.ts';
 import type { Call } from './program.ts';
 
 export interface Questions {
@@ -18,20 +20,18 @@ export interface Questions {
   close(): Promise<void>;
 }
 
-export async function openQuestions({ options }: Call): Promise<Questions> {
-  const address = text(options['--reducer']) ?? '127.0.0.1:8000';
-  const where = parseHostPort(address);
-  if (where === undefined) {
-    throw new CliError(`--reducer ${address}: write HOST:PORT, IPv6 in brackets`, EXIT_OPERATOR);
-  }
+export async function openQuestions(call: Call): Promise<Questions> {
+  const { options } = call;
+  const at = named(options) ?? reducerOf(call);
+  const { host, port } = at;
   const timeout_ms = seconds(options['--timeout'], '--timeout') * 1000;
-  const token = text(options['--token']) ?? process.env.SONDE_TOKEN;
+  const token = text(options['--token']) ?? process.env.SONDE_TOKEN ?? at.token;
   const ca = text(options['--ca']);
+  const tls = ca === undefined ? at.tls : { ca };
   const asking = asker({
-    ...where,
-    timeout_ms,
+    ...{ host, port, timeout_ms },
     ...(token !== undefined && { token }),
-    ...(ca !== undefined && { tls: { ca } }),
+    ...(tls !== undefined && { tls }),
   });
   try {
     await asking.action('health', {}, 5000);
@@ -45,8 +45,24 @@ export async function openQuestions({ options }: Call): Promise<Questions> {
       dir === undefined
         ? 'start `sonde run`, or name it: --reducer HOST:PORT'
         : `and ${dir} has no store`;
-    throw new CliError(`no reducer answers at ${address} (${why}); ${cure}`);
+    throw new CliError(`no reducer answers at ${place(at)} (${why}); ${cure}`);
   }
+}
+
+/** By its flag, which takes no token and no TLS from the configuration: these are of another reducer. */
+function named(options: Call['options']): ReducerAt | undefined {
+  const address = text(options['--reducer']);
+  if (address === undefined) return undefined;
+  const where = parseHostPort(address);
+  if (where !== undefined) return { ...where, origin: '--reducer' };
+  throw new CliError(`--reducer ${address}: write HOST:PORT, IPv6 in brackets`, EXIT_OPERATOR);
+}
+
+function place(at: ReducerAt): string {
+  const { origin } = at;
+  const address = formatHostPort(at);
+  const plain = origin === 'default' || origin === '--reducer';
+  return plain ? address : `${address}, as ${origin} says`;
 }
 
 export function seconds(value: string | boolean | undefined, flag: string): number {
@@ -72,8 +88,8 @@ function askReducer(asking: Asker, timeout_ms: number): Questions {
     rows: async (sql) => JSON.parse((await query(sql, 'json')).toString('utf8')),
     fresh: async () => {
       const report = await askFlush(asking, timeout_ms);
-      if (report.collectors.length === 0) return 'no collector is connected';
-      return report.complete ? undefined : report.message;
+      if (report.complete && report.collectors.length > 0) return undefined;
+      return report.message.slice(0, 1).toLowerCase() + report.message.slice(1);
     },
     close: async () => asking.close(),
   };

@@ -9,6 +9,8 @@ import type { Call } from './program.ts';
 
 const FORMATS: readonly string[] = ['table', 'json', 'openapi'];
 const PARAMETERS_SHOWN = 6;
+/** In an error. */
+const SERVICES_SHOWN = 10;
 
 export async function run(call: Call): Promise<number> {
   const format = String(call.options['--format'] ?? 'table');
@@ -20,22 +22,26 @@ export async function run(call: Call): Promise<number> {
   try {
     const only = typeof service === 'string' ? service : undefined;
     const operations = await operationsOf(questions, only);
-    process.stdout.write(`${text(format, operations)}\n`);
+    process.stdout.write(`${catalogText(format, operations)}\n`);
     return 0;
   } finally {
     await questions.close();
   }
 }
 
-function text(format: string, operations: readonly Operation[]): string {
+/** @throws {CliError} where an OpenAPI document would be of no service, or of several. */
+export function catalogText(format: string, operations: readonly Operation[]): string {
   if (format === 'json') return JSON.stringify(operations, null, 2);
   if (format === 'table') return catalogTable(operations);
   const services = [...new Set(operations.map(({ service }) => service))];
   const [only] = services;
   if (only === undefined) throw new CliError('no operation has been seen yet');
   if (services.length > 1) {
+    const more = services.length - SERVICES_SHOWN;
+    const names = services.slice(0, SERVICES_SHOWN).join(', ');
+    const rest = more > 0 ? ` and ${more} more, which \`sonde catalog\` lists` : '';
     throw new CliError(
-      `an OpenAPI document is of one service; take one with --service: ${services.join(', ')}`,
+      `an OpenAPI document is of one service; take one with --service: ${names}${rest}`,
       EXIT_OPERATOR,
     );
   }

@@ -69,7 +69,7 @@ function refuses(words: readonly string[], message: RegExp, setting: Setting = {
 const CONFIG_FLAGS = ['--config', '--data-dir', '--log-console', '--no-log-file', '--log-level'];
 const COLLECTOR_FLAGS = ['--intake-host', '--intake-port', '--interval', '--tls'];
 const REDUCER_FLAGS = ['--listen', '--metrics'];
-const QUERY_FLAGS = ['--reducer', '--token', '--ca', '--data-dir', '--timeout'];
+const QUERY_FLAGS = ['--reducer', '--config', '--token', '--ca', '--data-dir', '--timeout'];
 
 /** Command → flags that its help has to have. */
 const COMMANDS: ReadonlyMap<string, readonly string[]> = new Map([
@@ -191,6 +191,29 @@ test('questions without a reducer say where they asked', () => {
     assert.equal(status, 1, err);
     assert.match(err, /^sonde: no reducer answers at 127\.0\.0\.1:1 .*start `sonde run`/s);
   }
+});
+
+test('questions go to the reducer that the configuration names, as that of `sonde run`', () => {
+  const file = join(folder, 'asked.yaml');
+  writeFileSync(file, "reducer: { listen: '[::]:1' }\n");
+  const intake = { EBPF_NET_INTAKE_HOST: '127.0.0.2', EBPF_NET_INTAKE_PORT: '2' };
+  const both = { ...intake, SONDE_REDUCER_LISTEN: '0.0.0.0:3' };
+  const cases: readonly (readonly [Record<string, string>, readonly string[], string])[] = [
+    [intake, [], '127.0.0.2:2, as EBPF_NET_INTAKE_HOST says ('],
+    [{ EBPF_NET_INTAKE_PORT: '2' }, [], '127.0.0.1:2, as EBPF_NET_INTAKE_PORT says ('],
+    [both, [], '127.0.0.1:3, as SONDE_REDUCER_LISTEN says ('],
+    [both, ['--reducer', '127.0.0.1:4'], '127.0.0.1:4 ('],
+    [intake, ['--config', file], `[::1]:1, as ${file}:1:20 says (`],
+  ];
+  for (const [env, words, where] of cases) {
+    const { status, err } = sonde(['ledger', ...words], { env });
+    assert.equal(status, 1, err);
+    assert.ok(err.startsWith(`sonde: no reducer answers at ${where}`), err);
+  }
+  refuses(['query', 'SELECT 1', '--config', join(folder, 'nowhere')], /nowhere: cannot be read/);
+  refuses(['top', '--once'], /SONDE_REDUCER_LISTEN: reducer\.listen: "here" is no host:port/, {
+    env: { SONDE_REDUCER_LISTEN: 'here' },
+  });
 });
 
 test('without rights nothing is started, and each source names what it lacks', {

@@ -8,7 +8,7 @@ import { Collector } from '../collector/collector.ts';
 import { configInForce, diffConfig } from '../config/describe.ts';
 import { type Log, openLog } from '../config/log.ts';
 import { refusalOf } from '../config/rights.ts';
-import { intakeOf } from '../config/role.ts';
+import { intakeOf, intakeTls } from '../config/role.ts';
 import type { Config } from '../config/schema.ts';
 import { asker, listenForControl } from '../wire/ask.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
@@ -66,18 +66,12 @@ function listen(
   intake: { host: string; port: number },
   signal: AbortSignal,
 ): { close(): void } {
-  const { token, tls } = config.collector;
+  const { token } = config.collector;
+  const tls = intakeTls(config);
   const asking = asker({
     ...intake,
     ...(token !== undefined && { token }),
-    ...(tls.enabled && {
-      tls: {
-        ...(tls.ca_path !== undefined && { ca: tls.ca_path }),
-        ...(tls.cert_path !== undefined && { cert: tls.cert_path }),
-        ...(tls.key_path !== undefined && { key: tls.key_path }),
-        ...(tls.server_name !== undefined && { server_name: tls.server_name }),
-      },
-    }),
+    ...(tls !== undefined && { tls }),
   });
   void listenForControl(asking, {
     collector_id: collector.id,

@@ -4,7 +4,7 @@ import { type Command, Option } from 'commander';
 import { probes } from '../../probes/index.ts';
 import { describeConfig } from '../config/describe.ts';
 import { type Loaded, loadConfig } from '../config/load.ts';
-import type { Role } from '../config/role.ts';
+import { type ReducerAt, type Role, reducerAt } from '../config/role.ts';
 import type { Call } from './program.ts';
 
 const SOURCES = probes.map(({ name }) => name);
@@ -23,7 +23,11 @@ export function addConfigOptions(command: Command, role: Role = 'run'): void {
 
 /** For commands that ask a running reducer. */
 export function addQueryOptions(command: Command): void {
-  command.option('--reducer <host:port>', 'where the reducer listens', '127.0.0.1:8000');
+  command.option(
+    '--reducer <host:port>',
+    'where the reducer listens (default, by --config and variables: reducer.listen, else the intake_host and intake_port; 127.0.0.1:8000)',
+  );
+  command.option('--config <file>', 'YAML configuration that says where the reducer listens');
   command.option('--token <token>', 'bearer token of the reducer (SONDE_TOKEN)');
   command.option('--ca <file>', 'certificates that may sign the reducer; turns TLS on');
   command.option('--data-dir <path>', 'read the embedded store here when no reducer runs');
@@ -40,6 +44,17 @@ export function configOf(role: Role, call: Call): Loaded {
     flags,
     sources: SOURCES,
   });
+}
+
+/** The reducer that file and variables name. @throws {ConfigError} */
+export function reducerOf(call: Call): ReducerAt {
+  const file = call.options['--config'];
+  const loaded = loadConfig({
+    ...(typeof file === 'string' && { file }),
+    env: process.env,
+    sources: SOURCES,
+  });
+  return reducerAt(loaded.config, loaded.originOf);
 }
 
 /** The configuration flags of a call that a role takes, as words again, for a child process. */

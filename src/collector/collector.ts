@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { probes } from '../../probes/index.ts';
+import { intakeTls } from '../config/role.ts';
 import type { Config } from '../config/schema.ts';
 import { UnixSocketOutlet } from '../outlet/unix_socket.ts';
 import type { Batch } from '../table/columns.ts';
@@ -440,7 +441,8 @@ function openSender(
   { config, version }: CollectorOptions,
   intake: { readonly host: string; readonly port: number },
 ): FlightSender {
-  const { tls, token, allow_plaintext } = config.collector;
+  const { token, allow_plaintext } = config.collector;
+  const tls = intakeTls(config);
   return new FlightSender(spool, {
     ...intake,
     collector_id: spool.spool_id,
@@ -449,14 +451,7 @@ function openSender(
     allow_plaintext,
     on_rejected: (entry) => bookLost(ledger, entry, entry.reason),
     ...(token !== undefined && { token }),
-    ...(tls.enabled && {
-      tls: {
-        ...(tls.ca_path !== undefined && { ca: tls.ca_path }),
-        ...(tls.cert_path !== undefined && { cert: tls.cert_path }),
-        ...(tls.key_path !== undefined && { key: tls.key_path }),
-        ...(tls.server_name !== undefined && { server_name: tls.server_name }),
-      },
-    }),
+    ...(tls !== undefined && { tls }),
   });
 }
 

@@ -6,7 +6,7 @@ import test, { after } from 'node:test';
 import { ConfigError } from './error.ts';
 import { configKeys } from './keys.ts';
 import { type LoadOptions, loadConfig } from './load.ts';
-import { intakeOf } from './role.ts';
+import { intakeOf, reducerAt } from './role.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'sonde-config-'));
 const file = join(dir, 'sonde.yaml');
@@ -291,4 +291,26 @@ test('the agent has the six sub-collectors on, under its own pins and names', ()
     'F:1:30: collector.probes.tcp.enabled: 7 is neither true nor false; write true or false',
     'F:1:30: collector.probes.udp.enabled: 7 is neither true nor false; write true or false',
   ]);
+});
+
+test('who asks a reducer takes token and TLS with its address, and no role is checked', () => {
+  const at = (env: Record<string, string>) => {
+    const { config, originOf } = loadConfig({ env });
+    return reducerAt(config, originOf);
+  };
+  const own = { SONDE_REDUCER_TOKEN: 'a', SONDE_REDUCER_TLS_CERT_PATH: '/c' };
+  const far = {
+    ...{ EBPF_NET_INTAKE_HOST: 'far', EBPF_NET_INTAKE_PORT: '9', SONDE_COLLECTOR_TOKEN: 'b' },
+    ...{ SONDE_COLLECTOR_TLS_ENABLED: 'true', SONDE_COLLECTOR_TLS_SERVER_NAME: 'n' },
+  };
+  const here = { host: '127.0.0.1', port: 8000, origin: 'default' };
+  assert.deepEqual(at({}), here);
+  assert.deepEqual(at(own), { ...here, token: 'a', tls: { ca: '/c' } });
+  assert.deepEqual(at({ ...own, ...far }), {
+    ...{ host: 'far', port: 9, origin: 'EBPF_NET_INTAKE_HOST', token: 'b' },
+    tls: { server_name: 'n' },
+  });
+  assert.deepEqual(at({ ...own, ...far, SONDE_REDUCER_LISTEN: 'near:7' }), {
+    ...{ host: 'near', port: 7, origin: 'SONDE_REDUCER_LISTEN', token: 'a', tls: { ca: '/c' } },
+  });
 });

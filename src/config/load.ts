@@ -13,7 +13,8 @@ import { type Config, config_schema } from './schema.ts';
 import { didYouMean } from './suggest.ts';
 
 export interface LoadOptions {
-  readonly role: Role;
+  /** Left out: nothing is started, so that no role's needs are checked. */
+  readonly role?: Role;
   readonly file?: string | undefined;
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** By the flag's long name: `{'--interval': '5s', '--log-console': true}`. Unknown ones are the caller's fault. */
@@ -45,7 +46,8 @@ export function loadConfig(options: LoadOptions): Loaded {
   }
   const config = { ...parsed.data, data_dir: resolve(parsed.data.data_dir) };
   const origin = (key: string): string => originOf(draft, key);
-  const issues = [...checkSources(config, sources), ...checkRole(options.role, config)];
+  const needs = options.role === undefined ? [] : checkRole(options.role, config);
+  const issues = [...checkSources(config, sources), ...needs];
   if (issues.length > 0) {
     throw new ConfigError(issues.map((issue) => placed(issue, origin(issue.key))));
   }

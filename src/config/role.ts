@@ -19,15 +19,56 @@ export function checkRole(role: Role, config: Config): readonly ConfigIssue[] {
 /** Where the collector delivers. `sonde run` has a reducer of its own, and sends there unless told otherwise. */
 export function intakeOf(config: Config): HostPort {
   const { intake_host, intake_port } = config.collector;
-  const { host, port } = config.reducer.listen;
-  const own = host === '::' ? '::1' : host === '0.0.0.0' ? '127.0.0.1' : host;
-  return { host: intake_host ?? own, port: intake_port ?? port };
+  const { host, port } = reached(config.reducer.listen);
+  return { host: intake_host ?? host, port: intake_port ?? port };
+}
+
+/** An address of every interface is reached from here over the loopback. */
+export function reached({ host, port }: HostPort): HostPort {
+  return { host: host === '::' ? '::1' : host === '0.0.0.0' ? '127.0.0.1' : host, port };
+}
+
+/** The files that the collector speaks TLS with; undefined: it does not. */
+export function intakeTls({ collector: { tls } }: Config) {
+  if (!tls.enabled) return undefined;
+  return {
+    ...(tls.ca_path !== undefined && { ca: tls.ca_path }),
+    ...(tls.cert_path !== undefined && { cert: tls.cert_path }),
+    ...(tls.key_path !== undefined && { key: tls.key_path }),
+    ...(tls.server_name !== undefined && { server_name: tls.server_name }),
+  };
 }
 
 /** Names are not resolved here: `localhost` alone is taken at its word. */
 export function isLoopback(host: string): boolean {
   if (isIPv4(host)) return host.startsWith('127.');
   return host === '::1' || host.toLowerCase() === 'localhost';
+}
+
+export interface ReducerAt extends HostPort {
+  /** The variable, or the place in the file, that names it; `default`. */
+  readonly origin: string;
+  readonly token?: string;
+  readonly tls?: ReturnType<typeof intakeTls>;
+}
+
+/** The reducer that commands ask: this machine's own, where one is configured, else the one that the collector delivers to. */
+export function reducerAt(config: Config, originOf: (key: string) => string): ReducerAt {
+  const { intake_host, intake_port, token: shown } = config.collector;
+  const { listen, token, tls } = config.reducer;
+  const listens = originOf('reducer.listen');
+  const delivers = [originOf('collector.intake_host'), originOf('collector.intake_port')];
+  const origin = delivers.find((one) => one !== 'default');
+  if (listens === 'default' && origin !== undefined) {
+    const at = { host: intake_host ?? listen.host, port: intake_port ?? listen.port, origin };
+    return { ...at, ...(shown !== undefined && { token: shown }), tls: intakeTls(config) };
+  }
+  return {
+    ...reached(listen),
+    origin: listens,
+    ...(token !== undefined && { token }),
+    ...(tls.cert_path !== undefined && { tls: { ca: tls.cert_path } }),
+  };
 }
 
 function checkIntake(config: Config): ConfigIssue[] {

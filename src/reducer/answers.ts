@@ -22,6 +22,8 @@ export interface AnswerParts {
   readonly health: () => unknown;
   /** Stores what the reducer itself has to say, at the end of a flush. */
   readonly settle: () => Promise<void>;
+  /** Why the store takes nothing now; empty: it does. */
+  readonly trouble: () => string;
 }
 
 const FLUSH_MS_DEFAULT = 10_000;
@@ -86,7 +88,9 @@ async function flush(parts: AnswerParts, body: Uint8Array): Promise<Uint8Array> 
   const asked = typeof timeout_ms === 'number' ? timeout_ms : FLUSH_MS_DEFAULT;
   const report = await parts.board.flush(Math.min(Math.max(asked, 0), FLUSH_MS_MAX));
   await parts.settle();
-  return json(report);
+  const trouble = parts.trouble();
+  if (report.complete || trouble === '') return json(report);
+  return json({ ...report, message: `${report.message}; the store refuses rows: ${trouble}` });
 }
 
 /** `line 2, column 5: …` where the place is known. */

@@ -16,6 +16,8 @@ interface Collector {
   readonly collector_id: string;
   readonly host: string;
   seen_ms: number;
+  /** Its open call ended: it has stopped, or calls again at once. */
+  left: boolean;
   /** 0: none. */
   asked: number;
   flushed: number;
@@ -30,6 +32,8 @@ const POLL_MS = 20_000;
 const GONE_MS = 60_000;
 /** One whose open call ended is awaited for so long. */
 const LEFT_MS = 3000;
+/** Of those that fell silent without an end, named. */
+const SILENT_SHOWN = 3;
 
 export class FlushBoard {
   readonly #collectors = new Map<string, Collector>();
@@ -55,6 +59,7 @@ export class FlushBoard {
     const collector = this.#collector(call);
     if (collector === undefined) return {};
     collector.seen_ms = Date.now();
+    collector.left = false;
     const flushed = call.flushed ?? 0;
     if (flushed > collector.flushed && flushed <= collector.asked) collector.flushed = flushed;
     for (const { check } of this.#waiting) check();
@@ -75,8 +80,15 @@ export class FlushBoard {
         if (collector.answer !== answer) return;
         answer({});
         collector.seen_ms = Date.now() - GONE_MS + LEFT_MS;
+        collector.left = true;
       });
     });
+  }
+
+  /** A batch of it came: it has no call open while it delivers what a wish has brought, which may take long. */
+  heard(collector_id: string): void {
+    const collector = this.#collectors.get(collector_id);
+    if (collector !== undefined && !collector.left) collector.seen_ms = Date.now();
   }
 
   /** Asks all connected collectors and waits for them. */
@@ -110,7 +122,17 @@ export class FlushBoard {
       this.#waiting.add(wait);
       check();
     });
-    return report(asked, waited, timeout_ms);
+    return asked.length === 0 ? this.#nobody() : report(asked, waited, timeout_ms);
+  }
+
+  #nobody(): FlushReport {
+    const silent = [...this.#collectors.values()].filter(({ left }) => !left);
+    const names = silent.slice(0, SILENT_SHOWN).map((collector) => {
+      const silent_s = Math.round((Date.now() - collector.seen_ms) / 1000);
+      return `${nameOf(collector)} was heard ${silent_s} s ago`;
+    });
+    const last = names.length === 0 ? '' : `; ${names.join(', ')}`;
+    return { complete: true, collectors: [], message: `No collector is connected${last}` };
   }
 
   /** Ends all open calls, and the waits of those who asked. */
@@ -126,7 +148,7 @@ export class FlushBoard {
     if (this.#collectors.size >= COLLECTORS_MAX) this.#forget();
     if (this.#collectors.size >= COLLECTORS_MAX) return undefined;
     const now = Date.now();
-    const fresh = { asked: 0, flushed: 0, answer: undefined };
+    const fresh = { left: false, asked: 0, flushed: 0, answer: undefined };
     const collector = { collector_id, host, seen_ms: now, ...fresh };
     this.#collectors.set(collector_id, collector);
     return collector;
@@ -152,12 +174,13 @@ function report(
     waited_ms: waited.get(collector_id) ?? timeout_ms,
   }));
   const late = collectors.filter(({ flushed }) => !flushed);
-  const names = late.map(({ host, collector_id }) => `${host} (${collector_id})`).join(', ');
   const message =
-    asked.length === 0
-      ? 'No collector is connected: the store has what was delivered before'
-      : late.length === 0
-        ? `${asked.length} collectors delivered`
-        : `No answer within ${timeout_ms} ms from ${names}: their newest rows may be missing`;
+    late.length === 0
+      ? `${asked.length} collectors delivered`
+      : `Not all has arrived within ${timeout_ms / 1000} s: no answer from ${late.map(nameOf).join(', ')}`;
   return { complete: late.length === 0, collectors, message };
+}
+
+function nameOf({ host, collector_id }: { host: string; collector_id: string }): string {
+  return `${host} (${collector_id})`;
 }

@@ -9,6 +9,8 @@ import { bytesRead, flowBatch, temporaryDir } from '../store/testing.ts';
 import { type Asker, asker, askFlush, listenForControl } from '../wire/ask.ts';
 import { FlightSender } from '../wire/client.ts';
 import { Spool } from '../wire/spool.ts';
+import { answers } from './answers.ts';
+import { FlushBoard } from './flush.ts';
 import { Reducer } from './reducer.ts';
 
 const dir = temporaryDir();
@@ -131,11 +133,44 @@ test('flush waits for collectors that listen, and names the one that does not an
   const report = await askFlush(asking, 500);
   assert.deepEqual(drained.sort(), ['good', 'stuck']);
   assert.equal(report.complete, false);
-  assert.match(report.message, /^No answer within 500 ms from h \(stuck\)/);
+  assert.match(report.message, /^Not all has arrived within 0\.5 s: no answer from h \(stuck\)$/);
   const good = report.collectors.find(({ collector_id }) => collector_id === 'good');
   assert.equal(good?.flushed, true);
   stop.abort();
   for (const own of listening) own.close();
+});
+
+test('a collector that delivers is connected, though it has no call open', async (t) => {
+  const connected = async () =>
+    JSON.parse((await asking.action('health', {})).toString('utf8')).collectors;
+  t.mock.timers.enable({ apis: ['Date'], now: Date.now() });
+  t.mock.timers.tick(100_000); // those of other tests are gone
+  const call = asking.action('control', { collector_id: 'busy', host: 'h' });
+  while ((await connected()) < 1) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal((await askFlush(asking, 1)).complete, false);
+  assert.match((await call).toString('utf8'), /"flush"/);
+  t.mock.timers.tick(100_000);
+  assert.equal(await connected(), 0);
+  const spool = Spool.open(join(dir.path, 'spool-busy'), { bytes_max: 1 << 20, fsync: 'none' });
+  const payload = flowBatch(1, 10, START).arrow;
+  assert.equal(spool.append({ table: 'netflow', payload, rows: 10, counts: {} }).ok, true);
+  const sending = sender(spool, 'busy');
+  await sending.flush();
+  assert.equal(await connected(), 1);
+  await sending.close();
+  spool.close();
+});
+
+test('a flush that was not answered says what the store suffers from', async () => {
+  const board = new FlushBoard();
+  void board.control({ collector_id: 'a', host: 'h' });
+  const { store } = reducer;
+  const parts = { store, board, health: () => ({}), settle: async () => undefined };
+  const action = answers({ ...parts, trouble: () => 'disk_full' }).actions?.flush;
+  assert.ok(action);
+  const report = await action.run(Buffer.from('{"timeout_ms":1}'), new AbortController().signal);
+  board.close();
+  assert.match(Buffer.from(report).toString('utf8'), /\(a\); the store refuses rows: disk_full"/);
 });
 
 test('wrong SQL is answered with its place, writing is refused', async () => {

@@ -133,9 +133,12 @@ async function startOver(
   });
   const settle = () => writer.write();
   const server = await listen(options, log, {
-    ...answers({ store, board, health, settle }),
+    ...answers({ store, board, health, settle, trouble: () => intake.stats.last_failure }),
     dedup,
-    put: (sender, batch) => intake.put(sender, batch),
+    put: (sender, batch) => {
+      board.heard(sender.collector_id);
+      return intake.put(sender, batch);
+    },
   });
   closers.push(() => server.close());
   if (outlet !== undefined) registerSelf(outlet, { store, intake, server, dedup, board });

@@ -39,6 +39,10 @@ const allowed = [
   'SELECT * FROM system.settings LIMIT 1',
   'SELECT format(\'{}\', host) AS f, `bytes_read`, "host" FROM netflow',
   'SELECT quantile(0.5)(bytes_read) FROM (SELECT * FROM netflow) AS n JOIN netflow AS m USING (pid)',
+  "SELECT table FROM (SELECT table FROM system.columns WHERE table in ('netflow') LIMIT 1)",
+  "SELECT count() FROM system.columns WHERE table NOT IN ('a') AND table LIKE ('n%') AND (1)",
+  'SELECT table, count() FROM system.columns GROUP BY table HAVING (count() > 1)',
+  'SELECT table FROM system.columns ORDER BY table DESC LIMIT (1)',
 ];
 
 const writes = [
@@ -73,6 +77,9 @@ const reaches = [
   `DESCRIBE file('${secret}')`,
   `DESCRIBE TABLE file('${secret}')`,
   `SELECT * FROM eval('SELECT 1')`,
+  'SELECT table FROM nosuch(1)',
+  `SELECT table IN (1) FROM file('${secret}')`,
+  `SELECT table FROM format('LineAsString', 'a')`,
   `SELECT * FROM \`${secret}\``,
   `SELECT * FROM '${secret}'`,
   `DESCRIBE TABLE \`${secret}\``,

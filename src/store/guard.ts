@@ -108,7 +108,8 @@ function tokenProblem(token: Token, next?: Token, before?: Token): string | unde
   if (CALLS_REFUSED.some((pattern) => pattern.test(name))) {
     return `Function ${token.text}() is not allowed: it reaches beyond the store`;
   }
-  const afterFrom = before?.kind === 'word' && TABLE_POSITIONS.has(before.text);
+  const isKeyword = token.kind === 'word' && KEYWORDS.has(name);
+  const afterFrom = before?.kind === 'word' && TABLE_POSITIONS.has(before.text) && !isKeyword;
   if (afterFrom && !TABLE_FUNCTIONS_ALLOWED.has(name)) {
     return `Table function ${token.text}() is not allowed: it reaches beyond the store`;
   }
@@ -123,6 +124,16 @@ const TABLE_POSITIONS: ReadonlySet<string> = new Set([
   'describe',
   'desc',
   'function',
+]);
+
+/**
+ * Words that go on behind a column with such a name (`table IN (…)`) or behind DESC, before a parenthesis. No table function
+ * is called so.
+ */
+const KEYWORDS: ReadonlySet<string> = new Set([
+  ...['in', 'not', 'and', 'or', 'like', 'ilike', 'regexp', 'between', 'div', 'mod'],
+  ...['from', 'where', 'prewhere', 'having', 'qualify', 'limit', 'offset', 'on', 'using'],
+  ...['when', 'then', 'else', 'union', 'intersect', 'except'],
 ]);
 
 function otherProblem(token: Token, next?: Token): string | undefined {

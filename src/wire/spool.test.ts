@@ -222,6 +222,21 @@ test('a folder that cannot be used is the operator’s error', (t) => {
   assert.throws(() => Spool.open(file, { bytes_max: 1 << 20 }), unusable);
 });
 
+test('a folder on a full disk: the cure is to make room', (t) => {
+  const dir = folder(t);
+  if (process.getuid?.() !== 0) return t.skip('mounting a tmpfs needs root');
+  const options = ['-t', 'tmpfs', '-o', 'size=64k', 'spool-test', dir];
+  if (spawnSync('mount', options).status !== 0) return t.skip('mount -t tmpfs is refused here');
+  try {
+    const fill = () => writeFileSync(join(dir, 'ballast'), Buffer.alloc(1 << 17));
+    assert.throws(fill, { code: 'ENOSPC' });
+    const open = () => Spool.open(join(dir, 'spool'), { bytes_max: 1 << 20 });
+    assert.throws(open, { code: 'spool_unusable', message: /: ENOSPC; make room on its disk$/ });
+  } finally {
+    spawnSync('umount', [dir]);
+  }
+});
+
 /** The payload that the child below writes for a sequence: the parent recomputes it. */
 function payloadOf(seq: number): Buffer {
   const block = createHash('sha256').update(String(seq)).digest();

@@ -107,8 +107,10 @@ export class Spool {
       return new Spool(dir, options);
     } catch (error) {
       if (error instanceof OperatorError) throw error;
-      const message = `Cannot use ${dir} as spool: ${reasonOf(error)}`;
-      throw new OperatorError('spool_unusable', message, 'name a folder that can be written to');
+      const reason = reasonOf(error);
+      const full = reason === 'ENOSPC' || reason === 'EDQUOT';
+      const cure = full ? 'make room on its disk' : 'name a folder that can be written to';
+      throw new OperatorError('spool_unusable', `Cannot use ${dir} as spool: ${reason}`, cure);
     }
   }
 
