@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { probes } from '../../probes/index.ts';
 import { formatHostPort } from '../config/leaf.ts';
 import { refusalOf } from '../config/rights.ts';
-import { intakeOf, type Role } from '../config/role.ts';
+import { intakeOf, listenOf, type Role, reached } from '../config/role.ts';
 import type { Config } from '../config/schema.ts';
 import { openQuestions, type Questions, seconds } from './asking.ts';
 import { Child, type RoleMessage } from './child.ts';
@@ -21,7 +21,8 @@ const ANSWER_S = 30;
 const LAST_TABLE_MS = 5000;
 const ROWS = 25;
 
-export async function run(call: Call): Promise<number> {
+export async function run(given: Call): Promise<number> {
+  const call = withListen(given);
   const { config } = configOf('run', call);
   const for_s = call.options['--for'];
   const limit_ms = for_s === undefined ? undefined : seconds(for_s, '--for') * 1000;
@@ -50,6 +51,13 @@ export async function run(call: Call): Promise<number> {
     if (!ended.aborted) await once(ended, 'abort');
   }
   return await stopAll(roles);
+}
+
+function withListen(call: Call): Call {
+  const { config, originOf } = configOf('run', call);
+  const listen = listenOf(config, originOf);
+  if (listen === undefined) return call;
+  return { ...call, options: { ...call.options, '--listen': formatHostPort(listen) } };
 }
 
 /** Tables until it is time to stop, and a last one with all that was seen. */
@@ -127,7 +135,7 @@ function whenToStop(limit_ms: number | undefined): AbortSignal {
 
 function askingOptions(config: Config): Call['options'] {
   const { listen, token, tls } = config.reducer;
-  const reducer = formatHostPort({ host: intakeOf(config).host, port: listen.port });
+  const reducer = formatHostPort(reached(listen));
   return {
     '--reducer': reducer,
     '--timeout': String(ANSWER_S),

@@ -23,6 +23,19 @@ export function intakeOf(config: Config): HostPort {
   return { host: intake_host ?? host, port: intake_port ?? port };
 }
 
+/**
+ * Where the reducer of `sonde run` listens if only the collector was told where to deliver, and that is here: else the two would
+ * never meet. Undefined: where it listens was said, or need not be.
+ */
+export function listenOf(config: Config, originOf: (key: string) => string): HostPort | undefined {
+  const { intake_host, intake_port } = config.collector;
+  const { host, port } = config.reducer.listen;
+  if (originOf('reducer.listen') !== 'default') return undefined;
+  if (intake_host !== undefined && !isLoopback(intake_host)) return undefined;
+  if (intake_host === undefined && intake_port === undefined) return undefined;
+  return { host: intake_host ?? host, port: intake_port ?? port };
+}
+
 /** An address of every interface is reached from here over the loopback. */
 export function reached({ host, port }: HostPort): HostPort {
   return { host: host === '::' ? '::1' : host === '0.0.0.0' ? '127.0.0.1' : host, port };
