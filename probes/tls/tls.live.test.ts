@@ -172,6 +172,46 @@ test('Go with HTTP/2, at both ends', { skip: NO_TLS || lacks('go') }, async (t) 
   });
 });
 
+// One call of the library has the frames of all requests.
+test('Node with HTTP/2, 1500 requests at once, at both ends', { skip: NO_TLS }, async (t) => {
+  const { cert, key } = makeCertificate(t);
+  const script = join(import.meta.dirname, 'node_peer.mjs');
+  const server = new Peer(t, process.execPath, [script, 'h2-server', cert, key]);
+  const port = Number(await server.line());
+  const live = await startLive(t, { collector: COLLECTOR });
+  const client = new Peer(t, process.execPath, [script, 'h2-client', `${port}`, '1500']);
+  await probed(live, /node/);
+  client.go();
+  assert.deepEqual(JSON.parse(await client.line()), { requests: 1500 });
+  await client.ended();
+  const counts = JSON.parse(await server.finish());
+  await exact(live, port, [
+    { direction: 'incoming', pid: server.pid, counts },
+    { direction: 'outgoing', pid: client.pid, counts },
+  ]);
+});
+
+test('HTTP/2 with a call of too many frames: that direction goes on behind it', {
+  skip: NO_TLS,
+}, async (t) => {
+  const { cert, key } = makeCertificate(t);
+  const script = join(import.meta.dirname, 'node_peer.mjs');
+  const server = new Peer(t, process.execPath, [script, 'h2-server', cert, key]);
+  const port = Number(await server.line());
+  const live = await startLive(t, { collector: COLLECTOR });
+  const flood = join(import.meta.dirname, 'h2_flood_peer.py');
+  const client = new Peer(t, 'python3', [flood, `${port}`]);
+  await probed(live, /node/, /libssl/);
+  client.go();
+  await client.ended();
+  const counts = JSON.parse(await server.finish());
+  assert.deepEqual(counts, { '/page/before': 1, '/page/behind': 20 });
+  await exact(live, port, [
+    { direction: 'incoming', pid: server.pid, counts },
+    { direction: 'outgoing', pid: client.pid, counts },
+  ]);
+});
+
 const PAGES = 20;
 
 function nginxConfig({ folder, cert, key }: Certificate, port: number): string {
