@@ -252,10 +252,14 @@ export class Uprobes {
       if (typeof places === 'string') throw new Error(places);
       if (places.length === 0) return [];
       if (this.#placed() >= PLACED_MAX) throw new Error(`${PLACED_MAX} files are probed already`);
-      for (const { program, offset, ret = false } of places) {
+      const starts = places.map(({ program, offset, ret = false }) => {
         const loaded = this.#programs.get(program); // absent: refused, and reported by its part
-        if (loaded !== undefined) links.push(loaded.place({ path: file.held_path, offset, ret }));
-      }
+        const link = loaded?.prepare({ path: file.held_path, offset, ret });
+        if (link !== undefined) links.push(link);
+        return () => link && loaded?.start(link);
+      });
+      // All at once: a request whose response went by before the other program stood would be without one.
+      for (const start of starts) start();
     } catch (error) {
       for (const link of links) link.close();
       this.#fail(one, path, error instanceof Error ? error.message : String(error));
