@@ -150,6 +150,37 @@ async function goPeers(t: TestContext, flags: readonly string[]): Promise<void> 
   ]);
 }
 
+test('requests while programs are placed: none is without a response', {
+  skip: NO_TLS || lacks('go'),
+}, async (t) => {
+  const { folder, cert, key } = makeCertificate(t);
+  const program = join(folder, 'go-peer');
+  execFileSync('go', ['build', '-o', program, join(import.meta.dirname, 'peer.go')]);
+  const server = new Peer(t, program, ['server', cert, key]);
+  const port = Number(await server.line());
+  const client = new Peer(t, program, ['client', `${port}`, '4', '0']);
+  client.go();
+  const live = await startLive(t, { collector: COLLECTOR });
+  await probed(live, /go-peer/);
+  const rows = (pid: number) => live.sink.rows({ tls: 1, pid }, 'httpflow');
+  const sum = (pid: number) => rows(pid).reduce((total, { count }) => total + Number(count), 0);
+  await settles(
+    () => live.collector.flush(),
+    () => sum(client.pid) > 1000 && sum(server.pid) > 1000,
+    true,
+  );
+  await client.finish();
+  await client.ended();
+  await server.finish();
+  await server.ended();
+  await live.collector.flush();
+  const of_peers = [...rows(client.pid), ...rows(server.pid)];
+  assert.deepEqual(
+    of_peers.filter(({ status_code }) => status_code !== 200 && status_code !== 404),
+    [],
+  );
+});
+
 test('Go with HTTP/2, at both ends', { skip: NO_TLS || lacks('go') }, async (t) => {
   const { folder, cert, key } = makeCertificate(t);
   const program = join(folder, 'go-peer');
