@@ -231,36 +231,45 @@ static napi_value program_run(napi_env env, napi_callback_info info)
 	return item;
 }
 
-// programPlace(program, type, config, path, offset) → link
-// On an instruction of a file, in all processes: a perf event of the kernel's `uprobe` kind. Needs no
-// object, so that a program that was opened from a pin can be placed as well.
-static napi_value program_place(napi_env env, napi_callback_info info)
+// programPrepare(type, config, path, offset) → link
+// On an instruction of a file, in all processes: a perf event of the kernel's `uprobe` kind, which runs
+// nothing yet. Setting the breakpoint is what takes time.
+static napi_value program_prepare(napi_env env, napi_callback_info info)
 {
-	struct call call = call_begin(env, info, 5);
-	struct handle *program = call_handle(&call, 0, HANDLE_PROGRAM);
-	struct perf_event_attr attributes = { .size = sizeof(attributes) };
+	struct call call = call_begin(env, info, 4);
+	struct perf_event_attr attributes = { .size = sizeof(attributes), .disabled = 1 };
 	struct text text;
 	const char *path;
-	int fd, error;
+	int fd;
 
-	attributes.type = call_u32(&call, 1);
-	attributes.config = (uint64_t)call_number(&call, 2, 0, 9007199254740991.0);
-	path = call_text(&call, 3, &text);
+	attributes.type = call_u32(&call, 0);
+	attributes.config = (uint64_t)call_number(&call, 1, 0, 9007199254740991.0);
+	path = call_text(&call, 2, &text);
 	attributes.config1 = (uint64_t)(uintptr_t)path;
-	attributes.config2 = (uint64_t)call_number(&call, 4, 0, 9007199254740991.0);
+	attributes.config2 = (uint64_t)call_number(&call, 3, 0, 9007199254740991.0);
 	if (call.failed || !path)
 		return NULL;
 	// Processor 0 stands for all: the breakpoint is in the file's pages, whoever runs them.
 	fd = (int)syscall(SYS_perf_event_open, &attributes, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
 	if (fd < 0)
 		return throw_errno(env, errno, "Cannot place a program on '%s'", path);
-	if (ioctl(fd, PERF_EVENT_IOC_SET_BPF, program->fd) ||
-	    ioctl(fd, PERF_EVENT_IOC_ENABLE, 0)) {
-		error = errno;
-		close(fd);
-		return throw_errno(env, error, "Cannot run the program placed on '%s'", path);
-	}
 	return link_handle_new(env, NULL, fd);
+}
+
+// programStart(program, link of programPrepare)
+// Needs no object, so that a program that was opened from a pin can be placed as well.
+static napi_value program_start(napi_env env, napi_callback_info info)
+{
+	struct call call = call_begin(env, info, 2);
+	struct handle *program = call_handle(&call, 0, HANDLE_PROGRAM);
+	struct link_handle *link = call_handle(&call, 1, HANDLE_LINK);
+
+	if (!program || !link)
+		return NULL;
+	if (ioctl(link->base.fd, PERF_EVENT_IOC_SET_BPF, program->fd) ||
+	    ioctl(link->base.fd, PERF_EVENT_IOC_ENABLE, 0))
+		return throw_errno(env, errno, "Cannot run the program where it was placed");
+	return NULL;
 }
 
 // iterOpen(link) → handle of one pass
@@ -311,7 +320,8 @@ static const struct function functions[] = {
 	{ "linkInfo", link_info },
 	{ "programInfo", program_info },
 	{ "programRun", program_run },
-	{ "programPlace", program_place },
+	{ "programPrepare", program_prepare },
+	{ "programStart", program_start },
 	{ "iterOpen", iter_open },
 	{ "iterRead", iter_read },
 };

@@ -200,7 +200,7 @@ test('long lines are kept to 4095 bytes', { skip: NO_PTY }, async (t) => {
   );
 });
 
-test('programs leave a file when its last user goes', { skip: NO_PTY }, async (t) => {
+test('programs leave a file some time after its last user', { skip: NO_PTY }, async (t) => {
   const typist = new Typist(t);
   const root = makeRoot(t);
   const inside = await typist.open('inside', { root });
@@ -209,6 +209,8 @@ test('programs leave a file when its last user goes', { skip: NO_PTY }, async (t
   await placed(live);
   const count = uprobes.placed.length;
   await typist.exit(inside);
+  uprobes.turn(Date.now() + 60_000, 10_000);
+  assert.equal(uprobes.placed.length, count);
   uprobes.turn(Date.now() + 3_600_000, 10_000);
   assert.equal(uprobes.placed.length, count - 1);
 });

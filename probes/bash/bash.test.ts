@@ -3,10 +3,10 @@ import { test } from 'node:test';
 import { isStringColumn } from '../../src/table/columns.ts';
 import { DomainCache } from '../../src/table/domains.ts';
 import { Fold } from '../../src/table/fold.ts';
-import type { DecodeContext, UserPlace } from '../../src/table/probe.ts';
+import type { CodeFile, DecodeContext, UserPlace } from '../../src/table/probe.ts';
 import { probeOptions } from '../../src/table/testing.ts';
 import { bash_flag, bash_record } from '../layout.gen.ts';
-import { BashDecoder, bash_table } from './bash.ts';
+import { BashDecoder, bash, bash_table } from './bash.ts';
 
 const OWNER = {
   process_name: 'bash',
@@ -105,4 +105,19 @@ test('blank lines are noted, malformed records refused, odd bytes kept as they c
     rows(fold).map((row) => row[2]),
     ['a\ufffd\u001bb'],
   );
+});
+
+test('a bash without its own readline: the shared one, or it is said', () => {
+  const [source] = bash.uprobes!;
+  const file = (names: string | undefined): CodeFile => ({
+    machine: 'x64',
+    code: [],
+    symbols: () => new Map(),
+    section: (name) =>
+      names === undefined || name !== '.dynstr' ? undefined : { offset: 0, size: names.length },
+    read: () => Buffer.from(names ?? ''),
+  });
+  assert.deepEqual(source!.places(file('\0libreadline.so.8\0libc.so.6\0')), []);
+  assert.match(String(source!.places(file('\0libc.so.6\0'))), /no symbol readline/);
+  assert.match(String(source!.places(file(undefined))), /no symbol readline/);
 });

@@ -116,12 +116,20 @@ function readlineOf(file: CodeFile): number | undefined {
  * After the calls of readline, where bash has its own: a return probe would miss the line for which a bash waits already when
  * the program is placed.
  */
-function placesInBash(file: CodeFile): readonly Placement[] {
+function placesInBash(file: CodeFile): readonly Placement[] | string {
   const at = readlineOf(file);
-  if (at === undefined) return []; // it uses the shared library
+  if (at === undefined) return usesShared(file) ? [] : NO_READLINE;
   const after = returnsFrom(file, at);
   if (after.length === 0) return [{ program: 'bash_line', offset: at, ret: true }];
   return after.map((offset) => ({ program: 'bash_line', offset }));
+}
+
+const NO_READLINE = 'it has no symbol readline, and no shared library for it (static, stripped?)';
+
+function usesShared(file: CodeFile): boolean {
+  const names = file.section('.dynstr');
+  if (names === undefined) return false;
+  return Buffer.from(file.read(names.offset, names.size)).includes('libreadline.so');
 }
 
 function placesInLibrary(file: CodeFile): readonly Placement[] {

@@ -230,7 +230,8 @@ test('beyond the limit of the kernel', () => {
   bench.seq[0] += 997;
   bench.say(1, OK('x'));
   assert.deepEqual(bench.short, ['POST / abc > 200 x incomplete']);
-  assert.equal(bench.lines[0]?.request.body_bytes, 1000);
+  const { body_bytes, cut } = bench.lines[0]!.request;
+  assert.deepEqual([body_bytes, cut], [1000, 'limit']);
 });
 
 test('selected by the port alone: only once the owner is known', () => {

@@ -85,12 +85,12 @@ export class MessageReader implements StreamReader, HeadSink {
     if (is === 'lost') this.#fresh = true;
   }
 
-  hole(count: number, time_ns: number): void {
+  hole(count: number, time_ns: number, why: 'lost' | 'limit'): void {
     this.#now_ns = time_ns;
     const message = this.#message;
     if (message !== undefined) {
       message.body_bytes += count;
-      if (message.cut === '') message.cut = this.#kept >= this.#budget.body_max ? 'limit' : 'lost';
+      if (message.cut === '') message.cut = why;
     }
     const { lost } = this.#parser;
     this.#parser.gap(count);

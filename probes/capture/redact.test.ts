@@ -78,6 +78,140 @@ for (const [type, text, name] of BODIES) {
   });
 }
 
+/** What must hold nothing of the secret, by what is said about it. */
+const LEAKS: readonly (readonly [string, string, string])[] = [
+  ['cdata', 'text/xml', `<r><token><![CDATA[${SECRET}]]></token></r>`],
+  ['attribute', 'text/xml', `<r a="1" password="${SECRET}"/>`],
+  ['attribute in the other quotes', 'text/xml', `<r a="'" ns:password = '${SECRET}">'>x</r>`],
+  ['attribute without quotes', 'text/html', `<r password=a<${SECRET}>x</r>`],
+  ['attribute of the element', 'text/xml', `<password v="${SECRET}"/>`],
+  ['attribute behind a bracket', 'text/xml', `<r a=">" b="<" password="${SECRET}"/>`],
+  ['nested', 'text/xml', `<password><v>${SECRET}</v><v/>${SECRET}</password>`],
+  ['nested in itself', 'text/xml', `<pin><pin>1</pin><pin/>${SECRET}</pin >`],
+  ['behind a comment', 'text/xml', `<password>a<!-- </password> -->${SECRET}</password>`],
+  ['behind an end in cdata', 'text/xml', `<pin><![CDATA[</pin>]]>${SECRET}</pin>`],
+  ['within a comment', 'text/xml', `<a><!-- <password>${SECRET}</password> --></a>`],
+  ['xml within cdata', 'text/xml', `<a><![CDATA[<password>${SECRET}</password>]]></a>`],
+  ['element cut off', 'text/xml', `<a><password>${SECRET}`],
+  ['attribute cut off', 'text/xml', `<a password="${SECRET}`],
+  ['instruction', 'text/xml', `<?x password="${SECRET}"?><a/>`],
+  ['named by an attribute', 'text/html', `<input value="${SECRET}" name="password">`],
+  ['content named so', 'text/xml', `<p><entry key="password">${SECRET}</entry></p>`],
+  ['xml without its type', 'text/plain', `\ufeff <a password="${SECRET}"/>`],
+  ['broken quotes', 'text/xml', `<a x="><password>${SECRET}</password><b y="1"/></a>`],
+  ['events', 'text/event-stream', `data: {"password":"${SECRET}"}\n\n`],
+  ['json under the type of a form', 'application/x-www-form-urlencoded', `{"pin":"${SECRET}"}`],
+  ['form with other separators', 'application/x-www-form-urlencoded', `pin=a;${SECRET}&a=1`],
+  ['url in a form', 'application/x-www-form-urlencoded', `u=http://h/?pin=${SECRET}&a=1`],
+  ['password of a url', 'text/plain', `at redis://u:${SECRET}@h:1/0 it is`],
+  ['password with an at', 'text/plain', `redis://u:x@${SECRET}@h`],
+  ['password with a slash', 'text/plain', `redis://u:x/${SECRET}@h`],
+  ['url in json', 'application/json', `{"a":"http:\\/\\/u:${SECRET}@h\\/"}`],
+  ['url in xml', 'text/xml', `<a href="ftp://u:${SECRET}@h/">ftp://:${SECRET}@h</a>`],
+  ['url encoded', 'application/x-www-form-urlencoded', `a=x%3A%2F%2Fu%3A${SECRET}%40h%2F`],
+];
+
+for (const [name, type, text] of LEAKS) {
+  test(`nothing of the secret stays: ${name}`, () => {
+    const is = body(text, type);
+    assert.ok(!is.text.includes(SECRET), is.text);
+    assert.ok(is.text.includes('<redacted>'));
+    const plain = body(text, type, {}, [], true).text;
+    assert.equal(plain, is.text);
+  });
+}
+
+test('markup: what is no secret stays', () => {
+  const is = (text: string): string => body(text, 'text/html').text;
+  assert.equal(
+    is(`<a b="1"><password x="2">s</password><pin/><c>t &lt; u</c></a>`),
+    '<a b="1"><password x="<redacted>"><redacted></password><pin/><c>t &lt; u</c></a>',
+  );
+  for (const text of [
+    '<!DOCTYPE html><p class=x>a < b & c > d</p><!-- note --><br><img src="a.png" alt=\'"\'>',
+    '<script>for (i=0;i<n;i++){s="http://h:80/@x"}</script><a href="//h/@x">y</a>',
+    '<a><![CDATA[x]]></a><b>1</b> <',
+  ]) {
+    assert.equal(is(text), text);
+  }
+});
+
+const FIELD = 'Content-Disposition: form-data; ';
+for (const [name, head] of [
+  ['plain', `${FIELD}name=password`],
+  ['extended', `${FIELD}name*=UTF-8''pass%77ord`],
+  ['behind the name of a file', `${FIELD}filename="a.txt"; name="password"`],
+  ['in pieces', `${FIELD}name*0="pass"; name*1="word"`],
+] as const) {
+  for (const end of ['\n', '\r\n']) {
+    test(`parts: ${name}, line ends of ${end.length}`, () => {
+      const parts = ['before', '--B', head, '', `x--B ${SECRET}`, '--B', `${FIELD}name=n`, '', '1'];
+      const text = [...parts, '--B--', ''].join(end);
+      const is = body(text, 'multipart/form-data; boundary="B"').text;
+      assert.equal(is, text.replace(`x--B ${SECRET}`, '<redacted>'));
+    });
+  }
+}
+
+test('parts within parts, and of other types', () => {
+  const inner = ['--I', `${FIELD}name=pin`, '', SECRET, '--I--'].join('\r\n');
+  const type = 'Content-Type: multipart/mixed; boundary=I';
+  const xml = `<a><pin>${SECRET}</pin></a>`;
+  const text = ['--B', type, '', inner, '--B', FIELD, '', xml, '--B--', ''].join('\r\n');
+  const is = body(text, 'multipart/form-data; boundary=B').text;
+  assert.equal(is, text.replaceAll(SECRET, '<redacted>'));
+});
+
+test('headers: URLs and parameters in any of them', () => {
+  const is = (value: string): string => new Redactor(NONE).headers(['X-Any', value])[0]![1];
+  const cases = [
+    [`/a?b=1&token=${SECRET}&c=2`, '/a?b=1&token=<redacted>&c=2'],
+    [`http://u:${SECRET}@h/a;x=1`, 'http://<redacted>@h/a;x=1'],
+    [
+      `<http://u:${SECRET}@h/?pin=${SECRET}>; rel=next`,
+      '<http://<redacted>@h/?pin=<redacted>>; rel=next',
+    ],
+    [`/a;jsessionid=${SECRET}/b?c=1`, '/a;jsessionid=<redacted>/b?c=1'],
+    [`/a?PHPSESSID=a/${SECRET}`, '/a?PHPSESSID=<redacted>'],
+    [`for=h;token="a ${SECRET}";by=x`, 'for=h;token=<redacted>;by=x'],
+    ['text/html; charset=utf-8, q=0.5', 'text/html; charset=utf-8, q=0.5'],
+    ['http://h:80/@a?b=c', 'http://h:80/@a?b=c'],
+  ] as const;
+  for (const [value, wanted] of cases) assert.equal(is(value), wanted);
+  const target = new Redactor(NONE).target(`/a;jsessionid=${SECRET}?b=1`);
+  assert.equal(target, '/a;jsessionid=<redacted>?b=1');
+});
+
+/** Each would take minutes where a scan begins anew for each of its pieces. */
+test('hostile text: time in proportion to it', () => {
+  const pieces = [
+    '<',
+    '<!--',
+    '<![CDATA[',
+    '<a b="',
+    '<a b=\'"',
+    '<a b="<a b=\'<',
+    '</pin',
+    '<pin>',
+  ];
+  pieces.push(
+    '<pin ',
+    '<a pin',
+    '=',
+    'a://',
+    'a://u:x/',
+    '%3a%2f%2f',
+    '{"',
+    '\n--B\r\n\r\n',
+    ';pin=',
+  );
+  for (const piece of pieces) {
+    const text = piece.repeat((1 << 20) / piece.length);
+    for (const type of ['text/xml', 'text/plain', 'multipart/mixed; boundary=B']) body(text, type);
+    new Redactor(NONE).target(text);
+  }
+});
+
 test('bodies that are encoded are read, or withheld', () => {
   const text = `{"password":"${SECRET}","a":1}`;
   for (const [coding, bytes] of [
@@ -167,6 +301,12 @@ test('hostile bytes: no throw, and no more than there was', () => {
       '>',
       '=',
       '&',
+      '<!--',
+      '-->',
+      '<![CDATA[',
+      '/',
+      '://',
+      '@',
       'password',
       '%',
       '\r\n',

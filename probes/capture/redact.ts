@@ -10,8 +10,10 @@ import {
   zstdDecompressSync,
 } from 'node:zlib';
 import { headerOf } from '../http/head.ts';
-import { secretSpans } from './json_scan.ts';
+import { type Span, secretSpans } from './json_scan.ts';
 import { linearPattern, PATTERN_TEXT_MAX, PATTERNS_MAX } from './patterns.ts';
+import { pairSpans, userSpans } from './url_scan.ts';
+import { xmlSecretSpans } from './xml_scan.ts';
 
 export const REDACTED = '<redacted>';
 
@@ -41,18 +43,18 @@ const HEADER =
 const KEY = new RegExp(
   [
     'passw|passphrase|^pass$|pwd$|^passcode$|secret|token$|credential|signature$',
-    'apikey|accesskey|privatekey|^auth(?:entication|orization|key|code)?$|sessionid|^sid$',
+    'apikey|accesskey|privatekey|^auth(?:entication|orization|key|code)?$|sess(?:ion)?id|^sid$',
     '^otp$|^pin$|^cvv|^cvc|^ssn$|cardnumber|creditcard',
   ].join('|'),
 );
-const URL_HEADERS = new Set(['referer', 'location', 'content-location']);
 const KEY_LENGTH_MAX = 256;
+/** Multipart within multipart; what is deeper goes whole. */
+const PARTS_DEPTH_MAX = 3;
 
 export class Redactor {
   readonly #headers: ReadonlySet<string>;
   readonly #keys: ReadonlySet<string>;
   readonly #patterns: readonly RegExp[];
-  readonly #xml = linearPattern('<([A-Za-z_][A-Za-z0-9_:.-]*)([^<>]*)>([^<]*)');
   readonly #body_max: number;
   /** Values taken out. */
   redacted = 0;
@@ -76,15 +78,17 @@ export class Redactor {
       const low = name.toLowerCase();
       let value = headers[i + 1]!;
       if (HEADER.test(low) || this.#headers.has(low)) value = this.#out();
-      else value = this.#byPatterns(URL_HEADERS.has(low) ? this.#byQuery(value) : value);
+      else value = this.target(value);
       pairs.push([name, value]);
     }
     return pairs;
   }
 
-  /** The target of a request: its query is a form, its authority may hold a password. */
+  /** The target of a request, or what else may be a URL, or have one in it. */
   target(target: string): string {
-    return this.#byPatterns(this.#byQuery(target));
+    const plain = this.#byUrls(target);
+    const spans = pairSpans(plain, (key) => this.isSecretKey(formText(key)));
+    return this.#byPatterns(this.#without(plain, spans, ''));
   }
 
   body(headers: readonly string[], bytes: Uint8Array, cut: boolean): RedactedBody {
@@ -98,7 +102,7 @@ export class Redactor {
     const is_text = isUtf8(whole);
     const buffer = Buffer.from(whole.buffer, whole.byteOffset, whole.byteLength);
     let text = buffer.toString(is_text ? 'utf8' : 'latin1');
-    text = this.#byPatterns(this.#byType(headerOf(headers, 'content-type').toLowerCase(), text));
+    text = this.#byPatterns(this.#byType(headerOf(headers, 'content-type'), text));
     return {
       text: is_text ? text : Buffer.from(text, 'latin1').toString('base64'),
       encoding: is_text ? 'utf8' : 'base64',
@@ -119,70 +123,85 @@ export class Redactor {
   }
 
   #byType(type: string, text: string): string {
-    if (type.startsWith('multipart/')) return this.#byParts(text);
-    if (type.includes('x-www-form-urlencoded')) return this.#byForm(text);
-    const first = /[^ \t\r\n]/.exec(text)?.[0];
-    if (type.includes('json') || first === '{' || first === '[') return this.#byJson(text);
-    if (type.includes('xml') || type.includes('html') || first === '<') return this.#byXml(text);
-    return /^[\w.%[\]-]{1,256}=/.test(text) ? this.#byForm(text) : text;
+    const low = type.toLowerCase();
+    if (low.startsWith('multipart/')) return this.#byParts(type, text, 0);
+    const first = /[^ \t\r\n\ufeff]/.exec(text)?.[0] ?? '';
+    const marked = low.includes('xml') || low.includes('html') || first === '<';
+    const may_be_form = low.includes('x-www-form-urlencoded') && !'{["'.includes(first); // curl -d
+    const is_form = may_be_form || /^[\w.%[\]-]{1,256}=/.test(text);
+    if (is_form && !marked) return this.#byForm(text);
+    return this.#byJson(marked ? this.#byXml(text) : text);
   }
 
-  #byQuery(target: string): string {
-    const user = /^([a-z][a-z0-9+.-]{0,15}:\/\/)[^/?#@]*@/i.exec(target);
-    const plain =
-      user === null ? target : `${user[1]}${this.#out()}@${target.slice(user[0].length)}`;
-    const query = plain.indexOf('?');
-    if (query < 0) return plain;
-    return `${plain.slice(0, query + 1)}${this.#byForm(plain.slice(query + 1))}`;
-  }
-
+  /** A value ends at `&`: what follows behind `;` or `#` is a key, or more of a secret value. */
   #byForm(text: string): string {
-    if (!text.includes('=')) return text;
-    const parts = text.split(/([&;#\r\n])/);
+    const parts = text.split(/([&\r\n])/);
     for (let i = 0; i < parts.length; i += 2) {
-      const part = parts[i]!;
-      const equals = part.indexOf('=');
-      if (equals > 0 && this.isSecretKey(formText(part.slice(0, equals)))) {
-        parts[i] = `${part.slice(0, equals)}=${this.#out()}`;
+      const pieces = parts[i]!.split(/(?<=[;#?])/);
+      const secret = pieces.findIndex((piece) => this.#isSecretPair(piece));
+      if (secret >= 0) {
+        const equals = pieces[secret]!.indexOf('=');
+        const key = pieces[secret]!.slice(0, equals);
+        parts[i] = `${pieces.slice(0, secret).join('')}${key}=${this.#out()}`;
       }
+      parts[i] = this.#byUrls(parts[i]!);
     }
     return parts.join('');
   }
 
+  #isSecretPair(piece: string): boolean {
+    const equals = piece.indexOf('=');
+    return equals > 0 && this.isSecretKey(formText(piece.slice(0, equals)));
+  }
+
   #byJson(text: string): string {
+    const spans = secretSpans(text, (key) => this.isSecretKey(key));
+    return this.#byUrls(this.#without(text, spans, '"'));
+  }
+
+  #byXml(text: string): string {
+    const spans = xmlSecretSpans(text, (key) => this.isSecretKey(key));
+    return this.#without(text, spans, '');
+  }
+
+  #byUrls(text: string): string {
+    return this.#without(text, userSpans(text), '');
+  }
+
+  #without(text: string, spans: readonly Span[], quote: string): string {
     let out = '';
     let at = 0;
-    for (const { from, to } of secretSpans(text, (key) => this.isSecretKey(key))) {
-      out += `${text.slice(at, from)}"${this.#out()}"`;
+    for (const { from, to } of spans) {
+      out += `${text.slice(at, from)}${quote}${this.#out()}${quote}`;
       at = to;
     }
     return at === 0 ? text : out + text.slice(at);
   }
 
-  #byXml(text: string): string {
-    return text.replace(this.#xml, (whole, name: string, rest: string) => {
-      const local = name.slice(name.indexOf(':') + 1);
-      return this.isSecretKey(local) ? `<${name}${rest}>${this.#out()}` : whole;
-    });
+  /** Parts are between lines that begin with `--` and the boundary; the name of each stands in its own head. */
+  #byParts(type: string, text: string, depth: number): string {
+    const boundary = boundaryOf(type, text);
+    if (boundary === undefined) return this.#byJson(this.#byXml(text));
+    return `\n${text}`
+      .split(`\n${boundary}`)
+      .map((part) => this.#byPart(part, depth))
+      .join(`\n${boundary}`)
+      .slice(1);
   }
 
-  /** Parts end at a line that begins with `--`; the name of each stands in its own head. */
-  #byParts(text: string): string {
-    const boundary = /^--[^\r\n]{1,200}/.exec(text)?.[0];
-    if (boundary === undefined) return text;
-    return text
-      .split(boundary)
-      .map((part) => {
-        const head = part.indexOf('\r\n\r\n');
-        const name = /name="?([^";\r\n]*)/i.exec(part.slice(0, Math.max(head, 0)))?.[1] ?? '';
-        if (head < 0) return part;
-        const content = part.slice(head + 4);
-        const end = content.endsWith('\r\n') ? '\r\n' : '';
-        if (this.isSecretKey(name)) return `${part.slice(0, head + 4)}${this.#out()}${end}`;
-        const first = /[^ \t\r\n]/.exec(content)?.[0];
-        return `${part.slice(0, head + 4)}${first === '{' ? this.#byJson(content) : content}`;
-      })
-      .join(boundary);
+  #byPart(part: string, depth: number): string {
+    const blank = /\r?\n\r?\n/.exec(part);
+    if (blank === null) return part;
+    const from = blank.index + blank[0].length;
+    const head = part.slice(0, blank.index);
+    const content = part.slice(from);
+    if (depth >= PARTS_DEPTH_MAX || partNames(head).some((name) => this.isSecretKey(name))) {
+      return `${part.slice(0, from)}${this.#out()}${content.endsWith('\r') ? '\r' : ''}`;
+    }
+    const type = /(?:^|\n)content-type:[ \t]{0,8}([^\r\n]*)/i.exec(head)?.[1] ?? '';
+    const is_nested = type.toLowerCase().startsWith('multipart/');
+    const plain = is_nested ? this.#byParts(type, content, depth + 1) : this.#byType(type, content);
+    return part.slice(0, from) + plain;
   }
 
   #byPatterns(text: string): string {
@@ -195,6 +214,26 @@ export class Redactor {
 
 function plainKey(key: string): string {
   return key.toLowerCase().replace(/[^a-z0-9]/g, '');
+}
+
+/** With the two dashes: as the type has it, or else as the first such line. */
+function boundaryOf(type: string, text: string): string | undefined {
+  const told = /;[ \t]{0,8}boundary=(?:"([^"]{1,200})"|([^\s;"]{1,200}))/i.exec(type);
+  const boundary = told === null ? undefined : `--${told[1] ?? told[2]}`;
+  if (boundary !== undefined && text.includes(boundary)) return boundary;
+  return /^--[^\r\n]{1,200}/m.exec(text)?.[0];
+}
+
+/** `name=x`, `name="x"`, `name*=UTF-8''x`, and in pieces: `name*0="x"; name*1="y"`. */
+function partNames(head: string): readonly string[] {
+  const found = head.matchAll(
+    /\bname(\*?\d{0,2}\*?)[ \t]{0,8}=[ \t]{0,8}(?:"([^"\r\n]*)|([^";\s]*))/gi,
+  );
+  const names = [...found].map(([, star, quoted, plain]) => {
+    const text = quoted ?? plain ?? '';
+    return star === '' ? text : formText(text.slice(text.lastIndexOf("'") + 1));
+  });
+  return [...names, names.join('')];
 }
 
 function formText(text: string): string {

@@ -5,8 +5,8 @@
 export interface StreamReader {
   /** They are not kept by the stream: copy what is to stay. */
   bytes(bytes: Uint8Array, time_ns: number): void;
-  /** `count` bytes were not seen: lost on their way here, or beyond the limit of an exchange. */
-  hole(count: number, time_ns: number): void;
+  /** `count` bytes are not here: lost on their way, or left out as beyond the limit of an exchange. */
+  hole(count: number, time_ns: number, why: 'lost' | 'limit'): void;
 }
 
 /** What all streams of a collector share: the limit on what waits, and the counts. */
@@ -120,7 +120,7 @@ export class Segments {
   #deliver(seq: number, length: number, bytes: Uint8Array | undefined, time_ns: number): void {
     const known = (this.#next! - seq) | 0;
     this.#next = (seq + length) >>> 0;
-    if (bytes === undefined) this.#reader.hole(length - known, time_ns);
+    if (bytes === undefined) this.#reader.hole(length - known, time_ns, 'limit');
     else this.#reader.bytes(known === 0 ? bytes : bytes.subarray(known), time_ns);
   }
 
@@ -157,7 +157,7 @@ export class Segments {
     const missing = (first.seq - this.#next!) | 0;
     this.#next = first.seq;
     this.#budget.holes += 1;
-    this.#reader.hole(missing, first.time_ns);
+    this.#reader.hole(missing, first.time_ns, 'lost');
     this.#drain();
   }
 }

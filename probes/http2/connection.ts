@@ -65,7 +65,7 @@ export interface Http2Options {
 /** The two directions, by who sends. */
 export type Side = 0 | 1;
 
-const STREAMS_MAX = 1024;
+const STREAMS_MAX = 4096; // Node and gRPC send thousands at once
 const RESET_IDS_MAX = 1024;
 const PATH_MAX = 1024;
 const STATUS = /^[1-9]\d\d$/;

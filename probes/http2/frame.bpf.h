@@ -251,13 +251,23 @@ static __always_inline bool http2_is_of_interest(u8 type)
 	       type == HTTP2_CONTINUATION;
 }
 
-/* The whole length of the frame at `at`, with its head; 0: none of standard type, form and flags. Proved once, as all below. */
-__noinline int http2_frame_at(struct __sk_buff *skb, u32 at, u32 first)
+/* From a packet, or from the current process's memory. */
+static __always_inline long http2_load(struct __sk_buff *skb, u64 user, u32 at, void *to, u32 size,
+				       const bool in_user)
+{
+	if (in_user)
+		return bpf_probe_read_user(to, size, (void *)(user + at));
+	return bpf_skb_load_bytes(skb, at, to, size);
+}
+
+/* The whole length of the frame at `at`, with its head; 0: none of standard type, form and flags. */
+static __always_inline int http2_frame_of(struct __sk_buff *skb, u64 user, u32 at, u32 first,
+					  const bool in_user)
 {
 	struct http2_head head;
 	u8 bytes[16] = {};
 
-	if (bpf_skb_load_bytes(skb, at, bytes, HTTP2_HEAD_BYTES))
+	if (http2_load(skb, user, at, bytes, HTTP2_HEAD_BYTES, in_user))
 		return 0;
 	http2_read_head(bytes, &head);
 	if (head.length > HTTP2_WANT_MAX || head.type > HTTP2_CONTINUATION || bytes[5] & 0x80 ||
@@ -267,11 +277,23 @@ __noinline int http2_frame_at(struct __sk_buff *skb, u32 at, u32 first)
 	return HTTP2_HEAD_BYTES + head.length;
 }
 
+/* Global functions, which the verifier proves once, as all below. */
+__noinline int http2_frame_at(struct __sk_buff *skb, u32 at, u32 first)
+{
+	return http2_frame_of(skb, 0, at, first, false);
+}
+
+__noinline int http2_user_frame_at(u64 user, u32 at, u32 first)
+{
+	return http2_frame_of(NULL, user, at, first, true);
+}
+
 /*
  * 1: these bytes begin with frames beyond reasonable doubt: each where the one before it ends, up to the end of the packet or
  * HTTP2_CHAIN; a single one must end just where the packet ends.
  */
-__noinline int http2_fits(struct __sk_buff *skb, u32 at, u32 left)
+static __always_inline int http2_fits_of(struct __sk_buff *skb, u64 user, u32 at, u32 left,
+					 const bool in_user)
 {
 	for (int n = 0; n < HTTP2_CHAIN; n++) {
 		u32 length;
@@ -280,7 +302,8 @@ __noinline int http2_fits(struct __sk_buff *skb, u32 at, u32 left)
 			return n > 0;
 		if (left < HTTP2_HEAD_BYTES)
 			return n >= 2;
-		length = http2_frame_at(skb, at, !n);
+		length = in_user ? http2_user_frame_at(user, at, !n) :
+				   http2_frame_at(skb, at, !n);
 		if (!length)
 			return 0;
 		if (length > left)
@@ -289,6 +312,16 @@ __noinline int http2_fits(struct __sk_buff *skb, u32 at, u32 left)
 		left -= length;
 	}
 	return 1;
+}
+
+__noinline int http2_fits(struct __sk_buff *skb, u32 at, u32 left)
+{
+	return http2_fits_of(skb, 0, at, left, false);
+}
+
+__noinline int http2_user_fits(u64 user, u32 left)
+{
+	return http2_fits_of(NULL, user, 0, left, true);
 }
 
 #endif

@@ -74,15 +74,6 @@ static __always_inline int http2_take_head(struct http2_work *work)
 	return 0;
 }
 
-/* From a packet, or from the current process's memory. */
-static __always_inline long http2_load(struct __sk_buff *skb, u64 user, u32 at, void *to, u32 size,
-				       const bool in_user)
-{
-	if (in_user)
-		return bpf_probe_read_user(to, size, (void *)(user + at));
-	return bpf_skb_load_bytes(skb, at, to, size);
-}
-
 /* Takes the next piece: what is skipped, what is sent, or a head. 1: no more. */
 static __always_inline int http2_step_of(struct __sk_buff *skb, u64 user, u32 slot,
 					 const bool in_user)

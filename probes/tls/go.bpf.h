@@ -72,6 +72,20 @@ static __always_inline void tls_go_socket(u64 conn, struct tls_socket *socket)
 		socket->sk = 0;
 }
 
+/*
+ * A goroutine that reads ahead has waited within Read since before the programs stood, and what it got was not seen: a request
+ * follows another on a session of which nothing was ever read. That the first had no response is not known: it is left out.
+ */
+static __always_inline void tls_go_forget(struct tls_conn *conn, u64 buffer, u32 length)
+{
+	if (!conn->known || conn->read || PHASE(conn->http.message) != HTTP_REQUEST ||
+	    !http_line_user(buffer, length))
+		return;
+	conn->known = false;
+	conn->http.message = 0;
+	conn->http.pieces = 0;
+}
+
 /* The verifier proves it once, for reads and writes. */
 __noinline int tls_go_moved(u64 session, u64 buffer, u64 length, u32 reads)
 {
@@ -81,8 +95,11 @@ __noinline int tls_go_moved(u64 session, u64 buffer, u64 length, u32 reads)
 
 	tls_go_socket(session, &socket);
 	conn = tls_conn_of(&key, &socket);
-	if (conn && length && length <= 0x7fffffff)
-		tls_moved(conn, buffer, length, reads);
+	if (!conn || !length || length > 0x7fffffff)
+		return 0;
+	if (!reads)
+		tls_go_forget(conn, buffer, length);
+	tls_moved(conn, buffer, length, reads);
 	return 0;
 }
 

@@ -9,12 +9,26 @@
 
 #include "../http2/work.bpf.h"
 
-#define TLS_H2_STEPS 1024 /* pieces of one call: a frame takes two or three, a record of TLS has 16 KB */
+/*
+ * Pieces of one call: a frame takes two or three. SSL_read gives at most 16 KB, but SSL_write takes any length: Node writes a
+ * thousand requests at once.
+ */
+#define TLS_H2_STEPS 1024
+#define TLS_H2_ROUNDS 64
 
 /* A global function, as http2_step. */
 __noinline int tls_h2_step(u64 user, u32 slot)
 {
 	return http2_step_of(NULL, user, slot, true);
+}
+
+/* 1: no more. As http2_steps. */
+__noinline int tls_h2_steps(u64 user, u32 slot)
+{
+	for (u32 i = 0; i < TLS_H2_STEPS; i++)
+		if (tls_h2_step(user, slot))
+			return 1;
+	return 0;
 }
 
 /* What a record of this session begins with. */
@@ -53,13 +67,13 @@ static __always_inline void tls_h2_follow(struct tls_conn *conn, struct http2_wa
 	work->at = ahead;
 	work->left = from->length - ahead;
 	work->seq = from->seq + ahead;
-	work->interest = flags & HTTP2_BEGIN || (way->ends_stream && !way->skip);
+	work->interest = flags & (HTTP2_BEGIN | HTTP2_RESYNC) || (way->ends_stream && !way->skip);
 	if (!way->have && !way->want)
 		flags |= HTTP2_AT_HEAD;
 	tls_h2_head(conn, &work->rec, flags);
 	work->rec.after = way->told;
-	for (u32 i = 0; i < TLS_H2_STEPS; i++)
-		if (tls_h2_step(from->user, slot))
+	for (u32 i = 0; i < TLS_H2_ROUNDS; i++)
+		if (tls_h2_steps(from->user, slot))
 			break;
 	http2_put_back(work, way);
 }
@@ -99,6 +113,14 @@ static __always_inline void tls_h2_feed(struct tls_conn *conn, struct http_bytes
 		way->state = HTTP2_FOLLOWED;
 		way->told = from->seq + ahead;
 		flags |= HTTP2_BEGIN;
+	} else if (way->state == HTTP2_LOST && http2_user_fits(from->user, from->length)) {
+		way->state = HTTP2_FOLLOWED;
+		way->have = 0;
+		way->want = 0;
+		way->skip = 0;
+		way->ends_stream = 0;
+		way->told = from->seq;
+		flags |= HTTP2_RESYNC;
 	}
 	if (way->state == HTTP2_FOLLOWED)
 		tls_h2_follow(conn, way, from, ahead, flags);

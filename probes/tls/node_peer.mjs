@@ -2,16 +2,19 @@
 //   node_peer.mjs server CERT KEY            prints its port; at the end of its input: {"path": requests}
 //   node_peer.mjs client PORT,… CONNECTIONS REQUESTS   waits for a line; prints {"requests": n}; ports take turns by request,
 //                                            and the thread reads sockets without TLS between them
+//   node_peer.mjs h2-server CERT KEY         the same over HTTP/2
+//   node_peer.mjs h2-client PORT REQUESTS    the same, all requests at once on one connection
 
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
+import http2 from 'node:http2';
 import https from 'node:https';
 
 const [what, ...words] = process.argv.slice(2);
 
-function serve(cert, key) {
+function serve(create, cert, key) {
   const counts = {};
-  const server = https.createServer(
+  const server = create(
     { cert: readFileSync(cert), key: readFileSync(key) },
     (request, response) => {
       counts[request.url] = (counts[request.url] ?? 0) + 1;
@@ -59,12 +62,35 @@ async function ask(ports, connections, requests) {
     agent.destroy();
   };
   await Promise.all(Array.from({ length: connections }, one));
-  const text = `${JSON.stringify({ requests: connections * requests })}\n`;
-  process.stdout.write(text, () => process.exit(0));
+  say(connections * requests);
+}
+
+function askAtOnce(port, count) {
+  const session = http2.connect(`https://127.0.0.1:${port}`, { rejectUnauthorized: false });
+  let left = count;
+  const end = () => {
+    left -= 1;
+    if (left === 0) session.close(() => say(count));
+  };
+  session.once('remoteSettings', () => {
+    for (let i = 0; i < count; i += 1) {
+      const stream = session.request({ ':path': i % 10 === 9 ? '/missing' : '/page/red' });
+      stream.on('close', end);
+      stream.resume();
+    }
+  });
+}
+
+function say(requests) {
+  process.stdout.write(`${JSON.stringify({ requests })}\n`, () => process.exit(0));
 }
 
 if (what === 'server') {
-  serve(...words);
+  serve(https.createServer, ...words);
+} else if (what === 'h2-server') {
+  serve(http2.createSecureServer, ...words);
+} else if (what === 'h2-client') {
+  process.stdin.once('data', () => askAtOnce(words[0], Number(words[1])));
 } else {
   process.stdin.once('data', () => {
     process.stdin.pause();

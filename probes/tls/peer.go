@@ -2,7 +2,8 @@ package main
 
 // An HTTPS server and client of Go, with HTTP/1.1 (words `h2`: with HTTP/2 where the peer speaks it).
 //   peer server CERT KEY                          prints its port; at the end of its input: {"path": requests}
-//   peer client PORT CONNECTIONS REQUESTS         waits for a line; prints {"requests": n}
+//   peer client PORT CONNECTIONS REQUESTS         waits for a line; prints {"requests": n}; 0 requests: until its input ends,
+//                                               with pauses, so that goroutines wait in Read
 
 import (
 	"bufio"
@@ -16,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 func h2() bool { return os.Args[len(os.Args)-1] == "h2" }
@@ -55,7 +57,21 @@ func serve(cert, key string) {
 }
 
 func ask(port string, connections, requests int) {
-	bufio.NewReader(os.Stdin).ReadString('\n')
+	input := bufio.NewReader(os.Stdin)
+	input.ReadString('\n')
+	ended := make(chan bool)
+	go func() {
+		io.ReadAll(input)
+		close(ended)
+	}()
+	goesOn := func(i int) bool {
+		select {
+		case <-ended:
+			return i < requests
+		default:
+			return i < requests || requests == 0
+		}
+	}
 	names := []string{"red", "green", "blue"}
 	var wait sync.WaitGroup
 	for c := 0; c < connections; c++ {
@@ -66,7 +82,7 @@ func ask(port string, connections, requests int) {
 				TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
 				ForceAttemptHTTP2: h2(),
 			}}
-			for i := 0; i < requests; i++ {
+			for i := 0; goesOn(i); i++ {
 				path := "/page/" + names[i%3]
 				if i%10 == 9 {
 					path = "/missing"
@@ -77,6 +93,9 @@ func ask(port string, connections, requests int) {
 				}
 				io.Copy(io.Discard, answer.Body)
 				answer.Body.Close()
+				if requests == 0 {
+					time.Sleep(3 * time.Millisecond)
+				}
 			}
 			client.CloseIdleConnections()
 		}()

@@ -150,6 +150,37 @@ async function goPeers(t: TestContext, flags: readonly string[]): Promise<void> 
   ]);
 }
 
+test('requests while programs are placed: none is without a response', {
+  skip: NO_TLS || lacks('go'),
+}, async (t) => {
+  const { folder, cert, key } = makeCertificate(t);
+  const program = join(folder, 'go-peer');
+  execFileSync('go', ['build', '-o', program, join(import.meta.dirname, 'peer.go')]);
+  const server = new Peer(t, program, ['server', cert, key]);
+  const port = Number(await server.line());
+  const client = new Peer(t, program, ['client', `${port}`, '4', '0']);
+  client.go();
+  const live = await startLive(t, { collector: COLLECTOR });
+  await probed(live, /go-peer/);
+  const rows = (pid: number) => live.sink.rows({ tls: 1, pid }, 'httpflow');
+  const sum = (pid: number) => rows(pid).reduce((total, { count }) => total + Number(count), 0);
+  await settles(
+    () => live.collector.flush(),
+    () => sum(client.pid) > 1000 && sum(server.pid) > 1000,
+    true,
+  );
+  await client.finish();
+  await client.ended();
+  await server.finish();
+  await server.ended();
+  await live.collector.flush();
+  const of_peers = [...rows(client.pid), ...rows(server.pid)];
+  assert.deepEqual(
+    of_peers.filter(({ status_code }) => status_code !== 200 && status_code !== 404),
+    [],
+  );
+});
+
 test('Go with HTTP/2, at both ends', { skip: NO_TLS || lacks('go') }, async (t) => {
   const { folder, cert, key } = makeCertificate(t);
   const program = join(folder, 'go-peer');
@@ -170,6 +201,46 @@ test('Go with HTTP/2, at both ends', { skip: NO_TLS || lacks('go') }, async (t) 
   assert.deepEqual(live.sink.total({ tls: 1, http_version: '2' }, ['count'], 'httpflow'), {
     count: 2000,
   });
+});
+
+// One call of the library has the frames of all requests.
+test('Node with HTTP/2, 1500 requests at once, at both ends', { skip: NO_TLS }, async (t) => {
+  const { cert, key } = makeCertificate(t);
+  const script = join(import.meta.dirname, 'node_peer.mjs');
+  const server = new Peer(t, process.execPath, [script, 'h2-server', cert, key]);
+  const port = Number(await server.line());
+  const live = await startLive(t, { collector: COLLECTOR });
+  const client = new Peer(t, process.execPath, [script, 'h2-client', `${port}`, '1500']);
+  await probed(live, /node/);
+  client.go();
+  assert.deepEqual(JSON.parse(await client.line()), { requests: 1500 });
+  await client.ended();
+  const counts = JSON.parse(await server.finish());
+  await exact(live, port, [
+    { direction: 'incoming', pid: server.pid, counts },
+    { direction: 'outgoing', pid: client.pid, counts },
+  ]);
+});
+
+test('HTTP/2 with a call of too many frames: that direction goes on behind it', {
+  skip: NO_TLS,
+}, async (t) => {
+  const { cert, key } = makeCertificate(t);
+  const script = join(import.meta.dirname, 'node_peer.mjs');
+  const server = new Peer(t, process.execPath, [script, 'h2-server', cert, key]);
+  const port = Number(await server.line());
+  const live = await startLive(t, { collector: COLLECTOR });
+  const flood = join(import.meta.dirname, 'h2_flood_peer.py');
+  const client = new Peer(t, 'python3', [flood, `${port}`]);
+  await probed(live, /node/, /libssl/);
+  client.go();
+  await client.ended();
+  const counts = JSON.parse(await server.finish());
+  assert.deepEqual(counts, { '/page/before': 1, '/page/behind': 20 });
+  await exact(live, port, [
+    { direction: 'incoming', pid: server.pid, counts },
+    { direction: 'outgoing', pid: client.pid, counts },
+  ]);
 });
 
 const PAGES = 20;

@@ -163,13 +163,8 @@ export interface Native {
     context: Uint8Array | null,
     repeat: number,
   ): { result: number; durationNs: number; bytes: number };
-  programPlace(
-    program: ProgramHandle,
-    type: number,
-    config: number,
-    path: string,
-    offset: number,
-  ): LinkHandle;
+  programPrepare(type: number, config: number, path: string, offset: number): LinkHandle;
+  programStart(program: ProgramHandle, link: LinkHandle): void;
   iterOpen(link: LinkHandle): FdHandle;
   iterRead(pass: FdHandle, into: Uint8Array): number;
 

@@ -238,10 +238,27 @@ export class BpfProgram {
    * Places a program of kprobe type on an instruction of a file, in all processes that run it now or later. Also one that
    * was opened from a pin. The placement ends with its link, which the caller keeps, or with the process.
    */
-  place({ path, offset, ret = false }: PlaceOptions): BpfLink {
+  place(options: PlaceOptions): BpfLink {
+    const link = this.prepare(options);
+    try {
+      this.start(link);
+    } catch (error) {
+      link.close();
+      throw error;
+    }
+    return link;
+  }
+
+  /** The slow part of `place`, some milliseconds: the breakpoint stands, and runs nothing before `start`. */
+  prepare({ path, offset, ret = false }: PlaceOptions): BpfLink {
     const { type, ret_bit } = uprobeEvents();
     const config = ret ? 2 ** ret_bit : 0;
-    return new BpfLink(native().programPlace(this.#live(), type, config, path, offset));
+    return new BpfLink(native().programPrepare(type, config, path, offset));
+  }
+
+  /** Runs this program at what was prepared. */
+  start(link: BpfLink): void {
+    native().programStart(this.#live(), link.handle);
   }
 
   /** Runs the program once (or `repeat` times) on test data, where its type allows that. */

@@ -1,6 +1,7 @@
-// Places the programs of uprobe sources in the files that processes run, and takes them out when nobody does any more. New
-// processes are announced by the kernel program on exec; a periodic look at all processes finds what was loaded later. The
-// work is done in slices within the collector's turns.
+// Places the programs of uprobe sources in the files that processes run, and takes them out ten minutes after nobody does any
+// more: a short command that runs each minute is seen from its first call on. New processes are announced by the kernel
+// program on exec; a periodic look at all processes finds what was loaded later. The work is done in slices within the
+// collector's turns.
 
 import { existsSync, globSync } from 'node:fs';
 import { join } from 'node:path';
@@ -20,6 +21,9 @@ const SCAN_SHARE = 1 / 100;
 /** After exec: at once, and when its libraries are loaded. */
 const LOOKS_MS = [0, 300, 1500, 6000] as const;
 const RECENT_MAX = 4096;
+/** So long, and in so many files, programs stay when nobody runs them any more. */
+const UNUSED_MS = 600_000;
+const UNUSED_MAX = 64;
 const FILES_MAX = 4096;
 /** Each holds a descriptor for each of its placements. */
 const PLACED_MAX = 512;
@@ -167,14 +171,35 @@ export class Uprobes {
     }
     this.#scan_cost_ms += performance.now() - began;
     if (this.#queue.length > 0) return;
-    for (const [key, known] of this.#files) {
-      if (known.seen_ms >= this.#scan_began_ms) continue;
-      this.#remove(known);
-      this.#files.delete(key);
-    }
+    this.#retire(now_ms);
     this.#scan_began_ms = 0;
     this.#scanned = true;
     this.#next_scan_ms = now_ms + Math.max(SCAN_MS, this.#scan_cost_ms / SCAN_SHARE);
+  }
+
+  /** Of the files that nobody runs any more, those go that were unused too long, are no more there, or are too many. */
+  #retire(now_ms: number): void {
+    const unused = [...this.#files].filter(([, { seen_ms }]) => seen_ms < this.#scan_began_ms);
+    const stay = unused.filter(
+      ([key, known]) =>
+        isPlaced(known) && now_ms - known.seen_ms < UNUSED_MS && this.#isThere(key, known),
+    );
+    stay.sort(([, a], [, b]) => b.seen_ms - a.seen_ms);
+    const kept = new Set(stay.slice(0, UNUSED_MAX).map(([key]) => key));
+    for (const [key, known] of unused) {
+      if (kept.has(key)) continue;
+      this.#remove(known);
+      this.#files.delete(key);
+    }
+  }
+
+  /** The host has it at its path, as it was. Of a container's it cannot be said, and a program would hold its file system. */
+  #isThere(key: string, { path }: Known): boolean {
+    try {
+      return fileIdentity(join(this.#root, path)) === key;
+    } catch {
+      return false; // gone
+    }
   }
 
   /** False: the process is gone. */
@@ -252,10 +277,14 @@ export class Uprobes {
       if (typeof places === 'string') throw new Error(places);
       if (places.length === 0) return [];
       if (this.#placed() >= PLACED_MAX) throw new Error(`${PLACED_MAX} files are probed already`);
-      for (const { program, offset, ret = false } of places) {
+      const starts = places.map(({ program, offset, ret = false }) => {
         const loaded = this.#programs.get(program); // absent: refused, and reported by its part
-        if (loaded !== undefined) links.push(loaded.place({ path: file.held_path, offset, ret }));
-      }
+        const link = loaded?.prepare({ path: file.held_path, offset, ret });
+        if (link !== undefined) links.push(link);
+        return () => link && loaded?.start(link);
+      });
+      // All at once: a request whose response went by before the other program stood would be without one.
+      for (const start of starts) start();
     } catch (error) {
       for (const link of links) link.close();
       this.#fail(one, path, error instanceof Error ? error.message : String(error));
