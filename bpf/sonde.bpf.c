@@ -369,7 +369,8 @@ int files_sweep(struct bpf_iter__task_file *ctx)
 		return 0;
 	socket = BPF_CORE_READ(file, private_data);
 	sk = BPF_CORE_READ(socket, sk);
-	if (tcp_enabled && sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP)
+	if (tcp_enabled && sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP &&
+	    sock_is_inet_probe(sk, SOCK_STREAM))
 		tcp_found(sk, task);
 	return 0;
 }

@@ -198,7 +198,8 @@ static __noinline int tcp_missed(struct sock *sk)
 	u64 key = (u64)sk;
 	struct conn conn = {};
 
-	if (state == TCP_CLOSE || state == TCP_LISTEN || state == TCP_SYN_SENT || !files_swept())
+	if (state == TCP_CLOSE || state == TCP_LISTEN || state == TCP_SYN_SENT || !files_swept() ||
+	    !sock_is_inet_direct(sk, SOCK_STREAM))
 		return 0;
 	count(COUNT_MENDED);
 	/* incoming: connect() makes its entry in its own call */

@@ -237,11 +237,10 @@ static __always_inline int udp_on_call(struct sock *sk, int length, u8 role)
 {
 	u64 thread = bpf_get_current_pid_tgid();
 	struct udp_peer *peer = bpf_map_lookup_elem(&udp_peers, &thread);
-	u16 family = sk->__sk_common.skc_family;
 	struct datagram gram = { .role = role, .in_process = true };
 	u64 cookie;
 
-	if (family != AF_INET && family != AF_INET6)
+	if (!sock_is_inet_direct(sk, SOCK_DGRAM))
 		return 0;
 	cookie = bpf_get_socket_cookie(sk);
 	if (peer) {
