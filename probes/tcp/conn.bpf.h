@@ -56,7 +56,7 @@ struct conn {
 	u8 reset_flags; /* FLOW_RESET_IN, FLOW_RESET_OUT, and FLOW_NAT */
 	u8 owner_sought; /* passes of sweeps that met it without an owner */
 	u32 tcp_state; /* of the socket at the last sweep, where tcpstate is on; 0: not met yet */
-	u32 unused;
+	u32 early; /* 1: made before the end of its handshake */
 };
 
 struct {

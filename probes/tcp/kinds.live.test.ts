@@ -1,9 +1,16 @@
 // Sockets that the kernel treats like those of TCP or UDP, and connections that begin in another way than by a handshake.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import test from 'node:test';
 import { NO_LIVE, settles, startLive } from '../../test/live.ts';
-import { Traffic } from '../../test/traffic/traffic.ts';
+import {
+  type Cleanup,
+  haveIp,
+  makeNamespaces,
+  type Namespaces,
+  Traffic,
+} from '../../test/traffic/traffic.ts';
 
 const ROWS = ['tcp_established', 'tcp_closed', 'packets_read', 'packets_written'] as const;
 
@@ -36,4 +43,53 @@ test('sockets that have but the number of TCP or UDP', { skip: NO_LIVE }, async 
     ];
     await settles(() => collector.flush(), view, expected);
   });
+});
+
+const SUMS = ['tcp_established', 'tcp_closed', 'bytes_read', 'bytes_written'] as const;
+
+/** Wire on which the server's answers go to nobody until `mend`. */
+function deafWire(t: Cleanup): { wire: Namespaces; mend: () => void } {
+  const wire = makeNamespaces(`kinds-${process.pid}`);
+  t.after(() => wire.remove());
+  const ip = (...words: string[]): void => void execFileSync('ip', words, { stdio: 'pipe' });
+  const write = 'echo "$0" >/proc/sys/net/ipv4/tcp_fastopen'; // both ends, and no cookies
+  for (const name of wire.names) ip('netns', 'exec', name, 'sh', '-c', write, '1543');
+  const neighbor = ['-n', wire.names[1], 'neigh'];
+  const client = [wire.addresses[0], 'dev', 'w1'];
+  ip(...neighbor, 'add', ...client, 'lladdr', '02:00:00:00:00:99');
+  return { wire, mend: () => ip(...neighbor, 'del', ...client) };
+}
+
+test('TCP Fast Open: read and written before the handshake ends', {
+  skip: NO_LIVE || (!haveIp() && 'needs ip'),
+}, async (t) => {
+  const { sink, collector } = await startLive(t);
+  const { wire, mend } = deafWire(t);
+  const host = wire.addresses[1];
+  const as = 'fast_open_server';
+  const server = await Traffic.start(t, 'sockets', { as, host }, { netns: wire.names[1] });
+  const port = await server.port();
+  const words = { as: 'fast_open_client', host, port };
+  const client = await Traffic.start(t, 'sockets', words, { netns: wire.names[0] });
+  await server.opened();
+  await collector.flush();
+  mend();
+  await Promise.all([client.counts(), server.counts()]);
+  const once = { tcp_established: 1, tcp_closed: 1 };
+  const view = (): unknown => [
+    sink.total({ src_port: port, pid: server.pid, direction: 'incoming' }, SUMS),
+    sink.total({ dst_port: port, pid: client.pid, direction: 'outgoing' }, SUMS),
+    sink.total({ src_port: port, pid: 0 }, SUMS),
+  ];
+  const expected = [
+    { ...once, bytes_read: 150, bytes_written: 200 },
+    { ...once, bytes_read: 200, bytes_written: 150 },
+    { tcp_established: 0, tcp_closed: 0, bytes_read: 0, bytes_written: 0 },
+  ];
+  await settles(() => collector.flush(), view, expected);
+  const booked = collector.ledger.rows().filter(({ table }) => table === 'tcp_stale');
+  assert.deepEqual(
+    booked.filter(({ count }) => count > 0),
+    [],
+  );
 });

@@ -41,6 +41,10 @@ static __always_inline void tcp_on_established(struct sock *sk, int oldstate)
 		known->state = CONN_ESTABLISHED;
 		return;
 	}
+	if (known && known->early && known->ident == sock_ident_direct(sk)) {
+		known->early = 0;
+		return;
+	}
 	/* softirq: the owner comes with its first call */
 	new_conn(&conn, sock_ident_direct(sk),
 		 oldstate == TCP_SYN_SENT ? ROLE_OUTGOING : ROLE_INCOMING, CONN_ESTABLISHED);
@@ -191,7 +195,10 @@ static __always_inline void tcp_owner_changed(u64 key, struct conn *conn, bool a
 	conn_own(conn);
 }
 
-/* A call on a socket without an entry: its establishment was missed, or the map was full then. */
+/*
+ * A call on a socket without an entry: its establishment was missed, or the map was full then; or it is to come, for a
+ * connection that begins with data (TCP Fast Open) is accepted, read and written before its handshake ends.
+ */
 static __noinline int tcp_missed(struct sock *sk)
 {
 	u8 state = sk->__sk_common.skc_state;
@@ -201,9 +208,11 @@ static __noinline int tcp_missed(struct sock *sk)
 	if (state == TCP_CLOSE || state == TCP_LISTEN || state == TCP_SYN_SENT || !files_swept() ||
 	    !sock_is_inet_direct(sk, SOCK_STREAM))
 		return 0;
-	count(COUNT_MENDED);
 	/* incoming: connect() makes its entry in its own call */
 	new_conn(&conn, sock_ident_direct(sk), ROLE_INCOMING, CONN_ESTABLISHED);
+	conn.early = state == TCP_SYN_RECV;
+	if (!conn.early)
+		count(COUNT_MENDED);
 	owner_of_current(&conn.owner);
 	keep_conn(key, &conn);
 	return 0;
@@ -400,6 +409,7 @@ static __always_inline void tcp_found(struct sock *sk, struct task_struct *task)
 	else if (local.port >= PORTS_RESERVED)
 		role = ROLE_OUTGOING; /* else a server that listens no more, or rsh: unknown */
 	new_conn(&conn, sock_ident_probe(sk), role, CONN_PREEXISTING);
+	conn.early = state == TCP_SYN_RECV;
 	owner_of_probe(task, cgroup_of_task(task), &conn.owner);
 	if (bpf_map_update_elem(&tcp_conns, &key, &conn, BPF_NOEXIST))
 		count(COUNT_CONN_FULL);
