@@ -47,24 +47,32 @@ test('sockets that have but the number of TCP or UDP', { skip: NO_LIVE }, async 
 
 const SUMS = ['tcp_established', 'tcp_closed', 'bytes_read', 'bytes_written'] as const;
 
-/** Wire on which the server's answers go to nobody until `mend`. */
-function deafWire(t: Cleanup): { wire: Namespaces; mend: () => void } {
+/** A wire between two network namespaces whose sockets use fast open, without cookies. */
+function fastWire(t: Cleanup): Namespaces {
   const wire = makeNamespaces(`kinds-${process.pid}`);
   t.after(() => wire.remove());
-  const ip = (...words: string[]): void => void execFileSync('ip', words, { stdio: 'pipe' });
-  const write = 'echo "$0" >/proc/sys/net/ipv4/tcp_fastopen'; // both ends, and no cookies
+  const write = 'echo "$0" >/proc/sys/net/ipv4/tcp_fastopen';
   for (const name of wire.names) ip('netns', 'exec', name, 'sh', '-c', write, '1543');
-  const neighbor = ['-n', wire.names[1], 'neigh'];
-  const client = [wire.addresses[0], 'dev', 'w1'];
-  ip(...neighbor, 'add', ...client, 'lladdr', '02:00:00:00:00:99');
-  return { wire, mend: () => ip(...neighbor, 'del', ...client) };
+  return wire;
+}
+
+function ip(...words: string[]): void {
+  execFileSync('ip', words, { stdio: 'pipe' });
+}
+
+/** What the server sends goes to nobody until the function that this returns is called. */
+function deafen({ names, addresses }: Namespaces): () => void {
+  const client = [addresses[0], 'dev', 'w1'];
+  ip('-n', names[1], 'neigh', 'add', ...client, 'lladdr', '02:00:00:00:00:99');
+  return () => ip('-n', names[1], 'neigh', 'del', ...client);
 }
 
 test('TCP Fast Open: read and written before the handshake ends', {
   skip: NO_LIVE || (!haveIp() && 'needs ip'),
 }, async (t) => {
   const { sink, collector } = await startLive(t);
-  const { wire, mend } = deafWire(t);
+  const wire = fastWire(t);
+  const mend = deafen(wire);
   const host = wire.addresses[1];
   const as = 'fast_open_server';
   const server = await Traffic.start(t, 'sockets', { as, host }, { netns: wire.names[1] });
@@ -92,4 +100,18 @@ test('TCP Fast Open: read and written before the handshake ends', {
     booked.filter(({ count }) => count > 0),
     [],
   );
+});
+
+test('TCP Fast Open: given up before the first write', {
+  skip: NO_LIVE || (!haveIp() && 'needs ip'),
+}, async (t) => {
+  const { sink, collector } = await startLive(t);
+  const wire = fastWire(t);
+  const words = { as: 'fast_open_unused', host: wire.addresses[1], port: 7004 };
+  const client = await Traffic.start(t, 'sockets', words, { netns: wire.names[0] });
+  await client.counts();
+  const match = { dst_port: 7004, pid: client.pid, error_type: 'abandoned' };
+  const view = (): unknown => sink.total(match, ['connect_failures', 'tcp_established']);
+  const expected = { connect_failures: 1, tcp_established: 0 };
+  await settles(() => collector.flush(), view, expected);
 });

@@ -240,6 +240,19 @@ static void fast_open_client(void)
 	take_end(fd);
 }
 
+/* connect() leaves the SYN to the first write, which never comes. */
+static void fast_open_unused(void)
+{
+	struct sockaddr_storage to;
+	socklen_t length = option_address(&to);
+	int fd = socket(to.ss_family, SOCK_STREAM, 0), one = 1;
+
+	check(!setsockopt(fd, SOL_TCP, TCP_FASTOPEN_CONNECT, &one, sizeof(one)),
+	      "TCP_FASTOPEN_CONNECT");
+	check(!connect(fd, (struct sockaddr *)&to, length), "connect");
+	close(fd);
+}
+
 /* The second connection would have both ends of the first. */
 static void take_twice(void)
 {
@@ -337,6 +350,7 @@ static const struct {
 	{ "look_on", look_on },
 	{ "fast_open_server", fast_open_server },
 	{ "fast_open_client", fast_open_client },
+	{ "fast_open_unused", fast_open_unused },
 	{ "take_twice", take_twice },
 	{ "orphan", orphan },
 	{ "netlink", netlink },
