@@ -136,7 +136,7 @@ int BPF_PROG(sock_recv, struct sock *sk, int length, int flags)
 	if (tls_enabled && protocol == IPPROTO_TCP)
 		tls_on_io(sk, true);
 	if (tcp_enabled && protocol == IPPROTO_TCP)
-		tcp_on_call(sk);
+		tcp_on_call(sk, length, flags, CALL_READ);
 	else if (udp_enabled && protocol == IPPROTO_UDP)
 		udp_received(sk, length, flags);
 	return 0;
@@ -150,7 +150,7 @@ int BPF_PROG(sock_send, struct sock *sk, int length, int flags)
 	if (tls_enabled && protocol == IPPROTO_TCP)
 		tls_on_io(sk, false);
 	if (tcp_enabled && protocol == IPPROTO_TCP)
-		tcp_on_call(sk);
+		tcp_on_call(sk, length, flags, CALL_WRITE);
 	else if (udp_enabled && protocol == IPPROTO_UDP)
 		udp_sent(sk, length);
 	return 0;
@@ -163,7 +163,7 @@ int BPF_PROG(tcp_read, struct sock *sk)
 	if (tls_enabled)
 		tls_on_io(sk, true);
 	if (tcp_enabled)
-		tcp_new_caller(sk);
+		tcp_new_caller(sk, 0, 0, CALL_ANY);
 	return 0;
 }
 

@@ -17,7 +17,6 @@
 #include "sock.bpf.h"
 #include "../nat/nat.bpf.h"
 
-#define MSG_ERRQUEUE 0x2000
 #define UDP_IDLE_NS (10ULL * 1000 * 1000 * 1000)
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
