@@ -20,7 +20,7 @@
 
 #define CLAIM_BITS 48 /* a claim: 48 bits of counter below 16 bits of the entry's generation */
 #define CLAIM_DEAD (0xffffULL << CLAIM_BITS)
-#define PORTS_RESERVED 1024
+#define PORT_OF_CONNECT (-1) /* fastreuse of a bucket */
 #define OWNER_SOUGHT_MAX 3 /* a sweep makes two passes: this is the second sweep */
 
 /* Counters of a socket that are reported as differences. */

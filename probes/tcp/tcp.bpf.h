@@ -425,8 +425,9 @@ static __always_inline void tcp_found(struct sock *sk, struct task_struct *task)
 		return;
 	if (listens)
 		role = ROLE_INCOMING;
-	else if (local.port >= PORTS_RESERVED)
-		role = ROLE_OUTGOING; /* else a server that listens no more, or rsh: unknown */
+	else if (BPF_CORE_READ((struct inet_connection_sock *)sk, icsk_bind_hash, fastreuse) ==
+		 PORT_OF_CONNECT)
+		role = ROLE_OUTGOING; /* else it was bound, or accepted by one that listens no more */
 	new_conn(&conn, sock_ident_probe(sk), role, CONN_PREEXISTING);
 	conn.early = state == TCP_SYN_RECV;
 	owner_of_probe(task, cgroup_of_task(task), &conn.owner);

@@ -17,7 +17,6 @@
 
 #define XFRM 6 /* NETLINK_XFRM, which is also IPPROTO_TCP */
 #define DATAGRAMS 10
-#define LOW_PORTS 8000 /* free ones are looked for from here, below those that the kernel gives */
 
 static char bytes[CHUNK];
 
@@ -274,11 +273,14 @@ static void take_twice(void)
 	close(other);
 }
 
-/* Connections whose listener is gone, held until the input ends: one with a port of connect()'s choice, one of bind()'s. */
+/*
+ * Connections whose listener, at a port of `from` or above, is gone, held until the input ends: one with a port of connect()'s
+ * choice, one of bind()'s.
+ */
 static void orphan(void)
 {
 	struct sockaddr_storage at;
-	int listener = tcp_listener(&at, LOW_PORTS), fds[4];
+	int listener = tcp_listener(&at, option_number("from", 8000, 65535)), fds[4];
 	struct sockaddr_in here = { .sin_family = AF_INET };
 
 	fds[0] = connected(&at);
