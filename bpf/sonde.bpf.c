@@ -13,7 +13,7 @@
 #include "../probes/network/network.bpf.h"
 #include "../probes/process/process.bpf.h"
 #include "../probes/tcp/tcp.bpf.h"
-#include "../probes/udp/udp.bpf.h"
+#include "../probes/udp/packets.bpf.h"
 #include "../probes/bash/bash.bpf.h"
 #include "../probes/tls/tls.bpf.h"
 #include "../probes/block_io/block_io.bpf.h"

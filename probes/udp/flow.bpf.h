@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* The state of UDP flows: their entries, what was reported of them, and the claims on it. udp.bpf.h tells the whole idea. */
+#ifndef SONDE_UDP_FLOW_H
+#define SONDE_UDP_FLOW_H
+
+#include "level.bpf.h"
+#include "sock.bpf.h"
+#include "../nat/nat.bpf.h"
+
+struct udp_key {
+	u64 cookie; /* of the socket */
+	u8 peer_addr[16];
+	u16 peer_port;
+	u8 family;
+	u8 unused[5];
+};
+
+enum udp_total {
+	UDP_BYTES_READ = 0,
+	UDP_BYTES_WRITTEN = 1,
+	UDP_READ = 2,
+	UDP_WRITTEN = 3,
+	UDP_TOTAL_MAX = 4,
+};
+
+enum udp_state {
+	UDP_LIVE = 0,
+	UDP_IDLE = 1, /* a sweep found it idle; the next one removes it unless something comes */
+};
+
+struct udp_flow {
+	u64 total[UDP_TOTAL_MAX];
+	u64 claimed[UDP_TOTAL_MAX]; /* what the sweep has reported */
+	u64 last_ns;
+	struct owner owner;
+	u8 local_addr[16]; /* zero: the socket is bound to the wildcard address */
+	u32 netns;
+	u16 local_port;
+	u8 role; /* who sent first */
+	u8 state;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536); /* configuration: collector.maps.sockets_max */
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* memory only for what is open */
+	__type(key, struct udp_key);
+	__type(value, struct udp_flow);
+} udp_flows SEC(".maps");
+
+/* The peer named in the call that this thread is in. */
+struct udp_peer {
+	struct udp_key key;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 2048);
+	__type(key, u64); /* pid_tgid */
+	__type(value, struct udp_peer);
+} udp_peers SEC(".maps");
+
+/* One datagram, one way. */
+struct datagram {
+	struct udp_key key;
+	u64 bytes;
+	u8 local_addr[16];
+	u32 netns;
+	u16 local_port;
+	u8 role; /* ROLE_OUTGOING: sent; ROLE_INCOMING: received */
+	bool in_process; /* the current process is the one that sent or received it */
+};
+
+/* Steps of the source over its budget. */
+enum udp_level {
+	UDP_WHOLE = 0,
+	UDP_TOTALS = 1,
+};
+
+/* Adds to the totals of all datagrams that no flow has. `why`: what counts them for the ledger. */
+static __always_inline void udp_overflow(struct datagram *gram, u32 why)
+{
+	u32 slot = overflow_slot(IPPROTO_UDP, gram->role);
+	struct overflow *sum = bpf_map_lookup_elem(&sonde_overflow, &slot);
+
+	count(why);
+	if (!sum)
+		return; /* cannot be: the slot is within the array */
+	if (gram->role == ROLE_OUTGOING) {
+		__sync_fetch_and_add(&sum->bytes_written, gram->bytes);
+		__sync_fetch_and_add(&sum->packets_written, 1);
+	} else {
+		__sync_fetch_and_add(&sum->bytes_read, gram->bytes);
+		__sync_fetch_and_add(&sum->packets_read, 1);
+	}
+}
+
+static __always_inline u64 udp_claim(struct udp_flow *flow, u32 what)
+{
+	u64 now = flow->total[what];
+	u64 delta = now - flow->claimed[what];
+
+	flow->claimed[what] = now;
+	return delta;
+}
+
+static __always_inline void udp_report(struct udp_key *key, struct udp_flow *from)
+{
+	struct flow_record flow;
+
+	__builtin_memset(&flow, 0, sizeof(flow));
+	flow.bytes_read = udp_claim(from, UDP_BYTES_READ);
+	flow.bytes_written = udp_claim(from, UDP_BYTES_WRITTEN);
+	flow.packets_read = udp_claim(from, UDP_READ);
+	flow.packets_written = udp_claim(from, UDP_WRITTEN);
+	if (!flow.packets_read && !flow.packets_written)
+		return;
+	flow.head.kind = RECORD_FLOW;
+	flow.transport = IPPROTO_UDP;
+	flow.family = key->family;
+	flow.owner = from->owner;
+	flow.role = from->role;
+	flow.netns = from->netns;
+	flow.local_port = from->local_port;
+	flow.peer_port = key->peer_port;
+	__builtin_memcpy(flow.local_addr, from->local_addr, sizeof(flow.local_addr));
+	__builtin_memcpy(flow.peer_addr, key->peer_addr, sizeof(flow.peer_addr));
+	if (nat_enabled && from->role == ROLE_OUTGOING)
+		nat_of_flow((struct nat_key *)key, &flow); /* of the same shape */
+	emit_flow(&flow);
+}
+
+static __always_inline void udp_add(struct udp_flow *flow, struct datagram *gram)
+{
+	if (gram->role == ROLE_OUTGOING) {
+		__sync_fetch_and_add(&flow->total[UDP_BYTES_WRITTEN], gram->bytes);
+		__sync_fetch_and_add(&flow->total[UDP_WRITTEN], 1);
+	} else {
+		__sync_fetch_and_add(&flow->total[UDP_BYTES_READ], gram->bytes);
+		__sync_fetch_and_add(&flow->total[UDP_READ], 1);
+	}
+	flow->last_ns = bpf_ktime_get_boot_ns();
+	if (flow->state != UDP_LIVE)
+		flow->state = UDP_LIVE;
+	if (gram->in_process && flow->owner.tgid != current_task_tgid())
+		owner_of_current_task(&flow->owner);
+}
+
+static __always_inline struct udp_flow *udp_new_flow(struct datagram *gram)
+{
+	struct udp_flow flow = {};
+
+	__builtin_memcpy(flow.local_addr, gram->local_addr, sizeof(flow.local_addr));
+	flow.local_port = gram->local_port;
+	flow.netns = gram->netns;
+	flow.role = gram->role;
+	/* NOEXIST: of two threads that come first at once, one makes the entry and both count in it */
+	bpf_map_update_elem(&udp_flows, &gram->key, &flow, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&udp_flows, &gram->key);
+}
+
+static __always_inline void udp_count(struct datagram *gram)
+{
+	struct udp_flow *flow = bpf_map_lookup_elem(&udp_flows, &gram->key);
+
+	if (!flow)
+		flow = udp_new_flow(gram);
+	if (flow)
+		udp_add(flow, gram);
+	else
+		udp_overflow(gram, COUNT_UDP_FULL);
+}
+
+/* True: the source does less than all, and what it does is done. */
+static __always_inline bool udp_is_reduced(struct datagram *gram)
+{
+	u32 level = level_of(LEVEL_UDP);
+
+	if (level == UDP_TOTALS)
+		udp_overflow(gram, COUNT_UDP_COARSE);
+	return level != UDP_WHOLE;
+}
+
+#endif
