@@ -30,7 +30,7 @@ enum udp_state {
 
 struct udp_flow {
 	u64 total[UDP_TOTAL_MAX];
-	u64 claimed[UDP_TOTAL_MAX]; /* what the sweep has reported */
+	u64 claimed[UDP_TOTAL_MAX]; /* what was reported */
 	u64 last_ns;
 	struct owner owner;
 	u8 local_addr[16]; /* zero: the socket is bound to the wildcard address */
@@ -38,6 +38,8 @@ struct udp_flow {
 	u16 local_port;
 	u8 role; /* who sent first */
 	u8 state;
+	u8 owner_changes; /* since the last sweep */
+	u8 unused[7];
 };
 
 struct {
@@ -95,25 +97,31 @@ static __always_inline void udp_overflow(struct datagram *gram, u32 why)
 	}
 }
 
-static __always_inline u64 udp_claim(struct udp_flow *flow, u32 what)
+/* What was not reported yet, claimed for the caller: 0 when somebody else has it. */
+static __always_inline u64 udp_claim(struct udp_flow *flow, u32 what, bool atomics)
 {
+	u64 before = flow->claimed[what];
 	u64 now = flow->total[what];
-	u64 delta = now - flow->claimed[what];
 
-	flow->claimed[what] = now;
-	return delta;
+	if ((s64)(now - before) <= 0)
+		return 0;
+	if (!atomics)
+		flow->claimed[what] = now;
+	else if (__sync_val_compare_and_swap(&flow->claimed[what], before, now) != before)
+		return 0;
+	return now - before;
 }
 
-static __always_inline void udp_report(struct udp_key *key, struct udp_flow *from)
+static __always_inline void udp_report(struct udp_key *key, struct udp_flow *from, bool atomics)
 {
 	struct flow_record flow;
 
 	__builtin_memset(&flow, 0, sizeof(flow));
-	flow.bytes_read = udp_claim(from, UDP_BYTES_READ);
-	flow.bytes_written = udp_claim(from, UDP_BYTES_WRITTEN);
-	flow.packets_read = udp_claim(from, UDP_READ);
-	flow.packets_written = udp_claim(from, UDP_WRITTEN);
-	if (!flow.packets_read && !flow.packets_written)
+	flow.bytes_read = udp_claim(from, UDP_BYTES_READ, atomics);
+	flow.bytes_written = udp_claim(from, UDP_BYTES_WRITTEN, atomics);
+	flow.packets_read = udp_claim(from, UDP_READ, atomics);
+	flow.packets_written = udp_claim(from, UDP_WRITTEN, atomics);
+	if (!(flow.bytes_read | flow.bytes_written | flow.packets_read | flow.packets_written))
 		return;
 	flow.head.kind = RECORD_FLOW;
 	flow.transport = IPPROTO_UDP;
@@ -130,8 +138,46 @@ static __always_inline void udp_report(struct udp_key *key, struct udp_flow *fro
 	emit_flow(&flow);
 }
 
-static __always_inline void udp_add(struct udp_flow *flow, struct datagram *gram)
+static __noinline int udp_own_flow(struct udp_flow *flow)
 {
+	if (flow)
+		owner_of_current_task(&flow->owner);
+	return 0;
+}
+
+/* Another process sends or receives: what was until now is reported as the former owner's. In functions of their own: each deep. */
+#define DEFINE_UDP_REPORT(way, atomics) \
+static __noinline int udp_report_##way(struct udp_key *key, struct udp_flow *flow) \
+{ \
+	if (key && flow) \
+		udp_report(key, flow, atomics); \
+	return 0; \
+} \
+static __noinline int udp_owner_changed_##way(struct udp_key *key, struct udp_flow *flow) \
+{ \
+	if (!key || !flow) \
+		return 0; \
+	if (flow->owner.tgid && flow->owner_changes < OWNER_CHANGES_MAX) { \
+		flow->owner_changes++; \
+		udp_report_##way(key, flow); \
+	} else if (flow->owner.tgid) { \
+		count(COUNT_OWNER_CHANGES); \
+	} \
+	udp_own_flow(flow); \
+	return 0; \
+}
+
+DEFINE_UDP_REPORT(now, true)
+DEFINE_UDP_REPORT(510, false)
+
+static __always_inline void udp_add(struct udp_flow *flow, struct datagram *gram, bool atomics)
+{
+	if (gram->in_process && flow->owner.tgid != current_task_tgid()) {
+		if (atomics)
+			udp_owner_changed_now(&gram->key, flow);
+		else
+			udp_owner_changed_510(&gram->key, flow);
+	}
 	if (gram->role == ROLE_OUTGOING) {
 		__sync_fetch_and_add(&flow->total[UDP_BYTES_WRITTEN], gram->bytes);
 		__sync_fetch_and_add(&flow->total[UDP_WRITTEN], 1);
@@ -142,31 +188,33 @@ static __always_inline void udp_add(struct udp_flow *flow, struct datagram *gram
 	flow->last_ns = bpf_ktime_get_boot_ns();
 	if (flow->state != UDP_LIVE)
 		flow->state = UDP_LIVE;
-	if (gram->in_process && flow->owner.tgid != current_task_tgid())
-		owner_of_current_task(&flow->owner);
 }
 
-static __always_inline struct udp_flow *udp_new_flow(struct datagram *gram)
+static __noinline int udp_new_flow(struct datagram *gram)
 {
 	struct udp_flow flow = {};
 
+	if (!gram)
+		return 0;
 	__builtin_memcpy(flow.local_addr, gram->local_addr, sizeof(flow.local_addr));
 	flow.local_port = gram->local_port;
 	flow.netns = gram->netns;
 	flow.role = gram->role;
 	/* NOEXIST: of two threads that come first at once, one makes the entry and both count in it */
 	bpf_map_update_elem(&udp_flows, &gram->key, &flow, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&udp_flows, &gram->key);
+	return 0;
 }
 
-static __always_inline void udp_count(struct datagram *gram)
+static __always_inline void udp_count(struct datagram *gram, bool atomics)
 {
 	struct udp_flow *flow = bpf_map_lookup_elem(&udp_flows, &gram->key);
 
-	if (!flow)
-		flow = udp_new_flow(gram);
+	if (!flow) {
+		udp_new_flow(gram);
+		flow = bpf_map_lookup_elem(&udp_flows, &gram->key);
+	}
 	if (flow)
-		udp_add(flow, gram);
+		udp_add(flow, gram, atomics);
 	else
 		udp_overflow(gram, COUNT_UDP_FULL);
 }

@@ -50,7 +50,7 @@ static __always_inline bool udp_parse(struct __sk_buff *skb, u8 *source, u8 *des
 	       !bpf_skb_load_bytes(skb, 40, udp, sizeof(*udp));
 }
 
-static __always_inline int udp_on_packet(struct __sk_buff *skb, u8 role)
+static __always_inline int udp_on_packet(struct __sk_buff *skb, u8 role, bool atomics)
 {
 	struct datagram gram = { .role = role, .in_process = role == ROLE_OUTGOING };
 	bool out = role == ROLE_OUTGOING;
@@ -67,20 +67,26 @@ static __always_inline int udp_on_packet(struct __sk_buff *skb, u8 role)
 		return 1;
 	if (out)
 		gram.netns = current_netns();
-	udp_count(&gram);
+	udp_count(&gram, atomics);
 	return 1; /* let the packet pass */
 }
 
 SEC("cgroup_skb/egress")
 int udp_egress(struct __sk_buff *skb)
 {
-	return udp_on_packet(skb, ROLE_OUTGOING);
+	return udp_on_packet(skb, ROLE_OUTGOING, true);
+}
+
+SEC("cgroup_skb/egress")
+int udp_egress_510(struct __sk_buff *skb)
+{
+	return udp_on_packet(skb, ROLE_OUTGOING, false);
 }
 
 SEC("cgroup_skb/ingress")
 int udp_ingress(struct __sk_buff *skb)
 {
-	return udp_on_packet(skb, ROLE_INCOMING);
+	return udp_on_packet(skb, ROLE_INCOMING, false); /* it knows no owner, and reports nothing */
 }
 
 /* The receiver calls: the packet was counted in softirq without its owner. */

@@ -8,7 +8,8 @@
  * Variant "packets" (older kernels): counted in cgroup_skb; datagrams that the receiver's full buffer drops are counted
  * as read.
  *
- * Flow entries hold totals; only the sweep reads and removes them, so it needs no compare-and-exchange.
+ * Flow entries hold totals. Who reports them (the sweep, or a call of another process than the last) claims the difference to
+ * what was reported with a compare-and-exchange.
  */
 #ifndef SONDE_UDP_H
 #define SONDE_UDP_H
@@ -109,7 +110,7 @@ static __always_inline int udp_on_call(struct sock *sk, int length, u8 role)
 	if (udp_is_reduced(&gram))
 		return 0;
 	udp_socket_ends(sk, &gram);
-	udp_count(&gram);
+	udp_count(&gram, true);
 	return 0;
 }
 
@@ -120,8 +121,7 @@ static __always_inline int udp_on_recv(struct sock *sk, int length, int flags)
 	return udp_on_call(sk, length, ROLE_INCOMING);
 }
 
-SEC("iter/bpf_map_elem")
-int udp_sweep(struct bpf_iter__bpf_map_elem *ctx)
+static __always_inline int udp_sweep_one(struct bpf_iter__bpf_map_elem *ctx, bool atomics)
 {
 	struct udp_key *key_now = ctx->key;
 	struct udp_flow *flow;
@@ -135,7 +135,9 @@ int udp_sweep(struct bpf_iter__bpf_map_elem *ctx)
 	if (!flow || ring_nearly_full())
 		return 0;
 	idle = bpf_ktime_get_boot_ns() - flow->last_ns > UDP_IDLE_NS;
-	udp_report(&key, flow);
+	if (flow->owner_changes)
+		flow->owner_changes = 0;
+	udp_report(&key, flow, atomics);
 	if (!idle)
 		return 0;
 	if (flow->state == UDP_LIVE) {
@@ -143,8 +145,20 @@ int udp_sweep(struct bpf_iter__bpf_map_elem *ctx)
 		return 0;
 	}
 	bpf_map_delete_elem(&udp_flows, &key);
-	udp_report(&key, flow); /* what a call counted between the report and the removal */
+	udp_report(&key, flow, atomics); /* what a call counted between the report and the removal */
 	return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int udp_sweep(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return udp_sweep_one(ctx, true);
+}
+
+SEC("iter/bpf_map_elem")
+int udp_sweep_510(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return udp_sweep_one(ctx, false);
 }
 
 #endif
