@@ -268,6 +268,10 @@ struct sk_buff {
 	u16 protocol;
 };
 
+struct bpf_map {
+	u32 max_entries;
+};
+
 struct seq_file {
 	u64 index;
 };

@@ -25,7 +25,7 @@ enum udp_total {
 
 enum udp_state {
 	UDP_LIVE = 0,
-	UDP_IDLE = 1, /* a sweep found it idle; the next one removes it unless something comes */
+	UDP_IDLE = 1, /* a sweep found it idle; from the next one on it rests, unless something comes */
 };
 
 struct udp_flow {
@@ -36,7 +36,7 @@ struct udp_flow {
 	u8 local_addr[16]; /* zero: the socket is bound to the wildcard address */
 	u32 netns;
 	u16 local_port;
-	u8 role; /* who sent first */
+	u8 role; /* who sent first, be it before a silence */
 	u8 state;
 	u8 owner_changes; /* since the last sweep */
 	u8 unused[7];
@@ -49,6 +49,26 @@ struct {
 	__type(key, struct udp_key);
 	__type(value, struct udp_flow);
 } udp_flows SEC(".maps");
+
+/*
+ * Entries of idle flows rest in the map, so that whoever speaks first after a silence, each end keeps its role. They rest the
+ * shorter the more there are.
+ */
+#define UDP_RESTING_MAX 8192 /* and a quarter of the map */
+#define UDP_REST_NS_MAX (3600ULL * 1000 * 1000 * 1000)
+#define UDP_REST_NS_MIN (1ULL * 1000 * 1000 * 1000)
+
+struct udp_rest {
+	u64 rest_ns; /* 0: not decided yet */
+	u64 resting; /* found by this pass of the sweep */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct udp_rest);
+} udp_rests SEC(".maps");
 
 /* The peer named in the call that this thread is in. */
 struct udp_peer {

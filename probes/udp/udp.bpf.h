@@ -121,29 +121,71 @@ static __always_inline int udp_on_recv(struct sock *sk, int length, int flags)
 	return udp_on_call(sk, length, ROLE_INCOMING);
 }
 
+static __always_inline u32 udp_resting_max(void)
+{
+	u32 quarter = ((struct bpf_map *)&udp_flows)->max_entries / 4;
+
+	return quarter < UDP_RESTING_MAX ? quarter : UDP_RESTING_MAX;
+}
+
+/* At the end of a pass. */
+static __always_inline void udp_settle_rest(void)
+{
+	u32 zero = 0;
+	struct udp_rest *rest = bpf_map_lookup_elem(&udp_rests, &zero);
+
+	if (!rest)
+		return; /* cannot be */
+	if (!rest->rest_ns)
+		rest->rest_ns = UDP_REST_NS_MAX;
+	else if (rest->resting >= udp_resting_max() && rest->rest_ns > UDP_REST_NS_MIN)
+		rest->rest_ns /= 2;
+	else if (rest->resting < udp_resting_max() / 2 && rest->rest_ns < UDP_REST_NS_MAX)
+		rest->rest_ns *= 2;
+	rest->resting = 0;
+}
+
+/* False: the entry has rested long enough, or too many do. */
+static __always_inline bool udp_may_rest(u64 idle_ns)
+{
+	u32 zero = 0;
+	struct udp_rest *rest = bpf_map_lookup_elem(&udp_rests, &zero);
+
+	if (!rest || rest->resting >= udp_resting_max())
+		return false;
+	if (rest->rest_ns && idle_ns - UDP_IDLE_NS > rest->rest_ns)
+		return false;
+	rest->resting++;
+	return true;
+}
+
 static __always_inline int udp_sweep_one(struct bpf_iter__bpf_map_elem *ctx, bool atomics)
 {
 	struct udp_key *key_now = ctx->key;
 	struct udp_flow *flow;
 	struct udp_key key;
-	bool idle;
+	u64 idle_ns;
 
-	if (!key_now)
+	if (!key_now) {
+		udp_settle_rest();
 		return 0; /* the end of the pass */
+	}
 	key = *key_now;
 	flow = bpf_map_lookup_elem(&udp_flows, &key);
 	if (!flow || ring_nearly_full())
 		return 0;
-	idle = bpf_ktime_get_boot_ns() - flow->last_ns > UDP_IDLE_NS;
+	idle_ns = bpf_ktime_get_boot_ns() - flow->last_ns;
 	if (flow->owner_changes)
 		flow->owner_changes = 0;
 	udp_report(&key, flow, atomics);
-	if (!idle)
+	if (idle_ns <= UDP_IDLE_NS || (s64)idle_ns < 0)
 		return 0;
 	if (flow->state == UDP_LIVE) {
 		flow->state = UDP_IDLE;
 		return 0;
 	}
+	if (udp_may_rest(idle_ns))
+		return 0;
 	bpf_map_delete_elem(&udp_flows, &key);
 	udp_report(&key, flow, atomics); /* what a call counted between the report and the removal */
 	return 0;
