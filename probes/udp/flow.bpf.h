@@ -73,11 +73,12 @@ struct {
 /* The peer named in the call that this thread is in. */
 struct udp_peer {
 	struct udp_key key;
+	u8 local_addr[16]; /* that it is sent from; zero: the socket's own, or as the kernel chooses */
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 2048);
+	__uint(max_entries, 1792); /* threads between the begin and the end of a call */
 	__type(key, u64); /* pid_tgid */
 	__type(value, struct udp_peer);
 } udp_peers SEC(".maps");
@@ -158,6 +159,13 @@ static __always_inline void udp_report(struct udp_key *key, struct udp_flow *fro
 	emit_flow(&flow);
 }
 
+static __always_inline bool is_zero(const u8 *addr)
+{
+	const u64 *words = (const u64 *)addr;
+
+	return !(words[0] | words[1]);
+}
+
 static __noinline int udp_own_flow(struct udp_flow *flow)
 {
 	if (flow)
@@ -205,6 +213,8 @@ static __always_inline void udp_add(struct udp_flow *flow, struct datagram *gram
 		__sync_fetch_and_add(&flow->total[UDP_BYTES_READ], gram->bytes);
 		__sync_fetch_and_add(&flow->total[UDP_READ], 1);
 	}
+	if (is_zero(flow->local_addr) && !is_zero(gram->local_addr))
+		__builtin_memcpy(flow->local_addr, gram->local_addr, sizeof(flow->local_addr));
 	flow->last_ns = bpf_ktime_get_boot_ns();
 	if (flow->state != UDP_LIVE)
 		flow->state = UDP_LIVE;

@@ -98,7 +98,7 @@ static __always_inline int udp_own(struct bpf_sock_addr *ctx, u8 family)
 
 	if (level_of(LEVEL_UDP) != UDP_WHOLE)
 		return 1;
-	udp_remember_peer(ctx, family);
+	udp_remember_peer(ctx, family, false);
 	peer = bpf_map_lookup_elem(&udp_peers, &thread);
 	if (!peer)
 		return 1;

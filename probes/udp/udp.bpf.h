@@ -18,7 +18,34 @@
 
 #define UDP_IDLE_NS (10ULL * 1000 * 1000 * 1000)
 
-static __always_inline int udp_remember_peer(struct bpf_sock_addr *ctx, u8 family)
+/*
+ * The address that a datagram is sent from, where the call or bind() names one. To the unspecified address it goes to that,
+ * or to the loopback.
+ */
+static __always_inline void udp_name_source4(struct bpf_sock_addr *ctx, struct udp_peer *peer)
+{
+	u32 *to = (u32 *)peer->key.peer_addr;
+	u32 from = ctx->msg_src_ip4;
+
+	*(u32 *)peer->local_addr = from;
+	if (!*to)
+		*to = from ? from : bpf_htonl(0x7f000001);
+}
+
+static __always_inline void udp_name_source6(struct bpf_sock_addr *ctx, struct udp_peer *peer)
+{
+	u32 *from = (u32 *)peer->local_addr;
+	u32 *to = (u32 *)peer->key.peer_addr;
+
+	from[0] = ctx->msg_src_ip6[0];
+	from[1] = ctx->msg_src_ip6[1];
+	from[2] = ctx->msg_src_ip6[2];
+	from[3] = ctx->msg_src_ip6[3];
+	if (peer->key.family == AF_INET6 && !(to[0] | to[1] | to[2] | to[3]))
+		to[3] = bpf_htonl(1);
+}
+
+static __always_inline int udp_remember_peer(struct bpf_sock_addr *ctx, u8 family, bool sends)
 {
 	u64 thread = bpf_get_current_pid_tgid();
 	struct udp_peer peer = {};
@@ -42,6 +69,10 @@ static __always_inline int udp_remember_peer(struct bpf_sock_addr *ctx, u8 famil
 			peer.key.family = AF_INET;
 		}
 	}
+	if (sends && family == AF_INET)
+		udp_name_source4(ctx, &peer);
+	else if (sends)
+		udp_name_source6(ctx, &peer);
 	bpf_map_update_elem(&udp_peers, &thread, &peer, BPF_ANY);
 	return 1; /* let the call pass */
 }
@@ -49,25 +80,25 @@ static __always_inline int udp_remember_peer(struct bpf_sock_addr *ctx, u8 famil
 SEC("cgroup/sendmsg4")
 int udp_sendmsg4(struct bpf_sock_addr *ctx)
 {
-	return udp_remember_peer(ctx, AF_INET);
+	return udp_remember_peer(ctx, AF_INET, true);
 }
 
 SEC("cgroup/sendmsg6")
 int udp_sendmsg6(struct bpf_sock_addr *ctx)
 {
-	return udp_remember_peer(ctx, AF_INET6);
+	return udp_remember_peer(ctx, AF_INET6, true);
 }
 
 SEC("cgroup/recvmsg4")
 int udp_recvmsg4(struct bpf_sock_addr *ctx)
 {
-	return udp_remember_peer(ctx, AF_INET);
+	return udp_remember_peer(ctx, AF_INET, false);
 }
 
 SEC("cgroup/recvmsg6")
 int udp_recvmsg6(struct bpf_sock_addr *ctx)
 {
-	return udp_remember_peer(ctx, AF_INET6);
+	return udp_remember_peer(ctx, AF_INET6, false);
 }
 
 /* The local end of a socket, and its peer where it is connected. */
@@ -78,7 +109,8 @@ static __always_inline void udp_socket_ends(struct sock *sk, struct datagram *gr
 	sock_ends_direct(sk, &ends);
 	gram->netns = ends.netns;
 	gram->local_port = sk->__sk_common.skc_num;
-	__builtin_memcpy(gram->local_addr, ends.local_addr, sizeof(gram->local_addr));
+	if (is_zero(gram->local_addr))
+		__builtin_memcpy(gram->local_addr, ends.local_addr, sizeof(gram->local_addr));
 	if (gram->key.family)
 		return; /* the call named the peer */
 	__builtin_memcpy(gram->key.peer_addr, ends.peer_addr, sizeof(ends.peer_addr));
@@ -99,8 +131,10 @@ static __always_inline int udp_on_call(struct sock *sk, int length, u8 role)
 		return 0;
 	cookie = bpf_get_socket_cookie(sk);
 	if (peer) {
-		if (peer->key.cookie == cookie)
+		if (peer->key.cookie == cookie) {
 			gram.key = peer->key;
+			__builtin_memcpy(gram.local_addr, peer->local_addr, 16);
+		}
 		bpf_map_delete_elem(&udp_peers, &thread);
 	}
 	if (length < 0)
@@ -116,8 +150,13 @@ static __always_inline int udp_on_call(struct sock *sk, int length, u8 role)
 
 static __always_inline int udp_on_recv(struct sock *sk, int length, int flags)
 {
-	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
+	u64 thread;
+
+	if (flags & (MSG_PEEK | MSG_ERRQUEUE)) {
+		thread = bpf_get_current_pid_tgid();
+		bpf_map_delete_elem(&udp_peers, &thread);
 		return 0; /* it will be read again, or was sent by this end */
+	}
 	return udp_on_call(sk, length, ROLE_INCOMING);
 }
 

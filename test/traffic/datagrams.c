@@ -75,6 +75,16 @@ static void answer(int fd)
 	sent(sendto(fd, bytes, ANSWERED, 0, (struct sockaddr *)&from, length), ANSWERED);
 }
 
+/* Asks who it is from: else nobody can tell the flow. */
+static void take_answer(int fd)
+{
+	struct sockaddr_storage from;
+	socklen_t length = sizeof(from);
+
+	received(recvfrom(fd, bytes, sizeof(bytes), 0, (struct sockaddr *)&from, &length),
+		 ANSWERED);
+}
+
 /* The client asks, and the server has more to say at each word. */
 void udp_idle(void)
 {
@@ -120,7 +130,7 @@ void udp_unnamed(void)
 	}
 	sent(sendto(fd, bytes, ASKED, 0, (struct sockaddr *)&to, length), ASKED);
 	answer(pair[1]);
-	received(recv(fd, bytes, sizeof(bytes), 0), ANSWERED);
+	take_answer(fd);
 }
 
 /* The client names its own address (from=) with the datagram alone. */
@@ -160,7 +170,7 @@ void udp_source(void)
 	}
 	sent(sendmsg(fd, &message, 0), ASKED);
 	answer(pair[1]);
-	received(recv(fd, bytes, sizeof(bytes), 0), ANSWERED);
+	take_answer(fd);
 }
 
 /* Looks at who sent, then connects to another and sends there. */
