@@ -150,7 +150,7 @@ int BPF_PROG(sock_send, struct sock *sk, int length, int flags)
 	if (tls_enabled && protocol == IPPROTO_TCP)
 		tls_on_io(sk, false);
 	if (tcp_enabled && protocol == IPPROTO_TCP)
-		tcp_on_call(sk, length, flags, CALL_WRITE);
+		tcp_on_call(sk, length, 0, CALL_WRITE);
 	else if (udp_enabled && protocol == IPPROTO_UDP)
 		udp_sent(sk, length);
 	return 0;
