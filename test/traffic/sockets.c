@@ -306,9 +306,10 @@ static void netlink(void)
 	struct nlmsghdr nothing = { .nlmsg_len = sizeof(nothing), .nlmsg_type = NLMSG_NOOP };
 	int fd = socket(AF_NETLINK, SOCK_RAW, XFRM);
 
-	check(fd >= 0, "NETLINK_XFRM");
-	check(!connect(fd, (struct sockaddr *)&to, sizeof(to)), "connect");
-	check(send(fd, &nothing, sizeof(nothing), 0) == sizeof(nothing), "send");
+	if (fd >= 0) { /* some kernels have no XFRM */
+		check(!connect(fd, (struct sockaddr *)&to, sizeof(to)), "connect");
+		check(send(fd, &nothing, sizeof(nothing), 0) == sizeof(nothing), "send");
+	}
 	report_event("open");
 	wait_for_word();
 }
