@@ -26,6 +26,9 @@ enum flow_role {
 	ROLE_MAX = 3,
 };
 
+/* Of one connection or flow in an interval; beyond, what one owner did goes to the next: a record each would be too many. */
+#define OWNER_CHANGES_MAX 64
+
 struct flow_record {
 	struct record_head head; /* flags: enum flow_flag */
 	struct owner owner;

@@ -28,6 +28,7 @@ enum { false, true };
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define MSG_PEEK 2
+#define MSG_ERRQUEUE 0x2000
 #define PF_KTHREAD 0x00200000
 #define SOCK_DONE_BIT 1 /* enum sock_flags: SOCK_DEAD, SOCK_DONE, ... ; set when the peer's FIN was taken */
 
@@ -95,8 +96,13 @@ struct inet_sock {
 	u32 inet_saddr;
 };
 
+struct inet_bind_bucket {
+	signed char fastreuse; /* -1: connect() chose the port */
+};
+
 struct inet_connection_sock {
 	struct inet_sock icsk_inet;
+	struct inet_bind_bucket *icsk_bind_hash;
 };
 
 struct tcp_sock {
@@ -109,6 +115,11 @@ struct tcp_sock {
 	u32 total_retrans;
 	u32 srtt_us;
 	u32 mdev_us;
+	u32 rcv_nxt;
+	u32 copied_seq; /* up to here the process has read */
+	u32 snd_nxt;
+	u32 write_seq; /* up to here the process has written */
+	u8 fastopen_connect : 1; /* connect() sends nothing, the first write does */
 };
 
 struct udp_sock {
@@ -255,6 +266,10 @@ struct sk_buff {
 	struct net_device *dev;
 	unsigned int len;
 	u16 protocol;
+};
+
+struct bpf_map {
+	u32 max_entries;
 };
 
 struct seq_file {

@@ -69,6 +69,7 @@ enum kernel_count {
 	COUNT_UDP_COARSE, /* datagrams counted without their flow: the source is over its budget */
 	COUNT_SYSCALL_COARSE, /* system calls counted without their process: the source is over its budget */
 	COUNT_DB_FULL, /* packets of databases that found the ring full: lost */
+	COUNT_OWNER_CHANGES, /* changes of owner beyond those that are told apart: the bytes are all the next owner's */
 	COUNT_MAX,
 };
 

@@ -9,7 +9,16 @@
 
 #include "flow.bpf.h"
 
+#define SOCK_STREAM 1
+#define SOCK_DGRAM 2
+
 #define DEFINE_SOCK_READERS(way, READ) \
+/* A socket's protocol alone says little: raw sockets and those of netlink may have the number of TCP or UDP. */ \
+static __always_inline bool sock_is_inet_##way(struct sock *sk, u16 type) \
+{ \
+	u16 family = READ(sk, __sk_common.skc_family); \
+	return (family == AF_INET || family == AF_INET6) && READ(sk, sk_type) == type; \
+} \
 static __always_inline u32 sock_netns_##way(struct sock *sk) \
 { \
 	struct net *net = READ(sk, __sk_common.skc_net.net); \

@@ -13,7 +13,7 @@
 #include "../probes/network/network.bpf.h"
 #include "../probes/process/process.bpf.h"
 #include "../probes/tcp/tcp.bpf.h"
-#include "../probes/udp/udp.bpf.h"
+#include "../probes/udp/packets.bpf.h"
 #include "../probes/bash/bash.bpf.h"
 #include "../probes/tls/tls.bpf.h"
 #include "../probes/block_io/block_io.bpf.h"
@@ -136,7 +136,7 @@ int BPF_PROG(sock_recv, struct sock *sk, int length, int flags)
 	if (tls_enabled && protocol == IPPROTO_TCP)
 		tls_on_io(sk, true);
 	if (tcp_enabled && protocol == IPPROTO_TCP)
-		tcp_on_call(sk);
+		tcp_on_call(sk, length, flags, CALL_READ);
 	else if (udp_enabled && protocol == IPPROTO_UDP)
 		udp_received(sk, length, flags);
 	return 0;
@@ -150,7 +150,7 @@ int BPF_PROG(sock_send, struct sock *sk, int length, int flags)
 	if (tls_enabled && protocol == IPPROTO_TCP)
 		tls_on_io(sk, false);
 	if (tcp_enabled && protocol == IPPROTO_TCP)
-		tcp_on_call(sk);
+		tcp_on_call(sk, length, 0, CALL_WRITE);
 	else if (udp_enabled && protocol == IPPROTO_UDP)
 		udp_sent(sk, length);
 	return 0;
@@ -163,7 +163,7 @@ int BPF_PROG(tcp_read, struct sock *sk)
 	if (tls_enabled)
 		tls_on_io(sk, true);
 	if (tcp_enabled)
-		tcp_new_caller(sk);
+		tcp_new_caller(sk, 0, 0, CALL_ANY);
 	return 0;
 }
 
@@ -369,7 +369,8 @@ int files_sweep(struct bpf_iter__task_file *ctx)
 		return 0;
 	socket = BPF_CORE_READ(file, private_data);
 	sk = BPF_CORE_READ(socket, sk);
-	if (tcp_enabled && sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP)
+	if (tcp_enabled && sk && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP &&
+	    sock_is_inet_probe(sk, SOCK_STREAM))
 		tcp_found(sk, task);
 	return 0;
 }

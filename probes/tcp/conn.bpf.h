@@ -20,8 +20,7 @@
 
 #define CLAIM_BITS 48 /* a claim: 48 bits of counter below 16 bits of the entry's generation */
 #define CLAIM_DEAD (0xffffULL << CLAIM_BITS)
-#define OWNER_CHANGES_MAX 8
-#define PORTS_RESERVED 1024
+#define PORT_OF_CONNECT (-1) /* fastreuse of a bucket */
 #define OWNER_SOUGHT_MAX 3 /* a sweep makes two passes: this is the second sweep */
 
 /* Counters of a socket that are reported as differences. */
@@ -52,11 +51,11 @@ struct conn {
 	struct owner owner;
 	u32 state; /* enum conn_state */
 	u8 role;
-	u8 owner_changes;
+	u8 owner_changes; /* since the last sweep */
 	u8 reset_flags; /* FLOW_RESET_IN, FLOW_RESET_OUT, and FLOW_NAT */
 	u8 owner_sought; /* passes of sweeps that met it without an owner */
 	u32 tcp_state; /* of the socket at the last sweep, where tcpstate is on; 0: not met yet */
-	u32 unused;
+	u32 early; /* 1: made before the end of its handshake */
 };
 
 struct {
@@ -128,6 +127,33 @@ static __always_inline void settle_##way(struct tcp_sock *tp, struct counters *n
 	u64 fin = now->received && (flags & (1UL << SOCK_DONE_BIT)); \
 	now->value[CLAIM_READ] = now->received - fin; \
 	now->value[CLAIM_WRITTEN] = now->sent - READ(tp, bytes_retrans); \
+}
+
+/* What makes a report. */
+enum call {
+	CALL_NONE = 0, /* the sweep */
+	CALL_ANY = 1, /* a call of a process, without its length */
+	CALL_READ = 2,
+	CALL_WRITE = 3,
+};
+
+/*
+ * Leaves in `now` what was done before the call that has just moved `length` bytes. What came and is not read yet is no
+ * share of the past either. Whatever moves meanwhile makes it less, never more: it is left to the next record.
+ */
+static __always_inline void before_call(struct tcp_sock *tp, struct counters *now, int length,
+					enum call call)
+{
+	s64 moved = length > 0 ? length : 0;
+	s64 read = now->received - (call == CALL_READ ? moved : 0);
+	s64 written = now->value[CLAIM_WRITTEN] - (call == CALL_WRITE ? moved : 0);
+
+	read -= BPF_CORE_READ(tp, rcv_nxt) - BPF_CORE_READ(tp, copied_seq);
+	written += BPF_CORE_READ(tp, write_seq) - BPF_CORE_READ(tp, snd_nxt);
+	if (read < (s64)now->value[CLAIM_READ])
+		now->value[CLAIM_READ] = read > 0 ? read : 0;
+	if (written < (s64)now->value[CLAIM_WRITTEN])
+		now->value[CLAIM_WRITTEN] = written > 0 ? written : 0;
 }
 
 DEFINE_COUNTERS(direct, READ_DIRECT)

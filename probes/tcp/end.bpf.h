@@ -5,6 +5,8 @@
 
 #include "conn.bpf.h"
 
+#define EADDRNOTAVAIL 99
+
 /*
  * close() with unread data or with linger 0 sets TCP_CLOSE first and sends its RST after, when the entry is gone: an end
  * straight from an open state, with no RST from the peer and no error, is such a reset.
@@ -13,6 +15,16 @@ static __always_inline bool aborts(struct sock *sk, struct conn *conn, int oldst
 {
 	return (oldstate == TCP_ESTABLISHED || oldstate == TCP_CLOSE_WAIT) && !sk->sk_err &&
 	       !(conn->reset_flags & FLOW_RESET_IN);
+}
+
+/*
+ * connect() has refused: it found no free port, or the connection is there already. What it says is not in the socket, but
+ * no SYN was sent either. A fast open that waits for the first write has sent none yet, and is given up.
+ */
+static __always_inline bool no_port(struct tcp_sock *tp, int oldstate, u64 segs_out)
+{
+	return oldstate == TCP_SYN_SENT && !segs_out &&
+	       !BPF_CORE_READ_BITFIELD_PROBED(tp, fastopen_connect);
 }
 
 static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, struct conn *conn,
@@ -36,6 +48,8 @@ static __always_inline void end_record(struct sock *sk, struct tcp_sock *tp, str
 	CLAIM_ALL(claim_last, conn, &now, &flow, atomics);
 	flow.error = sk->sk_err ? sk->sk_err : sk->sk_err_soft;
 	failed = state == CONN_CONNECTING && (oldstate == TCP_SYN_SENT || oldstate == TCP_SYN_RECV);
+	if (failed && !flow.error && no_port(tp, oldstate, now.value[CLAIM_SEGS_OUT]))
+		flow.error = EADDRNOTAVAIL;
 	if (!failed && aborts(sk, conn, oldstate))
 		flow.head.flags |= FLOW_RESET_OUT;
 	nat_of_tcp((u64)sk, conn->reset_flags, &flow);

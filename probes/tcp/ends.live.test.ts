@@ -68,6 +68,19 @@ test('connects that fail', { skip: NO_LIVE }, async (t) => {
     assert.equal(sink.rows({ dst_port: port, pid: 0 }).length, 0);
   });
 
+  await t.test('from a port that the same connection has', async (t) => {
+    const taken = await Traffic.start(t, 'sockets', { as: 'take_twice' });
+    const port = await taken.port();
+    const [counts] = await taken.counts();
+    assert.deepEqual(counts!.errors, { EADDRNOTAVAIL: 1 });
+    const match = { dst_port: port, pid: taken.pid, direction: 'outgoing' };
+    const expected = {
+      '': { tcp_established: 1, tcp_closed: 1 },
+      EADDRNOTAVAIL: { connect_failures: 1 },
+    };
+    await settles(flush, () => ends(sink, match), expected);
+  });
+
   await t.test('no answer', { skip: !haveIp() && 'needs ip' }, async (t) => {
     const wire = makeNamespaces(`ends-${process.pid}`);
     t.after(() => wire.remove());

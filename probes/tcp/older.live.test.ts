@@ -109,6 +109,35 @@ test('connections that are open before the start', { skip: NO_LIVE }, async (t) 
   });
 });
 
+/** Of connections whose listener has gone, one was bound to its port before it connected. */
+async function orphans(t: TestContext, from: number): Promise<unknown> {
+  const traffic = await Traffic.start(t, 'sockets', { as: 'orphan', from });
+  const port = await traffic.port();
+  await traffic.opened();
+  const { sink, collector } = await startLive(t);
+  await traffic.end();
+  const ends = [{ src_port: port }, { dst_port: port }];
+  const closed = (direction: string): readonly (number | undefined)[] =>
+    ends.map((end) => sink.total({ direction, ...end }, ['tcp_closed']).tcp_closed);
+  await settles(
+    () => collector.flush(),
+    () => sink.total({ pid: traffic.pid }, ['tcp_closed']),
+    { tcp_closed: 4 },
+  );
+  return { incoming: closed('incoming'), outgoing: closed('outgoing'), unknown: closed('unknown') };
+}
+
+test('older connections without a listener', { skip: NO_LIVE }, async (t) => {
+  await t.test('of a port below those that the kernel chooses', async (t) => {
+    const found = await orphans(t, 8000);
+    assert.deepEqual(found, { incoming: [2, 0], outgoing: [0, 2], unknown: [0, 0] });
+  });
+  await t.test('of a port among them: told where connect() chose the other', async (t) => {
+    const found = await orphans(t, 40_000);
+    assert.deepEqual(found, { incoming: [0, 0], outgoing: [0, 1], unknown: [2, 1] });
+  });
+});
+
 test('reports in the middle of connections add up', { skip: NO_LIVE }, async (t) => {
   const { sink, collector } = await startLive(t);
   const pair = await hold(t, {}, {});

@@ -41,6 +41,10 @@ static __always_inline void tcp_on_established(struct sock *sk, int oldstate)
 		known->state = CONN_ESTABLISHED;
 		return;
 	}
+	if (known && known->early && known->ident == sock_ident_direct(sk)) {
+		known->early = 0;
+		return;
+	}
 	/* softirq: the owner comes with its first call */
 	new_conn(&conn, sock_ident_direct(sk),
 		 oldstate == TCP_SYN_SENT ? ROLE_OUTGOING : ROLE_INCOMING, CONN_ESTABLISHED);
@@ -124,12 +128,14 @@ int BPF_PROG(tcp_destroy_510, struct sock *sk)
  * A record of a live connection. `key` may be the address of a socket that is being closed: all is read first and claimed
  * last, and a claim on a dead entry fails, so what was read belongs to a socket that lived until then.
  */
-static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool atomics)
+static __always_inline void tcp_report_live(u64 key, struct conn *conn, int length, enum call call,
+					    bool atomics)
 {
 	struct sock *sk = (struct sock *)key;
 	struct flow_record flow;
 	struct counters now;
 	u32 state = conn->state;
+	bool changed = conn->owner_changes;
 	bool first;
 
 	if (state == CONN_CONNECTING &&
@@ -146,15 +152,24 @@ static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool ato
 		count(COUNT_OWNER_SOUGHT);
 		return;
 	}
+	if (changed && call == CALL_NONE)
+		conn->owner_changes = 0;
 	counters_probe((struct tcp_sock *)sk, &now);
-	if (!first && conn->claimed[CLAIM_SEGS_IN] == conn->base + now.value[CLAIM_SEGS_IN] &&
+	if (!first && !changed &&
+	    conn->claimed[CLAIM_SEGS_IN] == conn->base + now.value[CLAIM_SEGS_IN] &&
 	    conn->claimed[CLAIM_SEGS_OUT] == conn->base + now.value[CLAIM_SEGS_OUT])
-		return; /* nothing came or went */
+		return; /* nothing came or went, and no record of a former owner has left anything */
 	flow_head(&flow, conn);
 	sock_ends_probe(sk, &flow);
 	/* not skc_num, which a close sets to 0 some moments before the entry is dead */
 	flow.local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
 	settle_probe((struct tcp_sock *)sk, &now);
+	if (call > CALL_ANY) {
+		before_call((struct tcp_sock *)sk, &now, length, call);
+		if (state == CONN_ESTABLISHED &&
+		    !(now.value[CLAIM_READ] | now.value[CLAIM_WRITTEN]))
+			return; /* the former owner has but accepted it, or looked at it: all is the next one's */
+	}
 	if (conn->ident != sock_ident_probe(sk))
 		return; /* what was read is another's; the next sweep finds this one ended */
 	CLAIM_ALL(claim, conn, &now, &flow, atomics);
@@ -168,10 +183,10 @@ static __always_inline void tcp_report_live(u64 key, struct conn *conn, bool ato
 }
 
 #define DEFINE_REPORT(way, atomics) \
-static __noinline int tcp_report_##way(u64 key, struct conn *conn) \
+static __noinline int tcp_report_##way(u64 key, struct conn *conn, int length, enum call call) \
 { \
 	if (conn) \
-		tcp_report_live(key, conn, atomics); \
+		tcp_report_live(key, conn, length, call, atomics); \
 	return 0; \
 }
 
@@ -179,37 +194,46 @@ DEFINE_REPORT(now, true)
 DEFINE_REPORT(510, false)
 
 /* Another process reads or writes: what was until now is reported as the former owner's. */
-static __always_inline void tcp_owner_changed(u64 key, struct conn *conn, bool atomics)
+static __always_inline void tcp_owner_changed(u64 key, struct conn *conn, int length,
+					      enum call call, bool atomics)
 {
 	if (conn->owner.tgid && conn->owner_changes < OWNER_CHANGES_MAX) {
 		conn->owner_changes++;
 		if (atomics)
-			tcp_report_now(key, conn);
+			tcp_report_now(key, conn, length, call);
 		else
-			tcp_report_510(key, conn);
+			tcp_report_510(key, conn, length, call);
+	} else if (conn->owner.tgid) {
+		count(COUNT_OWNER_CHANGES);
 	}
 	conn_own(conn);
 }
 
-/* A call on a socket without an entry: its establishment was missed, or the map was full then. */
+/*
+ * A call on a socket without an entry: its establishment was missed, or the map was full then; or it is to come, for a
+ * connection that begins with data (TCP Fast Open) is accepted, read and written before its handshake ends.
+ */
 static __noinline int tcp_missed(struct sock *sk)
 {
 	u8 state = sk->__sk_common.skc_state;
 	u64 key = (u64)sk;
 	struct conn conn = {};
 
-	if (state == TCP_CLOSE || state == TCP_LISTEN || state == TCP_SYN_SENT || !files_swept())
+	if (state == TCP_CLOSE || state == TCP_LISTEN || state == TCP_SYN_SENT || !files_swept() ||
+	    !sock_is_inet_direct(sk, SOCK_STREAM))
 		return 0;
-	count(COUNT_MENDED);
 	/* incoming: connect() makes its entry in its own call */
 	new_conn(&conn, sock_ident_direct(sk), ROLE_INCOMING, CONN_ESTABLISHED);
+	conn.early = state == TCP_SYN_RECV;
+	if (!conn.early)
+		count(COUNT_MENDED);
 	owner_of_current(&conn.owner);
 	keep_conn(key, &conn);
 	return 0;
 }
 
-/* False: there is no entry. */
-static __always_inline bool tcp_on_io(struct sock *sk, bool atomics)
+/* `length`: what the call moved; below 0: nothing. False: the caller is not the owner, or there is no entry. */
+static __always_inline bool tcp_on_io(struct sock *sk, int length, enum call call, bool atomics)
 {
 	u64 key = (u64)sk;
 	struct conn *conn = bpf_map_lookup_elem(&tcp_conns, &key);
@@ -218,20 +242,25 @@ static __always_inline bool tcp_on_io(struct sock *sk, bool atomics)
 		tcp_missed(sk);
 		return false;
 	}
-	if (conn->owner.tgid != current_tgid())
-		tcp_owner_changed(key, conn, atomics);
+	if (conn->owner.tgid == current_tgid())
+		return true;
+	if (conn->owner.tgid && length < 0)
+		return false;
+	tcp_owner_changed(key, conn, length, call, atomics);
 	return true;
 }
 
-static __noinline int tcp_new_caller(struct sock *sk)
+static __noinline int tcp_new_caller(struct sock *sk, int length, int flags, enum call call)
 {
-	return tcp_on_io(sk, true);
+	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
+		length = -1; /* it is still there, or was never part of the stream */
+	return tcp_on_io(sk, length, call, true);
 }
 
 /*
  * Each read and write of a TCP socket passes here: some ten instructions unless the caller is another than last.
  */
-static __always_inline void tcp_on_call(struct sock *sk)
+static __always_inline void tcp_on_call(struct sock *sk, int length, int flags, enum call call)
 {
 	u64 cookie = sk->__sk_common.skc_cookie.counter;
 	u64 *last, caller;
@@ -244,14 +273,14 @@ static __always_inline void tcp_on_call(struct sock *sk)
 	last = bpf_map_lookup_elem(&tcp_last_owner, &slot);
 	if (!last || *last == caller)
 		return;
-	if (tcp_new_caller(sk))
+	if (tcp_new_caller(sk, length, flags, call))
 		*last = caller;
 }
 
 SEC("tp_btf/tcp_rcv_space_adjust")
 int BPF_PROG(tcp_read_510, struct sock *sk)
 {
-	tcp_on_io(sk, false);
+	tcp_on_io(sk, 0, CALL_ANY, false);
 	return 0;
 }
 
@@ -348,9 +377,9 @@ static __always_inline int tcp_sweep_one(struct bpf_iter__bpf_map_elem *ctx, boo
 	if (unseen != UNSEEN_NO)
 		bpf_map_delete_elem(&tcp_conns, &key);
 	else if (atomics)
-		tcp_report_now(key, conn);
+		tcp_report_now(key, conn, 0, CALL_NONE);
 	else
-		tcp_report_510(key, conn);
+		tcp_report_510(key, conn, 0, CALL_NONE);
 	return 0;
 }
 
@@ -396,9 +425,11 @@ static __always_inline void tcp_found(struct sock *sk, struct task_struct *task)
 		return;
 	if (listens)
 		role = ROLE_INCOMING;
-	else if (local.port >= PORTS_RESERVED)
-		role = ROLE_OUTGOING; /* else a server that listens no more, or rsh: unknown */
+	else if (BPF_CORE_READ((struct inet_connection_sock *)sk, icsk_bind_hash, fastreuse) ==
+		 PORT_OF_CONNECT)
+		role = ROLE_OUTGOING; /* else it was bound, or accepted by one that listens no more */
 	new_conn(&conn, sock_ident_probe(sk), role, CONN_PREEXISTING);
+	conn.early = state == TCP_SYN_RECV;
 	owner_of_probe(task, cgroup_of_task(task), &conn.owner);
 	if (bpf_map_update_elem(&tcp_conns, &key, &conn, BPF_NOEXIST))
 		count(COUNT_CONN_FULL);

@@ -4,6 +4,10 @@ import type { Probe } from '../../src/table/probe.ts';
 import { flowRecords } from '../flow.ts';
 import { netflow } from '../netflow.ts';
 
+const LATE =
+  'the owner of an accepted socket that only writes is known when it closes; ' +
+  'the first read of a new owner counts as of the former one';
+
 export const tcp: Probe = {
   name: 'tcp',
   help: 'every TCP connection of the host: who, with whom, how much, how long to connect, why it failed',
@@ -43,13 +47,13 @@ export const tcp: Probe = {
           name: 'receive window',
           programs: ['tcp_read'],
           needs: ['tp:tcp_rcv_space_adjust', 'atomics'],
-          misses: 'the owner of an accepted socket that only writes is known when it closes',
+          misses: LATE,
         },
         {
           name: 'receive window without atomics',
           programs: ['tcp_read_510'],
           needs: ['tp:tcp_rcv_space_adjust', 'no-atomics'],
-          misses: 'the owner of an accepted socket that only writes is known when it closes',
+          misses: LATE,
         },
       ],
     },

@@ -8,162 +8,44 @@
  * Variant "packets" (older kernels): counted in cgroup_skb; datagrams that the receiver's full buffer drops are counted
  * as read.
  *
- * Flow entries hold totals; only the sweep reads and removes them, so it needs no compare-and-exchange.
+ * Flow entries hold totals. Who reports them (the sweep, or a call of another process than the last) claims the difference to
+ * what was reported with a compare-and-exchange.
  */
 #ifndef SONDE_UDP_H
 #define SONDE_UDP_H
 
-#include "level.bpf.h"
-#include "sock.bpf.h"
-#include "../nat/nat.bpf.h"
+#include "flow.bpf.h"
 
-#define MSG_ERRQUEUE 0x2000
 #define UDP_IDLE_NS (10ULL * 1000 * 1000 * 1000)
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86dd
 
-struct udp_key {
-	u64 cookie; /* of the socket */
-	u8 peer_addr[16];
-	u16 peer_port;
-	u8 family;
-	u8 unused[5];
-};
-
-enum udp_total {
-	UDP_BYTES_READ = 0,
-	UDP_BYTES_WRITTEN = 1,
-	UDP_READ = 2,
-	UDP_WRITTEN = 3,
-	UDP_TOTAL_MAX = 4,
-};
-
-enum udp_state {
-	UDP_LIVE = 0,
-	UDP_IDLE = 1, /* a sweep found it idle; the next one removes it unless something comes */
-};
-
-struct udp_flow {
-	u64 total[UDP_TOTAL_MAX];
-	u64 claimed[UDP_TOTAL_MAX]; /* what the sweep has reported */
-	u64 last_ns;
-	struct owner owner;
-	u8 local_addr[16]; /* zero: the socket is bound to the wildcard address */
-	u32 netns;
-	u16 local_port;
-	u8 role; /* who sent first */
-	u8 state;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536); /* configuration: collector.maps.sockets_max */
-	__uint(map_flags, BPF_F_NO_PREALLOC); /* memory only for what is open */
-	__type(key, struct udp_key);
-	__type(value, struct udp_flow);
-} udp_flows SEC(".maps");
-
-/* The peer named in the call that this thread is in. */
-struct udp_peer {
-	struct udp_key key;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 2048);
-	__type(key, u64); /* pid_tgid */
-	__type(value, struct udp_peer);
-} udp_peers SEC(".maps");
-
-/* One datagram, one way. */
-struct datagram {
-	struct udp_key key;
-	u64 bytes;
-	u8 local_addr[16];
-	u32 netns;
-	u16 local_port;
-	u8 role; /* ROLE_OUTGOING: sent; ROLE_INCOMING: received */
-	bool in_process; /* the current process is the one that sent or received it */
-};
-
-/* Steps of the source over its budget. */
-enum udp_level {
-	UDP_WHOLE = 0,
-	UDP_TOTALS = 1,
-};
-
-/* Adds to the totals of all datagrams that no flow has. `why`: what counts them for the ledger. */
-static __always_inline void udp_overflow(struct datagram *gram, u32 why)
+/*
+ * The address that a datagram is sent from, where the call or bind() names one. To the unspecified address it goes to that,
+ * or to the loopback.
+ */
+static __always_inline void udp_name_source4(struct bpf_sock_addr *ctx, struct udp_peer *peer)
 {
-	u32 slot = overflow_slot(IPPROTO_UDP, gram->role);
-	struct overflow *sum = bpf_map_lookup_elem(&sonde_overflow, &slot);
+	u32 *to = (u32 *)peer->key.peer_addr;
+	u32 from = ctx->msg_src_ip4;
 
-	count(why);
-	if (!sum)
-		return; /* cannot be: the slot is within the array */
-	if (gram->role == ROLE_OUTGOING) {
-		__sync_fetch_and_add(&sum->bytes_written, gram->bytes);
-		__sync_fetch_and_add(&sum->packets_written, 1);
-	} else {
-		__sync_fetch_and_add(&sum->bytes_read, gram->bytes);
-		__sync_fetch_and_add(&sum->packets_read, 1);
-	}
+	*(u32 *)peer->local_addr = from;
+	if (!*to)
+		*to = from ? from : bpf_htonl(0x7f000001);
 }
 
-static __always_inline void udp_add(struct udp_flow *flow, struct datagram *gram)
+static __always_inline void udp_name_source6(struct bpf_sock_addr *ctx, struct udp_peer *peer)
 {
-	if (gram->role == ROLE_OUTGOING) {
-		__sync_fetch_and_add(&flow->total[UDP_BYTES_WRITTEN], gram->bytes);
-		__sync_fetch_and_add(&flow->total[UDP_WRITTEN], 1);
-	} else {
-		__sync_fetch_and_add(&flow->total[UDP_BYTES_READ], gram->bytes);
-		__sync_fetch_and_add(&flow->total[UDP_READ], 1);
-	}
-	flow->last_ns = bpf_ktime_get_boot_ns();
-	if (flow->state != UDP_LIVE)
-		flow->state = UDP_LIVE;
-	if (gram->in_process && flow->owner.tgid != current_task_tgid())
-		owner_of_current_task(&flow->owner);
+	u32 *from = (u32 *)peer->local_addr;
+	u32 *to = (u32 *)peer->key.peer_addr;
+
+	from[0] = ctx->msg_src_ip6[0];
+	from[1] = ctx->msg_src_ip6[1];
+	from[2] = ctx->msg_src_ip6[2];
+	from[3] = ctx->msg_src_ip6[3];
+	if (peer->key.family == AF_INET6 && !(to[0] | to[1] | to[2] | to[3]))
+		to[3] = bpf_htonl(1);
 }
 
-static __always_inline struct udp_flow *udp_new_flow(struct datagram *gram)
-{
-	struct udp_flow flow = {};
-
-	__builtin_memcpy(flow.local_addr, gram->local_addr, sizeof(flow.local_addr));
-	flow.local_port = gram->local_port;
-	flow.netns = gram->netns;
-	flow.role = gram->role;
-	/* NOEXIST: of two threads that come first at once, one makes the entry and both count in it */
-	bpf_map_update_elem(&udp_flows, &gram->key, &flow, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&udp_flows, &gram->key);
-}
-
-static __always_inline void udp_count(struct datagram *gram)
-{
-	struct udp_flow *flow = bpf_map_lookup_elem(&udp_flows, &gram->key);
-
-	if (!flow)
-		flow = udp_new_flow(gram);
-	if (flow)
-		udp_add(flow, gram);
-	else
-		udp_overflow(gram, COUNT_UDP_FULL);
-}
-
-/* True: the source does less than all, and what it does is done. */
-static __always_inline bool udp_is_reduced(struct datagram *gram)
-{
-	u32 level = level_of(LEVEL_UDP);
-
-	if (level == UDP_TOTALS)
-		udp_overflow(gram, COUNT_UDP_COARSE);
-	return level != UDP_WHOLE;
-}
-
-/* ---- variant "calls" ---- */
-
-static __always_inline int udp_remember_peer(struct bpf_sock_addr *ctx, u8 family)
+static __always_inline int udp_remember_peer(struct bpf_sock_addr *ctx, u8 family, bool sends)
 {
 	u64 thread = bpf_get_current_pid_tgid();
 	struct udp_peer peer = {};
@@ -187,6 +69,10 @@ static __always_inline int udp_remember_peer(struct bpf_sock_addr *ctx, u8 famil
 			peer.key.family = AF_INET;
 		}
 	}
+	if (sends && family == AF_INET)
+		udp_name_source4(ctx, &peer);
+	else if (sends)
+		udp_name_source6(ctx, &peer);
 	bpf_map_update_elem(&udp_peers, &thread, &peer, BPF_ANY);
 	return 1; /* let the call pass */
 }
@@ -194,25 +80,25 @@ static __always_inline int udp_remember_peer(struct bpf_sock_addr *ctx, u8 famil
 SEC("cgroup/sendmsg4")
 int udp_sendmsg4(struct bpf_sock_addr *ctx)
 {
-	return udp_remember_peer(ctx, AF_INET);
+	return udp_remember_peer(ctx, AF_INET, true);
 }
 
 SEC("cgroup/sendmsg6")
 int udp_sendmsg6(struct bpf_sock_addr *ctx)
 {
-	return udp_remember_peer(ctx, AF_INET6);
+	return udp_remember_peer(ctx, AF_INET6, true);
 }
 
 SEC("cgroup/recvmsg4")
 int udp_recvmsg4(struct bpf_sock_addr *ctx)
 {
-	return udp_remember_peer(ctx, AF_INET);
+	return udp_remember_peer(ctx, AF_INET, false);
 }
 
 SEC("cgroup/recvmsg6")
 int udp_recvmsg6(struct bpf_sock_addr *ctx)
 {
-	return udp_remember_peer(ctx, AF_INET6);
+	return udp_remember_peer(ctx, AF_INET6, false);
 }
 
 /* The local end of a socket, and its peer where it is connected. */
@@ -223,7 +109,8 @@ static __always_inline void udp_socket_ends(struct sock *sk, struct datagram *gr
 	sock_ends_direct(sk, &ends);
 	gram->netns = ends.netns;
 	gram->local_port = sk->__sk_common.skc_num;
-	__builtin_memcpy(gram->local_addr, ends.local_addr, sizeof(gram->local_addr));
+	if (is_zero(gram->local_addr))
+		__builtin_memcpy(gram->local_addr, ends.local_addr, sizeof(gram->local_addr));
 	if (gram->key.family)
 		return; /* the call named the peer */
 	__builtin_memcpy(gram->key.peer_addr, ends.peer_addr, sizeof(ends.peer_addr));
@@ -237,16 +124,17 @@ static __always_inline int udp_on_call(struct sock *sk, int length, u8 role)
 {
 	u64 thread = bpf_get_current_pid_tgid();
 	struct udp_peer *peer = bpf_map_lookup_elem(&udp_peers, &thread);
-	u16 family = sk->__sk_common.skc_family;
 	struct datagram gram = { .role = role, .in_process = true };
 	u64 cookie;
 
-	if (family != AF_INET && family != AF_INET6)
+	if (!sock_is_inet_direct(sk, SOCK_DGRAM))
 		return 0;
 	cookie = bpf_get_socket_cookie(sk);
 	if (peer) {
-		if (peer->key.cookie == cookie)
+		if (peer->key.cookie == cookie) {
 			gram.key = peer->key;
+			__builtin_memcpy(gram.local_addr, peer->local_addr, 16);
+		}
 		bpf_map_delete_elem(&udp_peers, &thread);
 	}
 	if (length < 0)
@@ -256,188 +144,102 @@ static __always_inline int udp_on_call(struct sock *sk, int length, u8 role)
 	if (udp_is_reduced(&gram))
 		return 0;
 	udp_socket_ends(sk, &gram);
-	udp_count(&gram);
+	udp_count(&gram, true);
 	return 0;
 }
 
 static __always_inline int udp_on_recv(struct sock *sk, int length, int flags)
 {
-	if (flags & (MSG_PEEK | MSG_ERRQUEUE))
+	u64 thread;
+
+	if (flags & (MSG_PEEK | MSG_ERRQUEUE)) {
+		thread = bpf_get_current_pid_tgid();
+		bpf_map_delete_elem(&udp_peers, &thread);
 		return 0; /* it will be read again, or was sent by this end */
+	}
 	return udp_on_call(sk, length, ROLE_INCOMING);
 }
 
-/* ---- variant "packets" ---- */
-
-struct udp_header {
-	u16 source;
-	u16 dest;
-	u16 length;
-	u16 check;
-};
-
-/* Addresses and length of a UDP packet that begins with its IP header; false: not UDP, or cut. */
-static __always_inline bool udp_parse(struct __sk_buff *skb, u8 *source, u8 *dest,
-				      struct udp_header *udp, u8 *family)
+static __always_inline u32 udp_resting_max(void)
 {
-	u8 protocol;
+	u32 quarter = ((struct bpf_map *)&udp_flows)->max_entries / 4;
 
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		u8 first;
-		u16 fragment;
+	return quarter < UDP_RESTING_MAX ? quarter : UDP_RESTING_MAX;
+}
 
-		if (bpf_skb_load_bytes(skb, 9, &protocol, 1) || protocol != IPPROTO_UDP)
-			return false;
-		if (bpf_skb_load_bytes(skb, 0, &first, 1))
-			return false;
-		if (bpf_skb_load_bytes(skb, 6, &fragment, 2))
-			return false;
-		if (fragment & bpf_htons(0x1fff))
-			return false; /* a later fragment: the first one carries the datagram's length */
-		*family = AF_INET;
-		return !bpf_skb_load_bytes(skb, 12, source, 4) &&
-		       !bpf_skb_load_bytes(skb, 16, dest, 4) &&
-		       !bpf_skb_load_bytes(skb, (first & 15) * 4, udp, sizeof(*udp));
-	}
-	if (skb->protocol != bpf_htons(ETH_P_IPV6))
+/* At the end of a pass. */
+static __always_inline void udp_settle_rest(void)
+{
+	u32 zero = 0;
+	struct udp_rest *rest = bpf_map_lookup_elem(&udp_rests, &zero);
+
+	if (!rest)
+		return; /* cannot be */
+	if (!rest->rest_ns)
+		rest->rest_ns = UDP_REST_NS_MAX;
+	else if (rest->resting >= udp_resting_max() && rest->rest_ns > UDP_REST_NS_MIN)
+		rest->rest_ns /= 2;
+	else if (rest->resting < udp_resting_max() / 2 && rest->rest_ns < UDP_REST_NS_MAX)
+		rest->rest_ns *= 2;
+	rest->resting = 0;
+}
+
+/* False: the entry has rested long enough, or too many do. */
+static __always_inline bool udp_may_rest(u64 idle_ns)
+{
+	u32 zero = 0;
+	struct udp_rest *rest = bpf_map_lookup_elem(&udp_rests, &zero);
+
+	if (!rest || rest->resting >= udp_resting_max())
 		return false;
-	if (bpf_skb_load_bytes(skb, 6, &protocol, 1) || protocol != IPPROTO_UDP)
+	if (rest->rest_ns && idle_ns - UDP_IDLE_NS > rest->rest_ns)
 		return false;
-	*family = AF_INET6;
-	return !bpf_skb_load_bytes(skb, 8, source, 16) && !bpf_skb_load_bytes(skb, 24, dest, 16) &&
-	       !bpf_skb_load_bytes(skb, 40, udp, sizeof(*udp));
+	rest->resting++;
+	return true;
 }
 
-static __always_inline int udp_on_packet(struct __sk_buff *skb, u8 role)
-{
-	struct datagram gram = { .role = role, .in_process = role == ROLE_OUTGOING };
-	bool out = role == ROLE_OUTGOING;
-	struct udp_header udp;
-
-	if (!udp_parse(skb, out ? gram.local_addr : gram.key.peer_addr,
-		       out ? gram.key.peer_addr : gram.local_addr, &udp, &gram.key.family))
-		return 1;
-	gram.key.cookie = bpf_get_socket_cookie(skb);
-	gram.key.peer_port = bpf_ntohs(out ? udp.dest : udp.source);
-	gram.local_port = bpf_ntohs(out ? udp.source : udp.dest);
-	gram.bytes = skb->len - ((skb->protocol == bpf_htons(ETH_P_IP)) ? 28 : 48);
-	if (udp_is_reduced(&gram))
-		return 1;
-	if (out)
-		gram.netns = current_netns();
-	udp_count(&gram);
-	return 1; /* let the packet pass */
-}
-
-SEC("cgroup_skb/egress")
-int udp_egress(struct __sk_buff *skb)
-{
-	return udp_on_packet(skb, ROLE_OUTGOING);
-}
-
-SEC("cgroup_skb/ingress")
-int udp_ingress(struct __sk_buff *skb)
-{
-	return udp_on_packet(skb, ROLE_INCOMING);
-}
-
-/* The receiver calls: the packet was counted in softirq without its owner. */
-static __always_inline int udp_own(struct bpf_sock_addr *ctx, u8 family)
-{
-	u64 thread = bpf_get_current_pid_tgid();
-	struct udp_peer *peer;
-	struct udp_flow *flow;
-
-	if (level_of(LEVEL_UDP) != UDP_WHOLE)
-		return 1;
-	udp_remember_peer(ctx, family);
-	peer = bpf_map_lookup_elem(&udp_peers, &thread);
-	if (!peer)
-		return 1;
-	flow = bpf_map_lookup_elem(&udp_flows, &peer->key);
-	if (!flow)
-		return 1;
-	if (flow->owner.tgid != thread >> 32)
-		owner_of_current(&flow->owner);
-	if (!flow->netns)
-		flow->netns = current_netns();
-	return 1;
-}
-
-SEC("cgroup/recvmsg4")
-int udp_owner4(struct bpf_sock_addr *ctx)
-{
-	return udp_own(ctx, AF_INET);
-}
-
-SEC("cgroup/recvmsg6")
-int udp_owner6(struct bpf_sock_addr *ctx)
-{
-	return udp_own(ctx, AF_INET6);
-}
-
-/* ---- the sweep of both variants ---- */
-
-static __always_inline u64 udp_claim(struct udp_flow *flow, u32 what)
-{
-	u64 now = flow->total[what];
-	u64 delta = now - flow->claimed[what];
-
-	flow->claimed[what] = now;
-	return delta;
-}
-
-static __always_inline void udp_report(struct udp_key *key, struct udp_flow *from)
-{
-	struct flow_record flow;
-
-	__builtin_memset(&flow, 0, sizeof(flow));
-	flow.bytes_read = udp_claim(from, UDP_BYTES_READ);
-	flow.bytes_written = udp_claim(from, UDP_BYTES_WRITTEN);
-	flow.packets_read = udp_claim(from, UDP_READ);
-	flow.packets_written = udp_claim(from, UDP_WRITTEN);
-	if (!flow.packets_read && !flow.packets_written)
-		return;
-	flow.head.kind = RECORD_FLOW;
-	flow.transport = IPPROTO_UDP;
-	flow.family = key->family;
-	flow.owner = from->owner;
-	flow.role = from->role;
-	flow.netns = from->netns;
-	flow.local_port = from->local_port;
-	flow.peer_port = key->peer_port;
-	__builtin_memcpy(flow.local_addr, from->local_addr, sizeof(flow.local_addr));
-	__builtin_memcpy(flow.peer_addr, key->peer_addr, sizeof(flow.peer_addr));
-	if (nat_enabled && from->role == ROLE_OUTGOING)
-		nat_of_flow((struct nat_key *)key, &flow); /* of the same shape */
-	emit_flow(&flow);
-}
-
-SEC("iter/bpf_map_elem")
-int udp_sweep(struct bpf_iter__bpf_map_elem *ctx)
+static __always_inline int udp_sweep_one(struct bpf_iter__bpf_map_elem *ctx, bool atomics)
 {
 	struct udp_key *key_now = ctx->key;
 	struct udp_flow *flow;
 	struct udp_key key;
-	bool idle;
+	u64 idle_ns;
 
-	if (!key_now)
+	if (!key_now) {
+		udp_settle_rest();
 		return 0; /* the end of the pass */
+	}
 	key = *key_now;
 	flow = bpf_map_lookup_elem(&udp_flows, &key);
 	if (!flow || ring_nearly_full())
 		return 0;
-	idle = bpf_ktime_get_boot_ns() - flow->last_ns > UDP_IDLE_NS;
-	udp_report(&key, flow);
-	if (!idle)
+	idle_ns = bpf_ktime_get_boot_ns() - flow->last_ns;
+	if (flow->owner_changes)
+		flow->owner_changes = 0;
+	udp_report(&key, flow, atomics);
+	if (idle_ns <= UDP_IDLE_NS || (s64)idle_ns < 0)
 		return 0;
 	if (flow->state == UDP_LIVE) {
 		flow->state = UDP_IDLE;
 		return 0;
 	}
+	if (udp_may_rest(idle_ns))
+		return 0;
 	bpf_map_delete_elem(&udp_flows, &key);
-	udp_report(&key, flow); /* what a call counted between the report and the removal */
+	udp_report(&key, flow, atomics); /* what a call counted between the report and the removal */
 	return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int udp_sweep(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return udp_sweep_one(ctx, true);
+}
+
+SEC("iter/bpf_map_elem")
+int udp_sweep_510(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return udp_sweep_one(ctx, false);
 }
 
 #endif

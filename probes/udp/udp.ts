@@ -5,6 +5,10 @@ import { flowRecords } from '../flow.ts';
 import { level_source } from '../layout.gen.ts';
 import { netflow } from '../netflow.ts';
 
+const MISSES =
+  'datagrams that a full receive buffer drops are counted as read; ' +
+  'what two processes read of one peer with one socket counts for the last of them';
+
 export const udp: Probe = {
   name: 'udp',
   help: 'every UDP flow of the host: a socket and a peer, with what the programs sent and received',
@@ -34,8 +38,14 @@ export const udp: Probe = {
         {
           name: 'packets',
           programs: ['udp_egress', 'udp_ingress', 'udp_owner4', 'udp_owner6'],
-          needs: [],
-          misses: 'datagrams that a full receive buffer drops are counted as read',
+          needs: ['atomics'],
+          misses: MISSES,
+        },
+        {
+          name: 'packets without atomics',
+          programs: ['udp_egress_510', 'udp_ingress', 'udp_owner4', 'udp_owner6'],
+          needs: ['no-atomics'],
+          misses: MISSES,
         },
       ],
     },
@@ -43,7 +53,10 @@ export const udp: Probe = {
       name: 'report',
       help: 'what each flow did so far, each interval',
       required: true,
-      variants: [{ name: 'map walk', programs: ['udp_sweep'], needs: [] }],
+      variants: [
+        { name: 'map walk', programs: ['udp_sweep'], needs: ['atomics'] },
+        { name: 'map walk without atomics', programs: ['udp_sweep_510'], needs: ['no-atomics'] },
+      ],
     },
   ],
   reducible: {
@@ -55,7 +68,7 @@ export const udp: Probe = {
       },
     ],
   },
-  sweeps: [{ programs: ['udp_sweep'], map: 'udp_flows', when: 'interval' }],
+  sweeps: [{ programs: ['udp_sweep', 'udp_sweep_510'], map: 'udp_flows', when: 'interval' }],
   records: [flowRecords],
   map_entries: ({ maps }) => ({ udp_flows: Math.ceil(maps.sockets_max / 2) }),
 };

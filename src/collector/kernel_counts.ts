@@ -58,6 +58,7 @@ export class KernelCounts {
     this.#drop('block_requests', 'map_full', delta(kernel_count.COUNT_BLOCK_FULL));
     this.#drop('process_events', 'ring_full', delta(kernel_count.COUNT_PROCESS_EVENTS));
     this.#note('owner_unknown', delta(kernel_count.COUNT_NO_OWNER));
+    this.#note('owner_changes_untold', delta(kernel_count.COUNT_OWNER_CHANGES));
     this.#note('tcp_map_full', delta(kernel_count.COUNT_CONN_FULL));
     this.#note('tcp_mended', delta(kernel_count.COUNT_MENDED));
     this.#note('tcp_stale', delta(kernel_count.COUNT_STALE));

@@ -19,6 +19,7 @@ static const struct {
 	{ "udp-client", run_udp_client },
 	{ "cgroups", run_cgroups },
 	{ "processes", run_processes },
+	{ "sockets", run_sockets },
 };
 
 /* Nothing stays behind a test that dies. Neither bound is inherited, so each process sets its own. */

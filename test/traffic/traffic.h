@@ -69,5 +69,14 @@ int run_udp_server(void);
 int run_udp_client(void);
 int run_cgroups(void);
 int run_processes(void);
+int run_sockets(void);
+
+/* datagrams.c, for sockets.c */
+void udp_pair(int *pair, struct sockaddr_storage *at);
+void udp_shared(void);
+void udp_idle(void);
+void udp_unnamed(void);
+void udp_source(void);
+void udp_peek(void);
 
 #endif

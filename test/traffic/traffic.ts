@@ -20,7 +20,14 @@ const ROOT = join(import.meta.dirname, '../..');
 const TOOL = join(ROOT, 'build/traffic');
 const FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', '-pthread'];
 
-export type Mode = 'server' | 'client' | 'udp-server' | 'udp-client' | 'cgroups' | 'processes';
+export type Mode =
+  | 'server'
+  | 'client'
+  | 'udp-server'
+  | 'udp-client'
+  | 'cgroups'
+  | 'processes'
+  | 'sockets';
 export type Words = Readonly<Record<string, string | number>>;
 
 /** A test's context: what is to be undone at its end, first come first done. */
