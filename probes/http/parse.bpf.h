@@ -14,7 +14,7 @@
 #define LANES(byte) (0x0101010101010101ULL * (byte))
 #define METHOD_MAX 24
 #define LINE_INCOMPLETE (-1)
-#define LINE_SCAN 2048 /* so far the end of a long request's target is looked for */
+#define LINE_SCAN 1024 /* so far the end of a long request's target is looked for */
 #define LENGTH_UNKNOWN (-2) /* chunked, or longer than can be counted on */
 #define LENGTH_EXPECT (-3) /* not of a length: Expect */
 #define SCAN_BYTES 512

@@ -5,7 +5,7 @@
 
 #include "state.bpf.h"
 
-#define HTTP_AHEAD 1024 /* messages looked for in one segment: of 64 KB, as short as they can be */
+#define HTTP_AHEAD 256 /* messages looked for in one segment; more are too many for the verifier of 6.1 */
 #define HTTP_AHEAD_USER 128 /* in one call of a library */
 #define STATUS_BYTES 12 /* "HTTP/1.1 200" */
 #define WORD_HEAD 0x44414548 /* four letters as one little-endian word */

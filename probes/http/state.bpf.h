@@ -10,7 +10,7 @@
 #define PHASE(message) ((message) & 3)
 #define AFTER(a, b) ((s32)((a) - (b)) > 0) /* of sequence numbers */
 #define PARTIAL_BYTES (1U << 30) /* long messages are noted in parts of this size: sequence numbers are 32 bits */
-#define REQUESTS_AHEAD 1024
+#define REQUESTS_AHEAD 256
 
 static __always_inline bool http_swap(u64 *word, u64 old, u64 now)
 {
