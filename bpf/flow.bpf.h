@@ -19,6 +19,11 @@ enum flow_flag {
 	FLOW_NAT = 128,        /* a destination NAT: nat_addr and nat_port say where the packets go */
 };
 
+/* `error` of what has no errno. */
+enum flow_error {
+	FLOW_NOT_SENT = 4095, /* connect() failed before a SYN; beyond all errnos */
+};
+
 enum flow_role {
 	ROLE_UNKNOWN = 0,
 	ROLE_OUTGOING = 1, /* this end opened the connection, or sent first */

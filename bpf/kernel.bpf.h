@@ -82,8 +82,13 @@ struct sock_common {
 	} skc_cookie;
 };
 
+typedef struct {
+	int owned; /* a call has the socket */
+} socket_lock_t;
+
 struct sock {
 	struct sock_common __sk_common;
+	socket_lock_t sk_lock;
 	u16 sk_protocol;
 	u16 sk_type;
 	int sk_err;

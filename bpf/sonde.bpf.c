@@ -99,6 +99,7 @@ const volatile struct {
 	struct http2_record http2_record;
 	enum http2_flag http2_flag;
 	enum flow_flag flow_flag;
+	enum flow_error flow_error;
 	enum bash_flag bash_flag;
 	enum flow_role flow_role;
 	enum dns_flag dns_flag;

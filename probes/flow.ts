@@ -15,11 +15,23 @@ import {
   IPPROTO_TCP,
   positions,
 } from './interned.ts';
-import { FlowRecordView, flow_flag, flow_record, flow_role, record_kind } from './layout.gen.ts';
+import {
+  FlowRecordView,
+  flow_error,
+  flow_flag,
+  flow_record,
+  flow_role,
+  record_kind,
+} from './layout.gen.ts';
 import { NatColumns } from './nat/columns.ts';
 import { netflow } from './netflow.ts';
 
 const ERROR_MAX = 134;
+/** Failed connects of which nobody but their callers knows why. */
+const WITHOUT_ERRNO: ReadonlyMap<number, string> = new Map([
+  [0, 'abandoned'],
+  [flow_error.FLOW_NOT_SENT, 'not_sent'],
+]);
 
 const D = positions(netflow.dimensions);
 const M = positions(netflow.measures);
@@ -216,7 +228,7 @@ export class FlowDecoder implements RecordDecoder {
   #error(errno: number): number {
     const known = this.#errors.get(errno);
     if (known !== undefined) return known;
-    const name = errno === 0 ? 'abandoned' : getSystemErrorMap().get(-errno)?.[0];
+    const name = WITHOUT_ERRNO.get(errno) ?? getSystemErrorMap().get(-errno)?.[0];
     const id = this.#fold.intern(name ?? (errno < ERROR_MAX ? `errno ${errno}` : '<other>'));
     this.#errors.set(errno, id);
     return id;

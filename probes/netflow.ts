@@ -21,7 +21,7 @@ const dimensions: readonly Dimension[] = [
   {
     name: 'error_type',
     type: 'string',
-    help: 'why a connect failed (ECONNREFUSED …); empty: it did not',
+    help: 'why a connect failed: ECONNREFUSED …, abandoned (by its program), not_sent (no route, or no leave); empty: it did not',
   },
   {
     name: 'dst_domain',

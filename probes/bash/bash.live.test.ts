@@ -48,7 +48,8 @@ function bashFiles(): ReadonlySet<string> {
   const names = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
   const files = names.flatMap((pid) => {
     try {
-      const path = readlinkSync(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, ''); // since it was upgraded
+      // It is deleted where it was upgraded under its shell.
+      const path = readlinkSync(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, '');
       if (basename(path) !== 'bash') return [];
       const { dev, ino } = statSync(`/proc/${pid}/exe`);
       return [`${dev} ${ino}`];

@@ -139,7 +139,8 @@ enum call {
 
 /*
  * Leaves in `now` what was done before the call that has just moved `length` bytes. What came and is not read yet is no
- * share of the past either. Whatever moves meanwhile makes it less, never more: it is left to the next record.
+ * share of the past either; what was written and is not sent yet, is: its claim runs ahead of the socket's counter, and what is
+ * never sent is missing from the last record (`negative_delta`). Whatever moves meanwhile makes it less, never more.
  */
 static __always_inline void before_call(struct tcp_sock *tp, struct counters *now, int length,
 					enum call call)
@@ -152,8 +153,7 @@ static __always_inline void before_call(struct tcp_sock *tp, struct counters *no
 	written += BPF_CORE_READ(tp, write_seq) - BPF_CORE_READ(tp, snd_nxt);
 	if (read < (s64)now->value[CLAIM_READ])
 		now->value[CLAIM_READ] = read > 0 ? read : 0;
-	if (written < (s64)now->value[CLAIM_WRITTEN])
-		now->value[CLAIM_WRITTEN] = written > 0 ? written : 0;
+	now->value[CLAIM_WRITTEN] = written > 0 ? written : 0;
 }
 
 DEFINE_COUNTERS(direct, READ_DIRECT)

@@ -15,6 +15,7 @@
 #include "../capture/capture.bpf.h"
 #include "../tcpstate/tcpstate.bpf.h"
 #include "end.bpf.h"
+#include "unsent.bpf.h"
 
 extern const volatile bool tcp_enabled; /* sonde.bpf.c */
 
@@ -26,7 +27,8 @@ static __always_inline void tcp_on_connect(struct sock *sk)
 
 	new_conn(&conn, sock_ident_direct(sk), ROLE_OUTGOING, CONN_CONNECTING);
 	conn.born_ns = bpf_ktime_get_boot_ns();
-	owner_of_current(&conn.owner);
+	if (!tcp_attempt_sent(key, &conn.owner))
+		owner_of_current(&conn.owner);
 	keep_conn(key, &conn);
 }
 

@@ -58,6 +58,19 @@ export const tcp: Probe = {
       ],
     },
     {
+      name: 'unsent',
+      help: 'connects that fail before a SYN: no route, or no leave',
+      required: false,
+      variants: [
+        {
+          name: 'control group',
+          programs: ['tcp_connect4', 'tcp_connect6', 'tcp_unsent'],
+          needs: ['right:CAP_NET_ADMIN', 'atomics'],
+          misses: 'why they fail',
+        },
+      ],
+    },
+    {
       name: 'live',
       help: 'what open connections did so far, each interval',
       required: false,
@@ -89,6 +102,7 @@ export const tcp: Probe = {
   ],
   sweeps: [
     { programs: ['files_sweep'], when: 'start' },
+    { programs: ['tcp_unsent'], map: 'tcp_attempts', when: 'interval' },
     { programs: ['tcp_sweep', 'tcp_sweep_510'], map: 'tcp_conns', when: 'interval' },
   ],
   records: [flowRecords],

@@ -3,7 +3,7 @@
 import { KernelBtf } from '../bpf/kernel-btf.ts';
 import { missingRights } from '../config/rights.ts';
 import type { Config } from '../config/schema.ts';
-import { isWanted, type Need, type Probe } from '../table/probe.ts';
+import { isWanted, type Need, type Probe, type Right } from '../table/probe.ts';
 import { hostPaths } from './host.ts';
 import type { KernelOptions } from './kernel.ts';
 import { ALLOCATOR } from './map_shapes.ts';
@@ -45,6 +45,9 @@ export function askKernel(
 
 function whyUnmet(need: Need, btf: KernelBtf): string | undefined {
   const [kind, name = ''] = need.split(':');
+  if (kind === 'right' && missingRights([name as Right]).length > 0) {
+    return `this user lacks ${name} (sonde doctor --grant)`;
+  }
   if (kind === 'tp' && !btf.has('tracepoint', name)) return `no tracepoint ${name}`;
   if (kind === 'enum' && !btf.has('enum', name)) return `no enum ${name}`;
   if (kind === 'btf' && !btf.has('struct', name)) return `no ${name}`;

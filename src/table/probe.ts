@@ -25,6 +25,7 @@ export type Need =
   | `btf:${string}`
   | `enum:${string}`
   | `tp:${string}`
+  | `right:${Right}`
   | 'task storage'
   | 'atomics'
   | 'no-atomics';
