@@ -75,19 +75,25 @@ function text(value: string | boolean | undefined): string | undefined {
   return typeof value === 'string' ? value : undefined;
 }
 
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 function askReducer(asking: Asker, timeout_ms: number): Questions {
   const query = async (sql: string, format: OutputFormat): Promise<Buffer> => {
     try {
       return await asking.action('query', { sql, format }, timeout_ms);
     } catch (error) {
-      throw new CliError(error instanceof Error ? error.message : String(error));
+      throw new CliError(messageOf(error));
     }
   };
   return {
     query,
     rows: async (sql) => JSON.parse((await query(sql, 'json')).toString('utf8')),
     fresh: async () => {
-      const report = await askFlush(asking, timeout_ms);
+      const report = await askFlush(asking, timeout_ms).catch((error: unknown) => {
+        throw new CliError(`the rows up to now: ${messageOf(error)}`);
+      });
       if (report.complete && report.collectors.length > 0) return undefined;
       return report.message.slice(0, 1).toLowerCase() + report.message.slice(1);
     },
