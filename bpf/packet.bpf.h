@@ -28,7 +28,7 @@ struct packet {
 	struct bpf_sock *sk; /* a full socket, or NULL; perhaps the LISTENING one: its state must be looked at */
 	u32 payload_offset; /* from the network header */
 	u32 payload_length;
-	u32 seq; /* TCP, host order: of the first byte of the payload, behind a SYN; or of FIN */
+	u32 seq; /* TCP, host order: of the first byte of the payload, or of SYN or FIN */
 	u32 ack_seq;
 	u16 local_port; /* host order; 0 unless TCP or UDP. Of a connected socket its own, as before NAT */
 	u16 peer_port;
@@ -145,7 +145,7 @@ static __always_inline void packet_tcp(struct packet *packet, struct tcp_header 
 {
 	packet->payload_offset += (tcp->words >> 4) * 4;
 	packet_ports(packet, tcp->source, tcp->dest);
-	packet->seq = bpf_ntohl(tcp->seq) + !!(tcp->flags & TCP_FLAG_SYN);
+	packet->seq = bpf_ntohl(tcp->seq);
 	packet->ack_seq = bpf_ntohl(tcp->ack_seq);
 	packet->tcp_flags = tcp->flags;
 }

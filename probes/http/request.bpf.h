@@ -6,7 +6,7 @@
 #include "state.bpf.h"
 
 #define HTTP_AHEAD 256 /* messages looked for in one segment; more are too many for the verifier of 6.1 */
-#define HTTP_AHEAD_USER 128 /* in one call of a library */
+#define HTTP_AHEAD_USER 64 /* in one call of a library */
 #define STATUS_BYTES 12 /* "HTTP/1.1 200" */
 #define WORD_HEAD 0x44414548 /* four letters as one little-endian word */
 #define WORD_HTTP 0x50545448
@@ -228,6 +228,7 @@ static __always_inline int http_more_pieces_of(struct __sk_buff *skb, struct htt
 {
 	u32 n = from->length < HTTP_LINE ? from->length : HTTP_LINE, have = c->pieces;
 	u8 *bytes = (u8 *)c->queued_line; /* nothing is queued before the line is whole */
+	bool whole = false;
 
 	if (from->seq != c->pieces_seq)
 		return 0;
@@ -240,18 +241,20 @@ static __always_inline int http_more_pieces_of(struct __sk_buff *skb, struct htt
 		u8 byte = bytes[i];
 
 		if (i >= n || to >= HTTP_LINE)
-			return 0;
+			break;
 		c->rec.line[to] = byte;
 		c->pieces = c->rec.line_bytes = to + 1;
-		if (byte != '\r' && byte != '\n' && to + 1 < HTTP_LINE)
-			continue;
-		c->pieces = 0;
-		if (http_line_kept(c))
-			http_begin(c, c->request_from, c->request_ns);
-		else
-			http_new_line(c, 0); /* another protocol */
-		return 0;
+		whole = byte == '\r' || byte == '\n' || to + 1 >= HTTP_LINE;
+		if (whole)
+			break;
 	}
+	if (!whole)
+		return 0;
+	c->pieces = 0;
+	if (http_line_kept(c))
+		http_begin(c, c->request_from, c->request_ns);
+	else
+		http_new_line(c, 0); /* another protocol */
 	return 0;
 }
 

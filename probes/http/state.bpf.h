@@ -10,7 +10,8 @@
 #define PHASE(message) ((message) & 3)
 #define AFTER(a, b) ((s32)((a) - (b)) > 0) /* of sequence numbers */
 #define PARTIAL_BYTES (1U << 30) /* long messages are noted in parts of this size: sequence numbers are 32 bits */
-#define REQUESTS_AHEAD 256
+#define REQUESTS_AHEAD 256 /* of those without a response at the end of their connection */
+#define PARTS_MAX 64
 
 static __always_inline bool http_swap(u64 *word, u64 old, u64 now)
 {
@@ -136,13 +137,15 @@ static __always_inline bool http_measure(struct http_conn *c, u64 message, u32 r
 }
 
 /* Producer: the parts of a long request, when its status is known. */
-static __always_inline void http_push_parts(struct http_conn *c, u32 status)
+static __always_inline void http_push_parts(struct http_conn *c, struct http_entry *part,
+					    u32 status)
 {
-	struct http_entry part = { .ttfb = HTTP_NO_MESSAGE, .bytes_request = PARTIAL_BYTES };
-
-	for (u32 i = 0; i < 255 && i < c->request_parts; i++)
-		http_push(c, &part, status);
+	part->ttfb = HTTP_NO_MESSAGE;
+	part->bytes_request = PARTIAL_BYTES;
+	for (u32 i = 0; i < PARTS_MAX && i < c->request_parts; i++)
+		http_push(c, part, status);
 	c->request_parts = 0;
+	part->ttfb = part->bytes_request = 0;
 }
 
 /* Producer: the message ends where the next begins, which is in `next_phase` then. */
@@ -153,6 +156,8 @@ __noinline int http_finish(struct http_conn *c, u32 next_phase, u32 request_to, 
 
 	if (!c)
 		return 0;
+	if (c->request_parts) /* first: behind what follows each way would walk this loop by itself */
+		http_push_parts(c, &entry, PHASE(c->message) == HTTP_REQUEST ? 0 : c->status);
 	for (int i = 0; i < 3; i++) {
 		message = *(volatile u64 *)&c->message;
 		if (http_swap(&c->message, message, ((message >> 2) + 1) << 2 | next_phase))
@@ -162,8 +167,6 @@ __noinline int http_finish(struct http_conn *c, u32 next_phase, u32 request_to, 
 		return 0; /* there was none before */
 	if (http_measure(c, message, request_to, response_to, &entry))
 		http_push(c, &entry, PHASE(message) == HTTP_REQUEST ? 0 : c->status);
-	if (c->request_parts)
-		http_push_parts(c, PHASE(message) == HTTP_REQUEST ? 0 : c->status);
 	return 0;
 }
 
@@ -182,7 +185,7 @@ static __always_inline void http_long_request(struct http_conn *c)
 		mark->request += PARTIAL_BYTES;
 	else
 		c->request_from += PARTIAL_BYTES;
-	if (c->request_parts < 255)
+	if (c->request_parts < PARTS_MAX)
 		c->request_parts++;
 }
 

@@ -14,10 +14,11 @@
 #define HTTP2_DATA 8192 /* bytes in one record */
 #define HTTP2_RAW_MAX (512 << 10) /* bytes that are sent as they are, for one hole */
 #define HTTP2_RAW_STEPS 16 /* records of one packet */
-#define HTTP2_STEPS 2048 /* of one packet: a frame takes two or three */
+#define HTTP2_STEPS 32 /* of one packet, */
+#define HTTP2_STEPS_TIMES 64 /* so often: a frame takes two or three */
 #define HTTP2_CHAIN 8 /* frames that are looked at to know a connection by */
 #define HTTP2_SLOTS 4 /* packets in work on one CPU: a softirq may interrupt a call that sends */
-#define HTTP2_SPINS 128 /* tries to get a direction that another CPU works on */
+#define HTTP2_SPINS 32 /* tries to get a direction that another CPU works on */
 #define HTTP2_PREFACE_BYTES 24
 #define HTTP2_PREFACE_WORD 0x5448202a20495250ULL /* "PRI * HT", read as one little-endian word */
 

@@ -88,7 +88,7 @@ static __always_inline void http2_follow(struct packet *p, struct http2_talk *ta
 	/* what was begun in the record before must be gone on with */
 	work->interest = flags || way->have || way->want || (way->ends_stream && !way->skip);
 	http2_begin_record(p, talk, work, flags);
-	http2_steps(p->skb, slot);
+	http2_all_steps(p->skb, slot);
 	work->rec.head.flags |= flags & (HTTP2_END | HTTP2_RESET); /* of the last record, if there are several */
 	http2_put_back(work, way);
 }

@@ -128,6 +128,14 @@ __noinline int http2_steps(struct __sk_buff *skb, u32 slot)
 {
 	for (u32 i = 0; i < HTTP2_STEPS; i++)
 		if (http2_step(skb, slot))
+			return 1;
+	return 0;
+}
+
+__noinline int http2_all_steps(struct __sk_buff *skb, u32 slot)
+{
+	for (u32 i = 0; i < HTTP2_STEPS_TIMES; i++)
+		if (http2_steps(skb, slot))
 			break;
 	return 0;
 }
