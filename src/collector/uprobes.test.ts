@@ -85,7 +85,7 @@ test('programs start when all of a file stand', (t) => {
   assert.deepEqual(one.done, ['prepare 1', 'prepare 2', 'start 1', 'start 2']);
 });
 
-test('programs stay for ten minutes after the last user, in a file that is still there', (t) => {
+test('programs stay for 75 seconds after the last user, in a file that is still there', (t) => {
   const one = bench(t, () => PLACES);
   const paths = ['tool1', 'tool2', 'tool3'].map((name) => one.file(name));
   for (const [i, path] of paths.entries()) one.run(10 + i, path);
@@ -93,19 +93,19 @@ test('programs stay for ten minutes after the last user, in a file that is still
   assert.deepEqual(one.placed(), ['tool1', 'tool2', 'tool3']);
   one.end(10);
   one.end(11);
-  one.uprobes.turn(10 * MINUTE, BUDGET_MS);
+  one.uprobes.turn(MINUTE + 35_000, BUDGET_MS);
   assert.deepEqual(one.placed(), ['tool1', 'tool2', 'tool3']);
   rmSync(paths[0]!);
   one.file('tool1'); // another file by this name
-  one.uprobes.turn(10.9 * MINUTE, BUDGET_MS);
+  one.uprobes.turn(MINUTE + 70_000, BUDGET_MS);
   assert.deepEqual(one.placed(), ['tool2', 'tool3']);
   one.run(13, paths[1]!);
-  one.uprobes.announce(13, 10.95 * MINUTE);
-  one.uprobes.turn(10.95 * MINUTE, BUDGET_MS);
+  one.uprobes.announce(13, MINUTE + 72_000);
+  one.uprobes.turn(MINUTE + 72_000, BUDGET_MS);
   one.end(13);
-  one.uprobes.turn(20 * MINUTE, BUDGET_MS);
+  one.uprobes.turn(MINUTE + 137_000, BUDGET_MS);
   assert.deepEqual(one.placed(), ['tool2', 'tool3']);
-  one.uprobes.turn(21 * MINUTE, BUDGET_MS);
+  one.uprobes.turn(MINUTE + 170_000, BUDGET_MS);
   assert.deepEqual(one.placed(), ['tool3']);
   assert.equal(one.done.filter((what) => what.startsWith('prepare')).length, 6, 'placed once');
   one.uprobes.close();
@@ -120,7 +120,7 @@ test('of the files that nobody runs, the 64 of the last users keep their program
     one.uprobes.turn(MINUTE + i, BUDGET_MS);
   }
   for (let i = 0; i < 70; i += 1) one.end(100 + i);
-  one.uprobes.turn(3 * MINUTE, BUDGET_MS);
+  one.uprobes.turn(MINUTE + 40_000, BUDGET_MS);
   const placed = one.placed();
   assert.equal(placed.length, 64);
   assert.ok(!placed.includes('tool5') && placed.includes('tool6'));

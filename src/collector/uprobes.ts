@@ -1,4 +1,4 @@
-// Places the programs of uprobe sources in the files that processes run, and takes them out ten minutes after nobody does any
+// Places the programs of uprobe sources in the files that processes run, and takes them out 75 seconds after nobody does any
 // more: a short command that runs each minute is seen from its first call on. New processes are announced by the kernel
 // program on exec; a periodic look at all processes finds what was loaded later. The work is done in slices within the
 // collector's turns.
@@ -22,7 +22,7 @@ const SCAN_SHARE = 1 / 100;
 const LOOKS_MS = [0, 300, 1500, 6000] as const;
 const RECENT_MAX = 4096;
 /** So long, and in so many files, programs stay when nobody runs them any more. */
-const UNUSED_MS = 600_000;
+const UNUSED_MS = 75_000;
 const UNUSED_MAX = 64;
 const FILES_MAX = 4096;
 /** Each holds a descriptor for each of its placements. */
