@@ -124,7 +124,8 @@ const KERNELS: Readonly<Record<string, readonly Need[]>> = {
 
 /** Parts that have no way there. */
 const MISSING_510 = [
-  ...['http', 'tls', 'syscalls: latency', 'fileio: latency', 'scheduler', 'memory: totals'],
+  ...['tcp: unsent', 'http', 'tls'],
+  ...['syscalls: latency', 'fileio: latency', 'scheduler', 'memory: totals'],
 ];
 
 for (const [kernel, lacks] of Object.entries(KERNELS)) {
