@@ -18,14 +18,9 @@ struct conn_ends {
 	u32 family;
 };
 
-/* The full socket's address as a number, which the verifier lets a program look up and read by. */
 static __always_inline u64 full_sock_of(struct packet *p)
 {
-	struct bpf_sock *sk = p->sk;
-	u64 address = 0;
-
-	bpf_probe_read_kernel(&address, sizeof(address), &sk);
-	return address;
+	return address_of(p->sk);
 }
 
 /* Of a connected socket; the local port is the caller's to fill in. With a stack of its own: the callers' are deep. */
@@ -44,6 +39,14 @@ static __noinline int conn_ends_of_sock(u64 sk, struct conn_ends *ends)
 	return 0;
 }
 
+/* Of a packet on its connection's own socket. */
+static __always_inline void conn_ends_of_connected(struct packet *p, struct conn_ends *ends)
+{
+	conn_ends_of_sock(full_sock_of(p), ends);
+	ends->local_port = p->local_port;
+}
+
+/* Of a packet on the listening socket. */
 static __always_inline void conn_ends_of_packet(struct packet *p, struct conn_ends *ends)
 {
 	__builtin_memset(ends, 0, sizeof(*ends));

@@ -60,4 +60,34 @@ static __always_inline void sock_ends_##way(struct sock *sk, struct flow_record 
 DEFINE_SOCK_READERS(direct, READ_DIRECT)
 DEFINE_SOCK_READERS(probe, READ_PROBE)
 
+/* A full socket's address as a number, which the verifier lets a program look up and read by. */
+static __always_inline u64 address_of(struct bpf_sock *sk)
+{
+	u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), &sk);
+	return address;
+}
+
+/* The peer that a call names, into 16 bytes of zeros. Returns its family: IPv4-mapped addresses name an IPv4 peer. */
+static __always_inline u8 named_peer(struct bpf_sock_addr *ctx, u8 family, u8 *addr, u16 *port)
+{
+	u32 *words = (u32 *)addr;
+
+	*port = bpf_ntohs((u16)ctx->user_port);
+	if (family == AF_INET) {
+		words[0] = ctx->user_ip4;
+		return AF_INET;
+	}
+	words[0] = ctx->user_ip6[0];
+	words[1] = ctx->user_ip6[1];
+	words[2] = ctx->user_ip6[2];
+	words[3] = ctx->user_ip6[3];
+	if (!is_mapped(words))
+		return AF_INET6;
+	words[0] = words[3];
+	words[2] = words[3] = 0;
+	return AF_INET;
+}
+
 #endif

@@ -93,8 +93,7 @@ static __noinline int http_adopt(struct packet *p)
 	struct conn_ends ends;
 	struct http_conn *c;
 
-	conn_ends_of_sock(full_sock_of(p), &ends);
-	ends.local_port = p->local_port;
+	conn_ends_of_connected(p, &ends);
 	parked = bpf_map_lookup_elem(&http_parked, &ends);
 	if (!parked)
 		return 0;

@@ -94,8 +94,7 @@ static __noinline struct http2_conn *http2_adopt(struct packet *p)
 	struct http2_conn *conn;
 	struct conn_ends ends;
 
-	conn_ends_of_sock(full_sock_of(p), &ends);
-	ends.local_port = p->local_port;
+	conn_ends_of_connected(p, &ends);
 	parked = bpf_map_lookup_elem(&http2_parked, &ends);
 	if (!parked)
 		return NULL;

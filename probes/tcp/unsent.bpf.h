@@ -73,38 +73,6 @@ static __noinline int tcp_attempt_failed(struct tcp_attempt *attempt, u64 key, b
 	return 0;
 }
 
-/* The address as a number, which the verifier lets a program look up and read by. */
-static __always_inline u64 address_of(struct bpf_sock *sk)
-{
-	u64 address = 0;
-
-	bpf_probe_read_kernel(&address, sizeof(address), &sk);
-	return address;
-}
-
-static __always_inline void tcp_attempt_peer(struct tcp_attempt *attempt,
-					     struct bpf_sock_addr *ctx, u8 family)
-{
-	u32 words[4] = {};
-
-	attempt->peer_port = bpf_ntohs((u16)ctx->user_port);
-	if (family == AF_INET) {
-		words[0] = ctx->user_ip4;
-	} else {
-		words[0] = ctx->user_ip6[0];
-		words[1] = ctx->user_ip6[1];
-		words[2] = ctx->user_ip6[2];
-		words[3] = ctx->user_ip6[3];
-		if (is_mapped(words)) {
-			words[0] = words[3];
-			words[2] = words[3] = 0;
-			family = AF_INET;
-		}
-	}
-	attempt->family = family;
-	__builtin_memcpy(attempt->peer_addr, words, sizeof(words));
-}
-
 static __always_inline int tcp_attempt_begins(struct bpf_sock_addr *ctx, u8 family)
 {
 	struct tcp_attempt *attempt;
@@ -122,7 +90,8 @@ static __always_inline int tcp_attempt_begins(struct bpf_sock_addr *ctx, u8 fami
 	if (__sync_val_compare_and_swap(&attempt->sk, 0, ATTEMPT_BEING_MADE))
 		return 1;
 	owner_of_current(&attempt->owner);
-	tcp_attempt_peer(attempt, ctx, family);
+	__builtin_memset(attempt->peer_addr, 0, sizeof(attempt->peer_addr));
+	attempt->family = named_peer(ctx, family, attempt->peer_addr, &attempt->peer_port);
 	barrier();
 	attempt->sk = sk;
 	return 1; /* let the call pass */

@@ -49,26 +49,11 @@ static __always_inline int udp_remember_peer(struct bpf_sock_addr *ctx, u8 famil
 {
 	u64 thread = bpf_get_current_pid_tgid();
 	struct udp_peer peer = {};
-	u32 *words = (u32 *)peer.key.peer_addr;
 
 	if (level_of(LEVEL_UDP) != UDP_WHOLE)
 		return 1;
 	peer.key.cookie = bpf_get_socket_cookie(ctx);
-	peer.key.peer_port = bpf_ntohs((u16)ctx->user_port);
-	peer.key.family = family;
-	if (family == AF_INET) {
-		words[0] = ctx->user_ip4;
-	} else {
-		words[0] = ctx->user_ip6[0];
-		words[1] = ctx->user_ip6[1];
-		words[2] = ctx->user_ip6[2];
-		words[3] = ctx->user_ip6[3];
-		if (is_mapped(words)) {
-			words[0] = words[3];
-			words[2] = words[3] = 0;
-			peer.key.family = AF_INET;
-		}
-	}
+	peer.key.family = named_peer(ctx, family, peer.key.peer_addr, &peer.key.peer_port);
 	if (sends && family == AF_INET)
 		udp_name_source4(ctx, &peer);
 	else if (sends)
