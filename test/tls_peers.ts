@@ -1,25 +1,16 @@
 // What the tests of the TLS probe share: certificates, programs at both ends, and what rows they must leave.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type FlowRow, type Live, NO_LIVE, settles } from './live.ts';
+import { lacks } from './peer.ts';
 import type { Cleanup } from './traffic/traffic.ts';
 
 export const NO_TLS: string | false = NO_LIVE || lacks('openssl', 'python3');
-
-/** Why a test cannot run: a program that is not here. */
-export function lacks(...programs: readonly string[]): string | false {
-  const missing = programs.find(
-    (name) => spawnSync('sh', ['-c', `command -v ${name}`]).status !== 0,
-  );
-  return missing === undefined ? false : `needs ${missing}`;
-}
 
 export interface Certificate {
   readonly folder: string;
@@ -35,45 +26,6 @@ export function makeCertificate(t: Cleanup): Certificate {
   const rest = ['-nodes', '-days', '2', '-subj', '/CN=localhost', '-keyout', key, '-out', cert];
   execFileSync('openssl', [...words, ...rest], { stdio: 'ignore' });
   return { folder, cert, key };
-}
-
-/** A program that talks by lines. */
-export class Peer {
-  readonly child: ChildProcess;
-  readonly #lines: AsyncIterator<string>;
-
-  constructor(t: Cleanup, command: string, words: readonly string[], root?: string) {
-    const [name, all] =
-      root === undefined ? [command, words] : ['chroot', [root, command, ...words]];
-    this.child = spawn(name, all, { stdio: ['pipe', 'pipe', 'inherit'] });
-    this.#lines = createInterface({ input: this.child.stdout! })[Symbol.asyncIterator]();
-    t.after(() => this.child.kill('SIGKILL'));
-  }
-
-  get pid(): number {
-    return this.child.pid!;
-  }
-
-  async line(): Promise<string> {
-    const { value, done } = await this.#lines.next();
-    assert.ok(done !== true, 'a peer has ended');
-    return value;
-  }
-
-  go(): void {
-    this.child.stdin!.write('\n');
-  }
-
-  /** Ends its input; what it says last. */
-  async finish(): Promise<string> {
-    this.child.stdin!.end();
-    return this.line();
-  }
-
-  async ended(): Promise<void> {
-    if (this.child.exitCode === null && this.child.signalCode === null)
-      await once(this.child, 'exit');
-  }
 }
 
 /** Until the collector has looked at all processes, and programs stand in at least these files. */

@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import test from 'node:test';
 import { NO_LIVE, settles, startLive } from '../../test/live.ts';
-import { lacks, Peer } from '../../test/tls_peers.ts';
+import { lacks, Peer } from '../../test/peer.ts';
 import { both, type Case, converse, seen } from './live/testing.ts';
 import { GET, OK, repeat } from './testing.ts';
 

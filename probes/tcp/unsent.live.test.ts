@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import test from 'node:test';
 import { NO_LIVE, settles, startLive } from '../../test/live.ts';
-import { lacks, Peer } from '../../test/tls_peers.ts';
+import { lacks, Peer } from '../../test/peer.ts';
 
 test('connects without a route, or without leave', {
   skip: NO_LIVE || lacks('python3', 'unshare'),

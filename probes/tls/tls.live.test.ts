@@ -9,13 +9,12 @@ import { dirname, join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { settles, startLive } from '../../test/live.ts';
+import { lacks, Peer } from '../../test/peer.ts';
 import {
   type Certificate,
   exact,
-  lacks,
   makeCertificate,
   NO_TLS,
-  Peer,
   probed,
   type Side,
   seen,
