@@ -300,6 +300,7 @@ static napi_value object_load(napi_env env, napi_callback_info info)
 {
 	struct call call = call_begin(env, info, 1);
 	struct object_handle *object = call_handle(&call, 0, HANDLE_OBJECT);
+	sigset_t signals;
 	size_t size;
 	char *logs;
 	int error;
@@ -316,7 +317,9 @@ static napi_value object_load(napi_env env, napi_callback_info info)
 	for (uint32_t i = 0; logs && i < object->program_count; i++)
 		bpf_program__set_log_buf(object->programs[i], logs + (size_t)i * VERIFIER_LOG_SIZE,
 		                         VERIFIER_LOG_SIZE);
+	signals_hold(&signals);
 	error = bpf_object__load(object->object);
+	signals_release(&signals);
 	object->loaded = true;
 	if (error)
 		throw_load(env, object, -error, logs);

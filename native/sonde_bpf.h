@@ -7,6 +7,7 @@
 
 #define NAPI_VERSION 8
 #include <node_api.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -117,6 +118,12 @@ napi_value throw_with_log(napi_env env, int error, const char *message, const ch
 // libbpf prints through one callback for the whole process, in the thread of the caller: the text
 // of a call is collected per thread between log_begin() and the next log_begin().
 void log_begin(void);
+
+// A signal that comes while the verifier works on a program makes the kernel refuse it with EAGAIN,
+// and libbpf gives up after five of them (a CPU profiler's timer brings more). So the thread's
+// signals wait between the two calls.
+void signals_hold(sigset_t *before);
+void signals_release(const sigset_t *before);
 
 // Takes ownership of `handle` (allocated with calloc) whatever happens.
 napi_value handle_new(napi_env env, struct handle *handle);

@@ -98,6 +98,19 @@ static int helper_of(const char *name)
 	return -1;
 }
 
+void signals_hold(sigset_t *before)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, before);
+}
+
+void signals_release(const sigset_t *before)
+{
+	pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
 static enum bpf_attach_type attach_type_for(enum bpf_prog_type type)
 {
 	switch (type) {
@@ -140,6 +153,7 @@ static napi_value probe(napi_env env, napi_callback_info info)
 	const char *type_name = call_text(&call, 1, &type_text);
 	const char *helper_name = call_text(&call, 2, &helper_text);
 	int type, helper, result;
+	sigset_t signals;
 
 	if (call.failed || !kind || !type_name)
 		return NULL;
@@ -147,6 +161,7 @@ static napi_value probe(napi_env env, napi_callback_info info)
 	helper = helper_name ? helper_of(helper_name) : -1;
 	if (type < 0 || (kind[0] == 'h' && helper < 0))
 		return value_number(env, -ENOENT);
+	signals_hold(&signals);
 	if (kind[0] == 'm')
 		result = libbpf_probe_bpf_map_type(type, NULL);
 	else if (kind[0] == 'p')
@@ -155,6 +170,7 @@ static napi_value probe(napi_env env, napi_callback_info info)
 		result = libbpf_probe_bpf_helper(type, helper, NULL);
 	if (kind[0] == 'h' && result == 1 && helper_refused(type, helper))
 		result = 0;
+	signals_release(&signals);
 	return value_number(env, result);
 }
 

@@ -1,4 +1,8 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { BpfError } from './error.ts';
 import { BpfObject } from './object.ts';
@@ -7,6 +11,7 @@ import { fixture, skipLive } from './testdata/fixture.ts';
 const skip = skipLive();
 const probe = await fixture('probe');
 const bad = await fixture('bad');
+const long = await fixture('long');
 
 function codeOf(act: () => unknown): string {
   try {
@@ -169,6 +174,22 @@ test("a refused program is named, with the verifier's last words", { skip }, () 
   again.program('refused').autoload = false;
   again.load();
   assert.equal(again.program('accepted').loaded, true);
+});
+
+test('signals wait while the verifier works: a CPU profile is made of a process that loads', {
+  skip,
+}, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'sonde-bpf-'));
+  const file = join(folder, 'long.bpf.o');
+  writeFileSync(file, long);
+  const script = `import { BpfObject } from ${JSON.stringify(import.meta.resolve('./object.ts'))};
+    BpfObject.open(${JSON.stringify(file)}).load();`;
+  const profile = ['--cpu-prof', '--cpu-prof-interval', '500', '--cpu-prof-dir', folder];
+  const words = [...profile, '--input-type=module', '--eval', script];
+  const { status, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8' });
+  const made = readdirSync(folder).filter((name) => name.endsWith('.cpuprofile'));
+  rmSync(folder, { recursive: true });
+  assert.deepEqual([status, stderr, made.length], [0, '', 1]);
 });
 
 test('a map of another object stands in for a declared one', { skip }, () => {

@@ -12,7 +12,7 @@ const OUTPUT = fileURLToPath(new URL('../../../build/bpf-test/', import.meta.url
 const SYSCALL_GETPPID = process.arch === 'arm64' ? 173 : 110;
 
 /** Compiles `testdata/NAME.bpf.c`; each test process has a file of its own. */
-export async function fixture(name: 'probe' | 'bad'): Promise<Buffer> {
+export async function fixture(name: 'probe' | 'bad' | 'long'): Promise<Buffer> {
   await buildNative();
   const output = `${OUTPUT}${name}.${process.pid}.bpf.o`;
   await compileBpf(`${HERE}${name}.bpf.c`, output, { defines: { SYSCALL_GETPPID } });
