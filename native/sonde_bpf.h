@@ -105,6 +105,11 @@ void set_number(napi_env env, napi_value target, const char *name, double number
 void set_bool(napi_env env, napi_value target, const char *name, bool flag);
 void set_text(napi_env env, napi_value target, const char *name, const char *text);
 
+// Once for each environment, before anything else; false: it has thrown.
+bool errors_begin(napi_env env);
+// `make_error` is makeError() of src/bpf/error.ts: what is thrown from now on is what it returns.
+void errors_made_by(napi_env env, napi_value make_error);
+
 // Both throw a BpfError and return NULL. `error` is a positive errno; 0 with a code of our own.
 napi_value throw_errno(napi_env env, int error, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
@@ -141,6 +146,7 @@ struct function {
 void register_functions(napi_env env, napi_value exports, const struct function *list,
                         size_t count);
 
+void handle_register(napi_env env, napi_value exports);
 void object_register(napi_env env, napi_value exports);
 void attach_register(napi_env env, napi_value exports);
 void map_register(napi_env env, napi_value exports);

@@ -9,7 +9,7 @@ import { Btf } from '../src/bpf/btf.ts';
 import { buildNative } from '../src/bpf/build-native.ts';
 import { compileBpf } from '../src/bpf/compile.ts';
 import { BpfError } from '../src/bpf/error.ts';
-import { generateLayout } from '../src/bpf/layout.ts';
+import { generateLayout } from '../src/bpf/layout-text.ts';
 import { buildBundles, bundlesAreFresh } from './bundle.ts';
 
 const ROOT = join(import.meta.dirname, '..');

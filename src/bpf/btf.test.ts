@@ -4,7 +4,7 @@ import { Btf } from './btf.ts';
 import { Elf } from './elf.ts';
 import { BpfError } from './error.ts';
 import { KernelBtf } from './kernel-btf.ts';
-import { generateLayout } from './layout.ts';
+import { generateLayout } from './layout-text.ts';
 import { fixture } from './testdata/fixture.ts';
 
 const probe = await fixture('probe');

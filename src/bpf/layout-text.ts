@@ -1,6 +1,13 @@
 // Writes the TypeScript of layouts: one constants object and one flyweight class for each struct, one constants
 // object for each enum. What it writes needs nothing but the platform, and getters of numbers allocate nothing.
-import type { EnumLayout, LayoutField, Scalar, StructLayout } from './layout.ts';
+import { Btf } from './btf.ts';
+import {
+  type EnumLayout,
+  type LayoutField,
+  readLayouts,
+  type Scalar,
+  type StructLayout,
+} from './layout.ts';
 
 const HEADER = `// Generated from the BTF of the compiled object. Do not edit: change the C struct.
 `;
@@ -34,7 +41,18 @@ const SCALAR_BYTES: Readonly<Record<Scalar, number>> = {
   bool: 1,
 };
 
-export function layoutText(structs: readonly StructLayout[], enums: readonly EnumLayout[]): string {
+/**
+ * TypeScript for the named structs (and enums) of a compiled object, to be written to a `.gen.ts` file.
+ *
+ * @throws {BpfError} `ELAYOUT` for an unknown name, a hole without a name (it would carry old kernel stack bytes), a bit
+ * field, a pointer; `EFORMAT` for bytes that are no object.
+ */
+export function generateLayout(objectBytes: Uint8Array, names: readonly string[]): string {
+  const { structs, enums } = readLayouts(Btf.ofObject(objectBytes), names);
+  return layoutText(structs, enums);
+}
+
+function layoutText(structs: readonly StructLayout[], enums: readonly EnumLayout[]): string {
   const parts = [HEADER];
   for (const item of enums) parts.push(enumText(item));
   for (const item of structs) parts.push(constantsText(item), classText(item));
@@ -118,21 +136,6 @@ const TEXT_METHOD = `
 function className(name: string): string {
   const words = name.split('_').filter((word) => word !== '');
   return `${words.map((word) => word[0]?.toUpperCase() + word.slice(1)).join('')}View`;
-}
-
-/** The names in the constants and in the view that come of one field. */
-export function namesOf({ name, form }: LayoutField): string[] {
-  switch (form.kind) {
-    case 'scalar':
-      return ['u64', 'i64'].includes(form.scalar) ? [name, `${name}_lo`, `${name}_hi`] : [name];
-    case 'text':
-    case 'bytes':
-      return [name, `${name}_length`, `${name}_offset`];
-    case 'numbers':
-      return [name, `${name}_length`];
-    case 'structs':
-      return [name, `${name}_length`, `${name}_stride`, `${name}_offset`];
-  }
 }
 
 function fieldText({ name, offset, size, form }: LayoutField): string {

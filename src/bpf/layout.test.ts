@@ -8,7 +8,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Btf } from './btf.ts';
 import { compileBpf } from './compile.ts';
 import { Elf } from './elf.ts';
-import { generateLayout } from './layout.ts';
+import { generateLayout } from './layout-text.ts';
 import { fixture } from './testdata/fixture.ts';
 
 const probe = await fixture('probe');

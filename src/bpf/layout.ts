@@ -1,8 +1,7 @@
-// From C structs to TypeScript: walks the BTF of an object and writes constants and flyweight views.
-// The C struct is the only source of a layout; layout-text.ts writes what this file finds.
-import { Btf, type BtfMember, type BtfType, DEPTH_MAX } from './btf.ts';
+// Layouts of C structs, read from the BTF of an object: fields with their places, nested structs flattened, holes refused.
+// The C struct is the only source of a layout; layout-text.ts writes it as TypeScript.
+import { type Btf, type BtfMember, type BtfType, DEPTH_MAX } from './btf.ts';
 import { BpfError } from './error.ts';
-import { layoutText, namesOf } from './layout-text.ts';
 
 /** One readable value of a struct; nested structs are flattened, their names joined with `_`. */
 export interface LayoutField {
@@ -44,17 +43,6 @@ export interface StructLayout {
 export interface EnumLayout {
   readonly name: string;
   readonly values: readonly { readonly name: string; readonly value: number }[];
-}
-
-/**
- * TypeScript for the named structs (and enums) of a compiled object, to be written to a `.gen.ts` file.
- *
- * @throws {BpfError} `ELAYOUT` for an unknown name, a hole without a name (it would carry old kernel stack bytes), a bit
- * field, a pointer; `EFORMAT` for bytes that are no object.
- */
-export function generateLayout(objectBytes: Uint8Array, names: readonly string[]): string {
-  const { structs, enums } = readLayouts(Btf.ofObject(objectBytes), names);
-  return layoutText(structs, enums);
 }
 
 export function readLayouts(
@@ -205,4 +193,19 @@ function join(prefix: string, name: string): string {
 
 function refused(why: string): BpfError {
   return new BpfError(`Cannot generate a layout, ${why}`, { code: 'ELAYOUT' });
+}
+
+/** The names in the constants and in the view that come of one field. */
+export function namesOf({ name, form }: LayoutField): string[] {
+  switch (form.kind) {
+    case 'scalar':
+      return ['u64', 'i64'].includes(form.scalar) ? [name, `${name}_lo`, `${name}_hi`] : [name];
+    case 'text':
+    case 'bytes':
+      return [name, `${name}_length`, `${name}_offset`];
+    case 'numbers':
+      return [name, `${name}_length`];
+    case 'structs':
+      return [name, `${name}_length`, `${name}_stride`, `${name}_offset`];
+  }
 }

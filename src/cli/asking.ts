@@ -6,9 +6,9 @@ import { formatHostPort, parseHostPort } from '../config/leaf.ts';
 import type { ReducerAt } from '../config/role.ts';
 import type { OutputFormat } from '../store/query.ts';
 import { type Asker, asker, askFlush } from '../wire/ask.ts';
+import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { reducerOf } from './options.ts';
-import type { Call } from './program.ts';
 
 export interface Questions {
   /** The answer in the format, whole. @throws {CliError} with the engine's words. */

@@ -2,10 +2,10 @@
 
 import { formatTable } from '../table/text.ts';
 import { openQuestions } from './asking.ts';
+import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { openApi } from './openapi.ts';
 import { type Operation, operationsOf } from './operations.ts';
-import type { Call } from './program.ts';
 
 const FORMATS: readonly string[] = ['table', 'json', 'openapi'];
 const PARAMETERS_SHOWN = 6;

@@ -9,8 +9,8 @@ import { findMount } from '../bpf/features.ts';
 import type { BpfMap } from '../bpf/map.ts';
 import { BpfObject } from '../bpf/object.ts';
 import { missingRights } from '../config/rights.ts';
+import type { Call } from './call.ts';
 import { CliError, EXIT_FAILED, EXIT_OPERATOR } from './failure.ts';
-import type { Call } from './program.ts';
 
 const OBJECT = new URL('../../build/cgroup_demo.bpf.o', import.meta.url);
 const PROGRAM = 'count_egress';

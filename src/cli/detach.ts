@@ -3,8 +3,8 @@
 import { statSync } from 'node:fs';
 import { lockPins } from '../collector/pin_lock.ts';
 import { Pins } from '../collector/pins.ts';
+import type { Call } from './call.ts';
 import { configOf } from './options.ts';
-import type { Call } from './program.ts';
 
 export async function run(call: Call): Promise<number> {
   const { pin_path } = configOf('run', call).config.collector;

@@ -11,9 +11,9 @@ import { liveBuild, liveNetwork, liveReducer, liveRunning, liveTypes } from '../
 import { thisMachine } from '../doctor/machine.ts';
 import { foreignText, reportOf, reportText } from '../doctor/present.ts';
 import { isWanted } from '../table/probe.ts';
+import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { configOf } from './options.ts';
-import type { Call } from './program.ts';
 
 /** Exit status 1 when a check fails. */
 export async function run(call: Call): Promise<number> {

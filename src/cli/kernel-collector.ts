@@ -11,10 +11,10 @@ import { refusalOf } from '../config/rights.ts';
 import { intakeOf, intakeTls } from '../config/role.ts';
 import type { Config } from '../config/schema.ts';
 import { asker, listenForControl } from '../wire/ask.ts';
+import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { lifetime, tellParent } from './lifetime.ts';
 import { configOf } from './options.ts';
-import type { Call } from './program.ts';
 
 /** What the reducer may take for the last rows when the collector stops. */
 const STOP_MS = 5000;

@@ -3,7 +3,7 @@
 import { balance, type LedgerRow } from '../table/ledger.ts';
 import { formatTable } from '../table/text.ts';
 import { openQuestions } from './asking.ts';
-import type { Call } from './program.ts';
+import type { Call } from './call.ts';
 
 const SQL = `SELECT host, stage, \`table\`, outcome, reason, sum(count) AS count
 FROM sonde_ledger GROUP BY ALL ORDER BY host, stage, \`table\`, outcome, reason`;

@@ -5,7 +5,7 @@ import { probes } from '../../probes/index.ts';
 import { describeConfig } from '../config/describe.ts';
 import { type Loaded, loadConfig } from '../config/load.ts';
 import { type ReducerAt, type Role, reducerAt } from '../config/role.ts';
-import type { Call } from './program.ts';
+import type { Call } from './call.ts';
 
 const SOURCES = probes.map(({ name }) => name);
 

@@ -9,8 +9,8 @@ import { kernelSymbols } from '../profile/kernel_symbols.ts';
 import { type Sample, Sampler } from '../profile/sampler.ts';
 import type { SymbolTable } from '../profile/symbol_table.ts';
 import { UserSymbols } from '../profile/user_symbols.ts';
+import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
-import type { Call } from './program.ts';
 
 const FORMATS = ['folded', 'pprof'] as const;
 /** New processes are looked at this often, before they end. */

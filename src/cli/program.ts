@@ -3,22 +3,13 @@
 
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import type { Run } from './call.ts';
 import { describeFailure } from './failure.ts';
 import { addConfigOptions } from './options.ts';
 
 const { version } = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
 ) as { version: string }; // our own file
-
-/** The words of the command line, and what the command file's function gets. */
-export interface Call {
-  readonly version: string;
-  readonly args: readonly string[];
-  /** By the flag's long name. */
-  readonly options: Readonly<Record<string, string | boolean | undefined>>;
-}
-
-export type Run = (call: Call) => Promise<number>;
 
 export function program(): Command {
   return (

@@ -3,8 +3,8 @@
 import { writeSync } from 'node:fs';
 import type { OutputFormat } from '../store/query.ts';
 import { openQuestions } from './asking.ts';
+import type { Call } from './call.ts';
 import { CliError, EXIT_FAILED, EXIT_OPERATOR } from './failure.ts';
-import type { Call } from './program.ts';
 
 const FORMATS: readonly string[] = ['table', 'json', 'csv', 'arrow'];
 

@@ -7,9 +7,9 @@ import { openLog, reopenOnHup } from '../config/log.ts';
 import type { Config } from '../config/schema.ts';
 import { Reducer, type ReducerOptions } from '../reducer/reducer.ts';
 import { server_limits } from '../wire/server.ts';
+import type { Call } from './call.ts';
 import { lifetime, tellParent } from './lifetime.ts';
 import { configOf } from './options.ts';
-import type { Call } from './program.ts';
 
 export async function run(call: Call): Promise<number> {
   const { config, warnings } = configOf('reducer', call);

@@ -8,11 +8,11 @@ import { refusalOf } from '../config/rights.ts';
 import { intakeOf, listenOf, type Role, reached } from '../config/role.ts';
 import type { Config } from '../config/schema.ts';
 import { openQuestions, type Questions, seconds } from './asking.ts';
+import type { Call } from './call.ts';
 import { Child, type RoleMessage } from './child.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { connectionsTable } from './flows.ts';
 import { configOf, configWords } from './options.ts';
-import type { Call } from './program.ts';
 
 const STOP_MS = 15_000;
 const FIRST_TABLE_MS = 1000;

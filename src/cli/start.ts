@@ -19,11 +19,11 @@ import type { Batch } from '../table/columns.ts';
 import { ledgerTable } from '../table/ledger.ts';
 import { isWanted } from '../table/probe.ts';
 import { selfTables } from '../table/self.ts';
+import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { keepSmall } from './kernel-collector.ts';
 import { lifetime, tellParent } from './lifetime.ts';
 import { configOf } from './options.ts';
-import type { Call } from './program.ts';
 
 const NAME = 'tfo-agent';
 

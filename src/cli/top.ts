@@ -2,9 +2,9 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { openQuestions, type Questions } from './asking.ts';
+import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { connectionsTable, type Sort } from './flows.ts';
-import type { Call } from './program.ts';
 
 const REFRESH_MS = 2000;
 const WINDOW_MS = 60_000;

@@ -4,7 +4,7 @@
 // every network namespace, so that for it these two are part of the key.
 
 import type { TableDefinition } from '../table/definition.ts';
-import type { Dependent, StoreColumn, StoreTable } from './schema.ts';
+import type { Dependent, StoreColumn, StoreTable } from './shape.ts';
 import { identifier } from './sql.ts';
 
 export const CONNECTIONS = 'connections';

@@ -8,7 +8,8 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { type Engine, toClient } from './engine.ts';
 import { insertStatement } from './insert.ts';
 import type { JournalEntry } from './journal.ts';
-import type { Dependent, TableSchema } from './schema.ts';
+import type { TableSchema } from './schema.ts';
+import type { Dependent } from './shape.ts';
 import { identifier, identifiers, literal } from './sql.ts';
 
 /** Writes of a repair are not blocks of a batch: no token may know them, none may refuse them. */

@@ -4,6 +4,7 @@
 
 import type { Dimension, DimensionType, Measure, TableDefinition } from '../table/definition.ts';
 import { connectionsDependent } from './connections.ts';
+import type { Dependent, StoreColumn, StoreTable } from './shape.ts';
 import { identifier, identifiers, literal } from './sql.ts';
 
 /** For how many seconds rows are kept, by the width of their interval. */
@@ -25,37 +26,6 @@ const DEDUPLICATION_WINDOW = 10_000;
 
 /** Dimensions in the primary index; all of them are in the sorting key of a rollup. */
 const PRIMARY_DIMENSIONS_MAX = 4;
-
-export interface StoreColumn {
-  readonly name: string;
-  readonly type: string;
-  readonly comment: string;
-  /** An expression computed on reading; such a column is not stored and cannot be written. */
-  readonly alias?: string;
-}
-
-/** A table as the engine shall have it. */
-export interface StoreTable {
-  readonly name: string;
-  readonly columns: readonly StoreColumn[];
-  readonly engine: string;
-  readonly partition: string;
-  /** The first names of `order` that stand in the index. */
-  readonly primary: readonly string[];
-  readonly order: readonly string[];
-  readonly ttl_s: number;
-  readonly comment: string;
-}
-
-/** A table that a materialized view fills from a base table. */
-export interface Dependent {
-  readonly table: StoreTable;
-  readonly view: string;
-  /** Width of its intervals in seconds: what a repair deletes and computes again. */
-  readonly bucket_s: number;
-  /** Aggregation of base rows; `where` narrows them (aliased `s`) for a repair. */
-  readonly select: (where?: string) => string;
-}
 
 export interface TableSchema {
   readonly definition: TableDefinition;
