@@ -1,6 +1,6 @@
 // What the live tests of databases share: a free port, a folder, a program's output, and sums of `dbflow`.
 
-import { execFile, spawn, spawnSync } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { promisify } from 'node:util';
@@ -9,9 +9,6 @@ import { type FlowRow, type Live, settles } from './live.ts';
 const run = promisify(execFile);
 
 export type Counts = Record<string, number>;
-
-export const has = (program: string): boolean =>
-  spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
 
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');

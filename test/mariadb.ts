@@ -9,14 +9,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Counts, freePort, has, output, outputOf, rowsAt, sums } from './db.ts';
+import { type Counts, freePort, output, outputOf, rowsAt, sums } from './db.ts';
 import { type Live, NO_LIVE, settles, startLive } from './live.ts';
+import { lacksProgram } from './peer.ts';
 
 const USER = spawnSync('id', ['-u', 'mysql'], { encoding: 'utf8' }).stdout.trim();
 const PROGRAMS = ['mariadbd', 'mariadb', 'mariadb-install-db', 'setpriv'];
 export const NO_MARIADB =
-  NO_LIVE ||
-  (!(USER !== '' && PROGRAMS.every(has)) && 'needs mariadb-server, its user, and setpriv');
+  NO_LIVE || lacksProgram(...PROGRAMS) || (USER === '' && 'needs the user mysql');
 const PATIENCE_MS = 60_000;
 const RING_BYTES = 128 << 20;
 

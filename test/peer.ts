@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import type { Cleanup } from './traffic/traffic.ts';
 
 /** Why a test cannot run: a program that is not here. */
-export function lacks(...programs: readonly string[]): string | false {
+export function lacksProgram(...programs: readonly string[]): string | false {
   const missing = programs.find(
     (name) => spawnSync('sh', ['-c', `command -v ${name}`]).status !== 0,
   );

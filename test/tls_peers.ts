@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type FlowRow, type Live, NO_LIVE, settles } from './live.ts';
-import { lacks } from './peer.ts';
+import { lacksProgram } from './peer.ts';
 import type { Cleanup } from './traffic/traffic.ts';
 
-export const NO_TLS: string | false = NO_LIVE || lacks('openssl', 'python3');
+export const NO_TLS: string | false = NO_LIVE || lacksProgram('openssl', 'python3');
 
 export interface Certificate {
   readonly folder: string;

@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import test from 'node:test';
 import { NO_LIVE, settles, startLive } from '../../test/live.ts';
-import { lacks, Peer } from '../../test/peer.ts';
+import { lacksProgram, Peer } from '../../test/peer.ts';
 import { both, type Case, converse, seen } from './live/testing.ts';
 import { GET, OK, repeat } from './testing.ts';
 
@@ -174,7 +174,7 @@ test('at the edges', { skip: NO_LIVE }, async (t) => {
 });
 
 test('requests that are sent with the SYN', {
-  skip: NO_LIVE || lacks('python3', 'unshare'),
+  skip: NO_LIVE || lacksProgram('python3', 'unshare'),
 }, async (t) => {
   const live = await startLive(t);
   const script = join(import.meta.dirname, 'fast_open.py');

@@ -2,19 +2,18 @@
 // the midst of traffic; a ring that is too small.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
+import { lacksProgram } from '../../test/peer.ts';
 import { haveIp, makeNamespaces } from '../../test/traffic/traffic.ts';
 
 const run = promisify(execFile);
-const has = (program: string): boolean =>
-  spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
-const NO_PYTHON = NO_LIVE || (!has('python3') && 'needs python3');
-const NO_LOSS = NO_PYTHON || (!haveIp() && 'needs ip') || (!has('nft') && 'needs nft');
+const NO_PYTHON = NO_LIVE || lacksProgram('python3');
+const NO_LOSS = NO_PYTHON || (!haveIp() && 'needs ip') || lacksProgram('nft');
 const PORT = 8765;
 const THREADS = 4;
 

@@ -1,7 +1,7 @@
 // nginx as a real server, and as a proxy: what sonde counts is what nginx logged, to the last request and byte.
 
 import assert from 'node:assert/strict';
-import { execFile, spawn, spawnSync } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
@@ -13,13 +13,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { type BpfMap, MapBuffer } from '../../src/bpf/map.ts';
 import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
+import { lacksProgram } from '../../test/peer.ts';
 import { http_conn, http_life } from '../layout.gen.ts';
 
 const run = promisify(execFile);
-const has = (program: string): boolean =>
-  spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
-const NO_NGINX = NO_LIVE || (!has('nginx') && 'needs nginx');
-const NO_WRK = NO_NGINX || (!has('wrk') && 'needs wrk');
+const NO_NGINX = NO_LIVE || lacksProgram('nginx');
+const NO_WRK = NO_NGINX || lacksProgram('wrk');
 const REQUESTS = 4000;
 const CONNECTIONS = 8;
 const PATIENCE_MS = 20_000;
@@ -214,13 +213,13 @@ test('nginx', { skip: NO_NGINX }, async (t) => {
       await saturated(live, nginx, `/wrk-${words.length}`, words);
     });
   }
-  await t.test('curl and python', { skip: !has('curl') && 'needs curl' }, async () => {
+  await t.test('curl and python', { skip: lacksProgram('curl') }, async () => {
     const url = (path: string): string => `http://127.0.0.1:${port}/tool-${path}`;
     await run('curl', ['-s', '-o', '/dev/null', url('a'), '-o', '/dev/null', url('b')]);
     await run('curl', ['-s', '-I', url('head')]);
     let bodies = 100_000;
     await run('curl', ['-s', '-d', 'x'.repeat(bodies), '-o', '/dev/null', url('post')]);
-    if (has('python3')) {
+    if (lacksProgram('python3') === false) {
       const lines = [
         'import http.client',
         `c = http.client.HTTPConnection("127.0.0.1", ${port})`,

@@ -2,7 +2,7 @@
 // last request, and the time that clients waited is within what wrk says.
 
 import assert from 'node:assert/strict';
-import { execFile, spawn, spawnSync } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,12 +10,11 @@ import { createInterface } from 'node:readline';
 import test, { type TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
+import { lacksProgram } from '../../test/peer.ts';
 import { answeredBy, webServer } from '../../test/traffic/web.ts';
 
 const run = promisify(execFile);
-const has = (program: string): boolean =>
-  spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
-const NO_WRK = NO_LIVE || (!has('wrk') && 'needs wrk');
+const NO_WRK = NO_LIVE || lacksProgram('wrk');
 const CONNECTIONS = 16;
 
 /** Starts a server that says its port in its first line. */
@@ -132,4 +131,4 @@ async function against(t: TestContext, kind: 'go' | 'node'): Promise<void> {
 
 test('a server in Node', { skip: NO_WRK }, (t) => against(t, 'node'));
 
-test('a server in Go', { skip: NO_WRK || (!has('go') && 'needs go') }, (t) => against(t, 'go'));
+test('a server in Go', { skip: NO_WRK || lacksProgram('go') }, (t) => against(t, 'go'));

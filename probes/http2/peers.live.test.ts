@@ -13,18 +13,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { type Row, shown } from '../../test/h2.ts';
 import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
+import { lacksProgram } from '../../test/peer.ts';
 import { portOf } from '../../test/traffic/h2.ts';
 
 const run = promisify(execFile);
-const NO_PEERS =
-  NO_LIVE ||
-  (!has('nginx', '-v') && 'needs nginx') ||
-  (!has('curl', '--version') && 'needs curl') ||
-  false;
-
-function has(program: string, word: string): boolean {
-  return spawnSync(program, [word], { stdio: 'ignore' }).status === 0;
-}
+const NO_PEERS = NO_LIVE || lacksProgram('nginx', 'curl');
 
 interface Nginx {
   readonly port: number;

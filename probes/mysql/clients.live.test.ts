@@ -8,7 +8,7 @@ import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { bothEnds, has, rowsAt, sums, turnedAway } from '../../test/db.ts';
+import { bothEnds, rowsAt, sums, turnedAway } from '../../test/db.ts';
 import {
   asServer,
   type Mariadb,
@@ -16,6 +16,7 @@ import {
   startMariadb,
   startMysql,
 } from '../../test/mariadb.ts';
+import { lacksProgram } from '../../test/peer.ts';
 import { Python } from '../../test/python.ts';
 import { bytes, command, DEPRECATE_EOF, execute, login, prepare, query } from './testing.ts';
 
@@ -108,7 +109,7 @@ for more in ({}, {'ssl_disabled': True, 'compress': True}):
         k.fetchall()
     c.close()
 `;
-const NO_TLS = NO_PYTHON || (!has('openssl') && 'needs openssl');
+const NO_TLS = NO_PYTHON || lacksProgram('openssl');
 
 test('TLS and compression are told, not read', { skip: NO_TLS }, async (t) => {
   const server = await startMariadb(t, [], (folder) => {

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
-import { bothEnds, type Counts, has, output, rowsAt, sums, turnedAway } from '../../test/db.ts';
+import { bothEnds, type Counts, output, rowsAt, sums, turnedAway } from '../../test/db.ts';
 import { lacks } from '../../test/live.ts';
 import {
   asServer,
@@ -14,8 +14,9 @@ import {
   startMysql,
   status,
 } from '../../test/mariadb.ts';
+import { lacksProgram } from '../../test/peer.ts';
 
-const NO_SYSBENCH = NO_MARIADB || (!has('sysbench') && 'needs sysbench');
+const NO_SYSBENCH = NO_MARIADB || lacksProgram('sysbench');
 const EVENTS = 1000;
 const SLAPS = 8000;
 

@@ -14,7 +14,6 @@ import {
   bothEnds,
   type Counts,
   freePort,
-  has,
   output,
   outputOf,
   rowsAt,
@@ -22,13 +21,15 @@ import {
   turnedAway,
 } from '../../test/db.ts';
 import { type Live, lacks, NO_LIVE, startLive } from '../../test/live.ts';
+import { lacksProgram } from '../../test/peer.ts';
 import { bytesOf, message, query, startup } from './testing.ts';
 
 const BIN = globSync('/usr/lib/postgresql/*/bin').at(-1) ?? '';
 const USER = spawnSync('id', ['-u', 'postgres'], { encoding: 'utf8' }).stdout.trim();
 const NO_POSTGRESQL =
   NO_LIVE ||
-  ((BIN === '' || USER === '' || !has('setpriv')) && 'needs postgresql, its user and setpriv');
+  lacksProgram('setpriv') ||
+  ((BIN === '' || USER === '') && 'needs postgresql and its user');
 const PATIENCE_MS = 60_000;
 const TRANSACTIONS = 50;
 const CLIENTS = 4;

@@ -14,16 +14,15 @@ import {
   bothEnds,
   type Counts,
   freePort,
-  has,
   output,
   rowsAt,
   sums,
   turnedAway,
 } from '../../test/db.ts';
 import { type Live, lacks, NO_LIVE, settles, startLive } from '../../test/live.ts';
+import { lacksProgram } from '../../test/peer.ts';
 
-const NO_REDIS =
-  NO_LIVE || (!(has('redis-server') && has('redis-benchmark')) && 'needs redis-server');
+const NO_REDIS = NO_LIVE || lacksProgram('redis-server', 'redis-benchmark');
 const PATIENCE_MS = 20_000;
 const RING_BYTES = 64 << 20;
 const PIPELINED = 200;

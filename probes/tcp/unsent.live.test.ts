@@ -3,10 +3,10 @@
 import { join } from 'node:path';
 import test from 'node:test';
 import { NO_LIVE, settles, startLive } from '../../test/live.ts';
-import { lacks, Peer } from '../../test/peer.ts';
+import { lacksProgram, Peer } from '../../test/peer.ts';
 
 test('connects without a route, or without leave', {
-  skip: NO_LIVE || lacks('python3', 'unshare'),
+  skip: NO_LIVE || lacksProgram('python3', 'unshare'),
 }, async (t) => {
   const live = await startLive(t);
   const script = join(import.meta.dirname, 'unroutable.py');

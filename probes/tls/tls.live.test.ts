@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { settles, startLive } from '../../test/live.ts';
-import { lacks, Peer } from '../../test/peer.ts';
+import { lacksProgram, Peer } from '../../test/peer.ts';
 import {
   type Certificate,
   exact,
@@ -127,7 +127,7 @@ const GO_BUILDS = {
 };
 
 for (const [name, flags] of Object.entries(GO_BUILDS))
-  test(name, { skip: NO_TLS || lacks('go') }, (t) => goPeers(t, flags));
+  test(name, { skip: NO_TLS || lacksProgram('go') }, (t) => goPeers(t, flags));
 
 async function goPeers(t: TestContext, flags: readonly string[]): Promise<void> {
   const { folder, cert, key } = makeCertificate(t);
@@ -150,7 +150,7 @@ async function goPeers(t: TestContext, flags: readonly string[]): Promise<void> 
 }
 
 test('requests while programs are placed: none is without a response', {
-  skip: NO_TLS || lacks('go'),
+  skip: NO_TLS || lacksProgram('go'),
 }, async (t) => {
   const { folder, cert, key } = makeCertificate(t);
   const program = join(folder, 'go-peer');
@@ -180,7 +180,7 @@ test('requests while programs are placed: none is without a response', {
   );
 });
 
-test('Go with HTTP/2, at both ends', { skip: NO_TLS || lacks('go') }, async (t) => {
+test('Go with HTTP/2, at both ends', { skip: NO_TLS || lacksProgram('go') }, async (t) => {
   const { folder, cert, key } = makeCertificate(t);
   const program = join(folder, 'go-peer');
   execFileSync('go', ['build', '-o', program, join(import.meta.dirname, 'peer.go')]);
@@ -289,7 +289,7 @@ async function canConnect(port: number): Promise<boolean> {
   }
 }
 
-test('nginx and curl', { skip: NO_TLS || lacks('nginx', 'curl') }, async (t) => {
+test('nginx and curl', { skip: NO_TLS || lacksProgram('nginx', 'curl') }, async (t) => {
   const server = await nginx(t);
   const live = await startLive(t, { collector: COLLECTOR });
   await probed(live, /libssl/);
@@ -305,7 +305,7 @@ test('nginx and curl', { skip: NO_TLS || lacks('nginx', 'curl') }, async (t) => 
 });
 
 test('nginx and wrk: as many as the access log has', {
-  skip: NO_TLS || lacks('nginx', 'wrk'),
+  skip: NO_TLS || lacksProgram('nginx', 'wrk'),
 }, async (t) => {
   const server = await nginx(t);
   const live = await startLive(t, { collector: COLLECTOR });
@@ -328,7 +328,7 @@ test('nginx and wrk: as many as the access log has', {
   assert.ok(sent >= logged && sent <= logged + 16, `${sent} sent, ${logged} logged`);
 });
 
-test('wget, which uses GnuTLS', { skip: NO_TLS || lacks('nginx', 'wget') }, async (t) => {
+test('wget, which uses GnuTLS', { skip: NO_TLS || lacksProgram('nginx', 'wget') }, async (t) => {
   const server = await nginx(t);
   const live = await startLive(t, { collector: COLLECTOR });
   await probed(live, /libgnutls/);
@@ -356,7 +356,7 @@ function makeRoot(folder: string, paths: readonly string[]): string {
 }
 
 test('a client in a root of its own, with its own library', {
-  skip: NO_TLS || lacks('nginx', 'curl'),
+  skip: NO_TLS || lacksProgram('nginx', 'curl'),
 }, async (t) => {
   const server = await nginx(t);
   const { folder } = makeCertificate(t);
@@ -388,7 +388,7 @@ test('a client in a root of its own, with its own library', {
 });
 
 test('a body that the kernel encrypts is counted, and the next response found behind it', {
-  skip: NO_TLS || lacks('cc'),
+  skip: NO_TLS || lacksProgram('cc'),
 }, async (t) => {
   const { folder } = makeCertificate(t);
   const program = join(folder, 'sendfile-peer');
