@@ -11,6 +11,10 @@ import { GET, OK, repeat } from './testing.ts';
 
 const POST = 'POST /post HTTP/1.1\r\n';
 const EMPTY = 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n';
+/** Two chunks, one of which holds what looks like a message, and one with an extension. */
+const CHUNKS = `5\r\nHTTP/\r\n24 \r\n${GET('/within').padEnd(36)}\r\n2a;a=b\r\n${OK.padEnd(42)}\r\n0\r\n\r\n`;
+const CHUNKED_POST = `${POST}Transfer-Encoding: chunked\r\n\r\n${CHUNKS}`;
+const CHUNKED_OK = `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n${CHUNKS}`;
 /** Of a request line, up to where it must be cut: 128 bytes with its CR. */
 const WHOLE_LINE = `/${'w'.repeat(112)}`;
 
@@ -65,6 +69,25 @@ const CASES: readonly Case[] = [
     rows: [
       ['GET', '/next', 200, 2],
       ['POST', '/post', 200, 2],
+    ],
+  },
+  {
+    name: 'chunked, several in one segment',
+    steps: [
+      ['>', CHUNKED_POST.repeat(3) + GET('/behind').repeat(2)],
+      ['<', CHUNKED_OK.repeat(4) + OK],
+      ['>', GET('/begun') + CHUNKED_POST.slice(0, -4)],
+      ['<', OK],
+      ['>', CHUNKED_POST.slice(-4)],
+      ['<', `${CHUNKED_OK}`],
+      ['>', GET('/last')],
+      ['<', OK],
+    ],
+    rows: [
+      ['GET', '/begun', 200, 1],
+      ['GET', '/behind', 200, 2],
+      ['GET', '/last', 200, 1],
+      ['POST', '/post', 200, 4],
     ],
   },
   {

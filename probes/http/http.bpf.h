@@ -54,6 +54,8 @@ static __noinline int http_park(struct packet *p, u32 n, int length)
 	CLAMP(n, HTTP_LINE);
 	bpf_skb_load_bytes(p->skb, p->payload_offset, parked.line, n);
 	parked.message_length = length < 0 ? -length : length & ~EXPECTS;
+	if (length < -CHUNKED)
+		parked.message_length = 0;
 	bpf_map_update_elem(&http_parked, &ends, &parked, BPF_ANY);
 	return 0;
 }

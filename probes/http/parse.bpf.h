@@ -15,11 +15,16 @@
 #define METHOD_MAX 24
 #define LINE_INCOMPLETE (-1)
 #define LINE_SCAN 1024 /* so far the end of a long request's target is looked for */
-#define LENGTH_UNKNOWN (-2) /* chunked, or longer than can be counted on */
+#define LENGTH_UNKNOWN (-2) /* longer than can be counted on */
 #define LENGTH_EXPECT (-3) /* not of a length: Expect */
+#define LENGTH_CHUNKED (-4)
 #define SCAN_BYTES 512
 #define HEADERS_MAX 4096 /* behind longer ones the next message is found by its line */
 #define CONTENT_LENGTH_MAX (1 << 29)
+#define CHUNKED (1 << 29) /* taken from an extent: chunks follow the headers */
+#define CHUNKS 128 /* of a message that are followed; longer ones end where the next message is found by its line */
+#define CHUNK_BYTES 16 /* its line; longer ones have extensions, which nobody sends */
+#define CHUNK_LAST (1 << 30) /* beside an extent: it ends the message */
 #define EXPECTS (1 << 30) /* beside an extent: the body is sent after a 100 only (Expect) */
 
 /* Tells compiler and verifier that 1 <= n <= power; both lose sight of it otherwise. */
@@ -209,7 +214,7 @@ static __always_inline int http_content_length_of(struct __sk_buff *skb, u64 use
 	/* "transfer-encoding:" in either case: the message goes on until what it says */
 	if ((words[0] | LANES(0x20)) == 0x726566736e617274ULL &&
 	    (words[1] | LANES(0x20)) == 0x6e69646f636e652dULL && (words[2] & 0xffdf) == 0x3a47)
-		return LENGTH_UNKNOWN;
+		return LENGTH_CHUNKED;
 	/* "expect:" */
 	if ((words[0] & ~LANES(0x20) & 0xffffffffffffffULL) == 0x1a544345505845ULL)
 		return LENGTH_EXPECT;
@@ -234,7 +239,7 @@ static __always_inline int http_content_length_of(struct __sk_buff *skb, u64 use
 
 /* What headers say of the body. */
 struct http_body {
-	int length; /* or LENGTH_UNKNOWN; -1: none is named */
+	int length; /* or LENGTH_UNKNOWN, LENGTH_CHUNKED; -1: none is named */
 	int expects; /* EXPECTS or 0 */
 };
 
@@ -246,7 +251,7 @@ static __always_inline int http_note_header_of(struct __sk_buff *skb, u64 user, 
 
 	if (value == LENGTH_EXPECT)
 		body->expects = EXPECTS;
-	else if (value != -1 && body->length != LENGTH_UNKNOWN)
+	else if (value != -1 && body->length != LENGTH_CHUNKED)
 		body->length = value;
 	return 0;
 }
@@ -328,10 +333,87 @@ __noinline int http_scan_user(u64 user, u32 left, struct http_body *body)
 	return body ? http_scan_of(NULL, user, 0, left, body, true) : 0;
 }
 
+/* Extent of the chunk whose line begins here, perhaps with CHUNK_LAST; 0: it is none, or its line is not all here. */
+static __always_inline int http_chunk_of(struct __sk_buff *skb, u64 user, u32 at, u32 left,
+					 const bool in_user)
+{
+	u64 words[CHUNK_BYTES / 8] = {};
+	u8 *bytes = (u8 *)words, stop = 0;
+	u32 n = left < CHUNK_BYTES ? left : CHUNK_BYTES, size = 0, digits, line;
+	u64 low, high;
+	u16 end = 0;
+
+	if (!left)
+		return 0;
+	CLAMP(n, CHUNK_BYTES);
+	if (http_load(skb, user, at, words, n, in_user))
+		return 0;
+	for (digits = 0; digits < 8; digits++) {
+		u8 value = bytes[digits] - '0';
+
+		stop = bytes[digits];
+		if (value > 9)
+			value = (stop | 0x20) - 'a' + 10;
+		if (value > 15 || (stop > '9' && value < 10))
+			break;
+		size = size << 4 | value;
+	}
+	if (!digits || size > CONTENT_LENGTH_MAX || (stop != '\r' && stop != ';' && stop != ' '))
+		return 0;
+	low = zero_lanes(words[0] ^ LANES('\n'));
+	high = zero_lanes(words[1] ^ LANES('\n'));
+	if (!low && !high)
+		return 0;
+	line = (low ? lowest_lane(low) : 8 + lowest_lane(high)) + 1;
+	if (size)
+		return line + size + 2;
+	if (line + 2 > left || http_load(skb, user, at + line, &end, 2, in_user) || end != 0x0a0d)
+		return 0; /* trailers, which nobody sends */
+	return (line + 2) | CHUNK_LAST;
+}
+
+__noinline int http_chunk(struct __sk_buff *skb, u32 at, u32 left)
+{
+	return http_chunk_of(skb, 0, at, left, false);
+}
+
+__noinline int http_chunk_user(u64 user, u32 left)
+{
+	return http_chunk_of(NULL, user, 0, left, true);
+}
+
+/* Extent of a message of chunks, by what http_extent said, if it ends within these bytes; else 0. */
+static __always_inline int http_whole_of(struct __sk_buff *skb, u64 user, u32 at, u32 left,
+					 int extent, const bool in_user)
+{
+	u32 done = -extent - CHUNKED;
+
+	for (u32 i = 0; i < CHUNKS && done < left; i++) {
+		extent = in_user ? http_chunk_user(user + done, left - done) :
+				   http_chunk(skb, at + done, left - done);
+		if (extent <= 0)
+			return 0;
+		done += extent & ~CHUNK_LAST;
+		if (extent & CHUNK_LAST)
+			return done;
+	}
+	return 0;
+}
+
+__noinline int http_whole(struct __sk_buff *skb, u32 at, u32 left, int extent)
+{
+	return http_whole_of(skb, 0, at, left, extent, false);
+}
+
+__noinline int http_whole_user(u64 user, u32 left, int extent)
+{
+	return http_whole_of(NULL, user, 0, left, extent, true);
+}
+
 /*
- * Extent of the message that begins here: > 0: its length by Content-Length, perhaps with EXPECTS; < 0: minus the length of its headers, which
- * name no length, or of a message that is `bodiless` whatever they say; 0: the headers do not end here, or what they say of
- * its end cannot be followed.
+ * Extent of the message that begins here: > 0: its length by Content-Length, perhaps with EXPECTS; < 0: minus the length of
+ * its headers, which name no length, or of a message that is `bodiless` whatever they say; beyond -CHUNKED: minus their
+ * length and CHUNKED; 0: the headers do not end here, or what they say of its end cannot be followed.
  */
 static __always_inline int http_extent_of(struct __sk_buff *skb, u64 user, u32 at, u32 left,
 					  bool bodiless, const bool in_user)
@@ -347,6 +429,8 @@ static __always_inline int http_extent_of(struct __sk_buff *skb, u64 user, u32 a
 		headers += from;
 		if (bodiless || body.length == -1)
 			return -headers;
+		if (body.length == LENGTH_CHUNKED)
+			return -headers - CHUNKED;
 		return body.length >= 0 ? (headers + body.length) | body.expects : 0;
 	}
 	return 0;

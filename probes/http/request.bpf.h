@@ -23,6 +23,9 @@
 #define EXTENT(from, done, left, bodiless) \
 	(in_user ? http_extent_user((from)->user + (done), left, bodiless) : \
 		   http_extent(skb, (from)->at + (done), left, bodiless))
+#define WHOLE(from, done, left, extent) \
+	(in_user ? http_whole_user((from)->user + (done), left, extent) : \
+		   http_whole(skb, (from)->at + (done), left, extent))
 
 static __always_inline int http_same_line_of(struct __sk_buff *skb, struct http_conn *c,
 					     struct http_bytes *from, u32 done,
@@ -170,7 +173,9 @@ static __always_inline u32 http_one_request(struct __sk_buff *skb, struct http_c
 			http_take_line(skb, c, from, done, n, in_user);
 	}
 	length = EXTENT(from, done, left, false);
-	if (length < 0)
+	if (length < -CHUNKED)
+		length = WHOLE(from, done, left, length);
+	else if (length < 0)
 		length = -length; /* no length is named: there is no body */
 	if (!length)
 		return 0;

@@ -86,6 +86,8 @@ static __always_inline u32 http_one_response(struct __sk_buff *skb, struct http_
 						  *(u32 *)c->rec.line == WORD_HEAD);
 	if (length > 0)
 		length &= ~EXPECTS;
+	if (length < -CHUNKED)
+		length = WHOLE(from, done, left, length);
 	if (length < 0 && (status < 200 || status == 204 || status == 304 ||
 			   *(u32 *)c->rec.line == WORD_HEAD))
 		length = -length;
