@@ -257,18 +257,32 @@ static napi_value program_prepare(napi_env env, napi_callback_info info)
 }
 
 // programStart(program, link of programPrepare)
-// Needs no object, so that a program that was opened from a pin can be placed as well.
+// Needs no object, so that a program that was opened from a pin can be placed as well. Kernels before
+// 5.15 have no links of perf events: the descriptor stays that of the event, which cannot be pinned.
 static napi_value program_start(napi_env env, napi_callback_info info)
 {
 	struct call call = call_begin(env, info, 2);
 	struct handle *program = call_handle(&call, 0, HANDLE_PROGRAM);
 	struct link_handle *link = call_handle(&call, 1, HANDLE_LINK);
 
+	int event, fd;
+
 	if (!program || !link)
 		return NULL;
-	if (ioctl(link->base.fd, PERF_EVENT_IOC_SET_BPF, program->fd) ||
-	    ioctl(link->base.fd, PERF_EVENT_IOC_ENABLE, 0))
-		return throw_errno(env, errno, "Cannot run the program where it was placed");
+	event = link->base.fd;
+	fd = bpf_link_create(program->fd, event, BPF_PERF_EVENT, NULL);
+	if ((fd < 0 && ioctl(event, PERF_EVENT_IOC_SET_BPF, program->fd)) ||
+	    ioctl(event, PERF_EVENT_IOC_ENABLE, 0)) {
+		int error = errno;
+
+		if (fd >= 0)
+			close(fd);
+		return throw_errno(env, error, "Cannot run the program where it was placed");
+	}
+	if (fd >= 0) {
+		close(event); // the link holds it
+		link->base.fd = fd;
+	}
 	return NULL;
 }
 

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type FlowRow, type Live, NO_LIVE, settles } from './live.ts';
+import { type FlowRow, type Live, NO_LIVE, type Sink, settles } from './live.ts';
 import { lacksProgram } from './peer.ts';
 import type { Cleanup } from './traffic/traffic.ts';
 
@@ -40,7 +40,7 @@ export async function probed(live: Live, ...names: readonly RegExp[]): Promise<v
 }
 
 /** Requests by side, process and status, with the ports that name the connection. */
-export function seen(live: Live, port: number): readonly FlowRow[] {
+export function seen(live: Pick<Live, 'sink'>, port: number): readonly FlowRow[] {
   const rows = [
     ...live.sink.rows({ tls: 1, src_port: port }, 'httpflow'),
     ...live.sink.rows({ tls: 1, dst_port: port }, 'httpflow'),
@@ -81,11 +81,17 @@ function rowsOf({ direction, pid, counts }: Side): readonly FlowRow[] {
 
 /** Waits until exactly these rows are there. */
 export async function exact(live: Live, port: number, sides: readonly Side[]): Promise<void> {
+  await exactIn(live.sink, () => live.collector.flush(), port, sides);
+}
+
+/** The same of what a collector in another process sends. */
+export async function exactIn(
+  sink: Sink,
+  flush: () => Promise<void>,
+  port: number,
+  sides: readonly Side[],
+): Promise<void> {
   const keyOf = ({ count: _, ...row }: FlowRow) => JSON.stringify(row);
   const expected = sides.flatMap(rowsOf).sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
-  await settles(
-    () => live.collector.flush(),
-    () => seen(live, port),
-    expected,
-  );
+  await settles(flush, () => seen({ sink }, port), expected);
 }

@@ -1,14 +1,17 @@
-// A collector that is killed takes its placements with it; the next, which takes over the programs, places them again.
+// A collector that is killed leaves its placements to the next: a line between the two is seen.
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { release } from 'node:os';
 import { join } from 'node:path';
 import test from 'node:test';
 import { liveFolders, Sink, settles } from '../../test/live.ts';
 import { NO_PTY, Typist } from '../../test/typist.ts';
 
 const CHILD = join(import.meta.dirname, '../../test/collector-child.ts');
+/** Before 5.15 the kernel has no links of perf events, which could be pinned. */
+const OUTLIVES = !/^([0-4]|5\.(\d|1[0-4]))\./.test(release());
 const OWN = JSON.stringify({ probes: { bash: { enabled: true } } });
 
 async function hear(child: ChildProcess): Promise<{ said: string; taken_over: boolean }> {
@@ -16,7 +19,7 @@ async function hear(child: ChildProcess): Promise<{ said: string; taken_over: bo
   return message;
 }
 
-test('lines are seen after a kill', { skip: NO_PTY }, async (t) => {
+test('lines are seen before, between and after', { skip: NO_PTY }, async (t) => {
   const sink = await Sink.listen();
   t.after(() => sink.close());
   const { data_dir, pin_path } = liveFolders(t);
@@ -30,6 +33,7 @@ test('lines are seen after a kill', { skip: NO_PTY }, async (t) => {
   const gone = once(first, 'exit');
   first.kill('SIGKILL');
   await gone;
+  await typist.type(shell, 'echo between');
   const second = fork(CHILD, words);
   t.after(() => second.kill('SIGKILL'));
   assert.deepEqual(await hear(second), { said: 'ready', taken_over: true });
@@ -40,6 +44,7 @@ test('lines are seen after a kill', { skip: NO_PTY }, async (t) => {
   };
   await settles(flush, () => sink.rows({ pid: shell.pid }, 'bash').map(({ cmd }) => cmd), [
     'echo one',
+    ...(OUTLIVES ? ['echo between'] : []),
     'echo two',
   ]);
   second.send('stop');

@@ -33,6 +33,7 @@ import { Pipeline } from './pipeline.ts';
 import { Pressure } from './pressure.ts';
 import { CgroupIndex } from './proc.ts';
 import { SelfReport } from './self.ts';
+import { UprobePins } from './uprobe_pins.ts';
 import { Uprobes } from './uprobes.ts';
 import { Users } from './users.ts';
 
@@ -325,7 +326,9 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   const on = probes.filter(({ name }) => kernel.isOn(name));
   const users = new Users(proc);
   const on_user = (pid: number) => users.learn(pid);
-  const uprobes = new Uprobes({ probes: on, programs: kernel.programs, proc, ledger, on_user });
+  const pins = new UprobePins(kernel.uprobe_pins);
+  const { programs } = kernel;
+  const uprobes = new Uprobes({ probes: on, programs, proc, ledger, pins, on_user });
   const limits = collector.budget;
   const keeper = new BudgetKeeper({ kernel, probes: on, limits, log: options.log });
   const seen = { kernel, identity, delivery, uprobes, keeper };

@@ -201,6 +201,11 @@ export class Kernel {
     return this.programsOf(source).filter((program) => this.usersOf(program) === 1);
   }
 
+  /** Folder of the pins of what is placed in files. */
+  get uprobe_pins(): string {
+    return this.#pins.uprobes;
+  }
+
   /** Detaches everything and removes the pins; what the ring and the maps hold can still be read. */
   detach(): void {
     this.#pins.clear();

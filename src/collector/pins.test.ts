@@ -1,7 +1,7 @@
 // The folder of pins, as files of an ordinary folder: what is there, what belongs to a build, what is left.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
@@ -19,6 +19,8 @@ function fill(pins: Pins): void {
   for (const path of [pins.map('ring'), pins.link('one'), pins.link('two'), pins.program('one')]) {
     writeFileSync(path, '');
   }
+  mkdirSync(pins.uprobes);
+  writeFileSync(join(pins.uprobes, 'file_source_1of1'), '');
 }
 
 test('a build sees its own links, and clears those of every build', (t) => {
@@ -31,7 +33,12 @@ test('a build sees its own links, and clears those of every build', (t) => {
   assert.deepEqual([...old.programs()], ['one']);
   assert.deepEqual([...young.links()], []);
   assert.equal(young.any, true);
-  assert.deepEqual(readdirSync(folder).sort(), ['links_aaaa', 'programs_aaaa', 'ring']);
+  assert.deepEqual(readdirSync(folder).sort(), [
+    'links_aaaa',
+    'programs_aaaa',
+    'ring',
+    'uprobes_aaaa',
+  ]);
   young.clear();
   assert.equal(existsSync(folder), false);
   young.clear(); // there is nothing to clear

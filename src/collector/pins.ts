@@ -4,12 +4,14 @@
 // PIN_PATH/<map>               maps, shared by all that follows (bpffs takes no dot in a name)
 // PIN_PATH/links_<build>/<program>
 // PIN_PATH/programs_<build>/<program>
+// PIN_PATH/uprobes_<build>/…            placements in files (uprobe_pins.ts)
 
 import { existsSync, mkdirSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 
 const LINKS = 'links_';
 const PROGRAMS = 'programs_';
+const UPROBES = 'uprobes_';
 
 export class Pins {
   readonly root: string;
@@ -31,6 +33,10 @@ export class Pins {
 
   program(program: string): string {
     return join(this.root, PROGRAMS + this.build, program);
+  }
+
+  get uprobes(): string {
+    return join(this.root, UPROBES + this.build);
   }
 
   /** @throws NodeJS.ErrnoException where bpffs is missing or may not be written. */
@@ -65,8 +71,9 @@ export class Pins {
    */
   clear(): void {
     const names = list(this.root);
-    const folders = names.filter((name) => name.startsWith(LINKS) || name.startsWith(PROGRAMS));
-    folders.sort(); // links before programs
+    const folders = [LINKS, UPROBES, PROGRAMS].flatMap((kind) =>
+      names.filter((name) => name.startsWith(kind)),
+    );
     for (const folder of folders) clearFolder(join(this.root, folder));
     for (const name of names) if (!folders.includes(name)) unlinkSync(join(this.root, name));
     if (existsSync(this.root)) removeOwn(this.root);

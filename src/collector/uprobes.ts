@@ -12,6 +12,7 @@ import type { BpfProgram } from '../bpf/program.ts';
 import type { Ledger } from '../table/ledger.ts';
 import type { CodeFile, Placement, Probe, UprobeSource } from '../table/probe.ts';
 import { executableOf, fileIdentity, librariesOf, type MappedFile, pidsOf } from './mapped.ts';
+import type { UprobePins } from './uprobe_pins.ts';
 
 /** A turn may take this long here. */
 const TURN_MS = 4;
@@ -36,6 +37,7 @@ export interface UprobeOptions {
   readonly programs: readonly { readonly name: string; readonly program: BpfProgram }[];
   readonly proc: string;
   readonly ledger: Ledger;
+  readonly pins?: UprobePins;
   /** This process runs a file in which programs stand. */
   readonly on_user: (pid: number) => void;
 }
@@ -174,6 +176,7 @@ export class Uprobes {
     this.#retire(now_ms);
     this.#scan_began_ms = 0;
     this.#scanned = true;
+    this.#options.pins?.discardRest();
     this.#next_scan_ms = now_ms + Math.max(SCAN_MS, this.#scan_cost_ms / SCAN_SHARE);
   }
 
@@ -249,13 +252,27 @@ export class Uprobes {
       (executable ? source.executables : source.libraries)?.test(file.name),
     );
     const placed = sources.flatMap((source) => {
-      const links = this.#place(source, file.path, open_path);
+      const links = this.#linksIn(source, key, file.path, open_path);
       return links.length === 0 ? [] : [{ source, links }];
     });
     const known: Known = { path: file.path, placed, seen_ms: 0 };
     if (this.#files.size >= FILES_MAX) this.#forgetOne();
     this.#files.set(key, known);
     return known;
+  }
+
+  /** Those that a killed predecessor has left there, or new ones. */
+  #linksIn(one: Source, key: string, path: string, open_path: string): readonly BpfLink[] {
+    const { pins, ledger } = this.#options;
+    const name = `${one.probe}_${one.source.name}`;
+    const kept = pins?.take(key, name);
+    const links = kept ?? this.#place(one, path, open_path);
+    if (links.length === 0) return links;
+    if (kept === undefined) pins?.keep(key, name, links);
+    one.placed += 1;
+    ledger.seen('kernel', 'uprobe_files', 1);
+    ledger.kept('kernel', 'uprobe_files', 1);
+    return links;
   }
 
   /** The oldest in which nothing stands; it is looked at again when somebody runs it still. */
@@ -290,9 +307,6 @@ export class Uprobes {
       this.#fail(one, path, error instanceof Error ? error.message : String(error));
       return [];
     }
-    one.placed += 1;
-    this.#options.ledger.seen('kernel', 'uprobe_files', 1);
-    this.#options.ledger.kept('kernel', 'uprobe_files', 1);
     return links;
   }
 
@@ -310,7 +324,10 @@ export class Uprobes {
   #remove({ placed }: Known): void {
     for (const { source, links } of placed) {
       source.placed -= 1;
-      for (const link of links) link.close();
+      for (const link of links) {
+        if (this.#options.pins !== undefined) link.unpin();
+        link.close();
+      }
     }
   }
 

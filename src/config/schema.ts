@@ -215,7 +215,7 @@ const collector = z.strictObject({
     env: 'EBPF_NET_HOST_DIR',
   }),
   pin_path: key(pinPath, '/sys/fs/bpf/sonde', {
-    help: 'Folder of bpffs for pinned maps and programs, which a restarted collector takes over',
+    help: 'Folder of bpffs for pinned maps and programs, which the successor of a killed collector takes over; an orderly end removes them',
   }),
   kernel_prefix: key(kernelPrefix, '', {
     help: 'Before the names of maps and programs in the kernel, as bpftool shows them',

@@ -37,7 +37,7 @@ const SHARE_BPFFS = `In a container, mount the host's:
 export const bpffs: Check = {
   id: 'bpffs',
   what: 'the BPF file system is mounted and can be written',
-  why: 'maps and programs are pinned there, so that a restarted collector takes them over without a gap',
+  why: 'maps and programs are pinned there, so that the successor of a killed collector takes them over without a gap',
   cure: `${MOUNT_BPFFS}\n${SHARE_BPFFS}`,
   look: ({ machine, config }) => {
     const { pin_path } = config.collector;
