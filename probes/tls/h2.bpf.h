@@ -105,6 +105,7 @@ static __always_inline void tls_h2_feed(struct tls_conn *conn, struct http_bytes
 	struct http2_way *way = reads ? &conn->h2_way[0] : &conn->h2_way[1];
 	u32 flags = reads ? 0 : HTTP2_EGRESS, ahead = 0;
 
+	conn->http.last_ns = from->now;
 	if (way->state == HTTP2_WAITING) {
 		bool client = reads == (conn->h2_role == HTTP2_SERVER);
 
@@ -134,6 +135,7 @@ static __noinline int tls_h2_end(struct tls_conn *conn)
 	if (!conn || !conn->h2_role)
 		return 0;
 	tls_h2_head(conn, &rec, HTTP2_RESET);
+	rec.now_ns = conn->http.last_ns; /* who ends it may come long after */
 	rec.after = rec.to = conn->h2_way[0].told;
 	conn->h2_role = 0;
 	if (!ring_output(&rec, sizeof(rec)))

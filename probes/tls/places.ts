@@ -6,20 +6,19 @@ import { cheapEntry, firstCall, isEmulated } from './x86.ts';
 const ENTRY_BYTES = 96;
 const ENDBR64 = [0xf3, 0x0f, 0x1e, 0xfa];
 
-/** Of a call that reads or writes: the program at its begin. */
-type Begin = 'tls_read' | 'tls_write' | 'tls_sendfile';
-type Return = 'tls_return' | 'tls_return_ex';
+/** Of a call that reads, writes or shakes hands: the program at its begin. */
+type Begin = 'tls_read' | 'tls_write' | 'tls_sendfile' | 'tls_handshake';
+type Return = 'tls_return' | 'tls_return_ex' | 'tls_shaken';
 
 export function placesInOpenSsl(file: CodeFile): readonly Placement[] {
   const names = ['SSL_read', 'SSL_read_ex', 'SSL_write', 'SSL_write_ex'];
   const symbols = file.symbols([...names, 'SSL_sendfile', 'SSL_do_handshake', 'SSL_free']);
   if (!symbols.has('SSL_read') || !symbols.has('SSL_write')) return [];
-  const sendfile = symbols.get('SSL_sendfile');
   return [
     ...ofCall(file, symbols, 'SSL_read', 'tls_read'),
     ...ofCall(file, symbols, 'SSL_write', 'tls_write'),
-    ...(sendfile === undefined ? [] : both(file, sendfile, 'tls_sendfile', 'tls_return')),
-    ...entry(file, symbols.get('SSL_do_handshake'), 'tls_handshake'),
+    ...both(file, symbols.get('SSL_sendfile'), 'tls_sendfile', 'tls_return'),
+    ...both(file, symbols.get('SSL_do_handshake'), 'tls_handshake', 'tls_shaken'),
     ...entry(file, symbols.get('SSL_free'), 'tls_free'),
   ];
 }
@@ -32,7 +31,7 @@ export function placesInGnuTls(file: CodeFile): readonly Placement[] {
   return [
     ...both(file, recv, 'tls_read', 'tls_return'),
     ...both(file, send, 'tls_write', 'tls_return'),
-    ...entry(file, symbols.get('gnutls_handshake'), 'tls_handshake'),
+    ...both(file, symbols.get('gnutls_handshake'), 'tls_handshake', 'tls_shaken'),
     ...entry(file, symbols.get('gnutls_deinit'), 'tls_free'),
   ];
 }
@@ -66,7 +65,13 @@ function innerOf(file: CodeFile, plain: CodeSymbol, ex: CodeSymbol): number | un
   return isEmulated(code, within) ? called + within : undefined;
 }
 
-function both(file: CodeFile, at: CodeSymbol, begin: Begin, end: Return): readonly Placement[] {
+function both(
+  file: CodeFile,
+  at: CodeSymbol | undefined,
+  begin: Begin,
+  end: Return,
+): readonly Placement[] {
+  if (at === undefined) return [];
   return [...entry(file, at, begin), { program: end, offset: at.offset, ret: true }];
 }
 

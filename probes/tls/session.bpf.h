@@ -52,6 +52,7 @@ struct tls_thread {
 	struct tls_socket used; /* within this call */
 	struct tls_socket shaken; /* received before the last call that shook hands, */
 	u64 shaken_session; /* which was this session's */
+	u64 shaking; /* the session of the call that shakes hands now; 0: none */
 	struct tls_socket voted; /* for this one speaks the last receive, */
 	u64 voted_session; /* as this session's */
 	u64 session; /* of this call; 0: none */

@@ -159,7 +159,11 @@ int tls_handshake(struct pt_regs *ctx)
 	struct tls_thread *thread = tls_thread_here();
 	u64 session = PT_REGS_PARM1(ctx);
 
-	if (!thread || !thread->fresh)
+	if (!thread)
+		return 0;
+	thread->shaking = session;
+	thread->used.cookie = 0;
+	if (!thread->fresh)
 		return 0;
 	if (thread->fresh == 1) {
 		thread->shaken_again = thread->shaken_session == session &&
@@ -169,6 +173,25 @@ int tls_handshake(struct pt_regs *ctx)
 	}
 	thread->last = session;
 	thread->fresh = 0;
+	return 0;
+}
+
+/* The handshake may have read the first request as well: no call for it may use the socket. */
+SEC("uretprobe")
+int tls_shaken(struct pt_regs *ctx)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	struct tls_thread *thread = bpf_map_lookup_elem(&tls_threads, &id);
+	struct tls_key key = { .tgid = id >> 32 };
+	struct tls_socket used;
+
+	if (!thread || !thread->shaking)
+		return 0;
+	key.session = thread->shaking;
+	thread->shaking = 0;
+	used = thread->used;
+	if (used.cookie)
+		tls_conn_of(&key, &used);
 	return 0;
 }
 
@@ -186,6 +209,8 @@ int tls_free(struct pt_regs *ctx)
 	conn = bpf_map_lookup_elem(&tls_conns, &key);
 	if (!conn)
 		return 0;
+	if (conn->h2_role)
+		conn->http.last_ns = bpf_ktime_get_ns();
 	tls_end(conn);
 	bpf_map_delete_elem(&tls_conns, &key);
 	return 0;

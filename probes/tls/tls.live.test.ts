@@ -1,10 +1,11 @@
 // HTTPS between real programs: every request counted once at each end that is on this host, under the right process and addresses.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { createSecureServer } from 'node:http2';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -407,4 +408,59 @@ test('a body that the kernel encrypts is counted, and the next response found be
       bytes_written: 50 * ('HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n'.length + 100_000),
     },
   );
+});
+
+test('a server whose handshake alone uses the socket', {
+  skip: NO_TLS || lacksProgram('cc'),
+}, async (t) => {
+  const { folder } = makeCertificate(t);
+  const program = join(folder, 'handshake-peer');
+  execFileSync('cc', ['-O1', '-o', program, join(import.meta.dirname, 'handshake_peer.c')]);
+  const server = new Peer(t, program, []);
+  const port = Number(await server.line());
+  const live = await startLive(t, { collector: COLLECTOR });
+  await probed(live, /handshake-peer/);
+  for (let i = 0; i < 20; i += 1) {
+    const client = connect(port, '127.0.0.1');
+    client.write('hello');
+    await once(client, 'data');
+    client.write('GET /page/red HTTP/1.1\r\nHost: stand-in\r\n\r\n');
+    await once(client, 'data');
+    client.destroy();
+  }
+  await exact(live, port, [
+    { direction: 'incoming', pid: server.pid, counts: { '/page/red': 20 } },
+  ]);
+});
+
+test('a client that is killed in mid response: its request ends with the last bytes', {
+  skip: NO_TLS || lacksProgram('curl'),
+}, async (t) => {
+  const { cert, key } = makeCertificate(t);
+  const tls = { cert: readFileSync(cert), key: readFileSync(key) };
+  const server = createSecureServer(tls).listen(0, '127.0.0.1');
+  t.after(() => server.close());
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo; // TCP
+  const live = await startLive(t, { collector: COLLECTOR });
+  await probed(live, /libssl/);
+  const words = ['-sk', '--http2', '-N', `https://127.0.0.1:${port}/page/red`];
+  const client = spawn('curl', words, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const [stream] = await once(server, 'stream');
+  stream.on('error', () => undefined); // the client goes
+  stream.respond({ ':status': 200 });
+  stream.write('the begin');
+  await once(client.stdout, 'data');
+  client.kill('SIGKILL');
+  await once(client, 'exit');
+  await delay(2000);
+  const asked = { tls: 1, pid: client.pid!, status_code: 200 };
+  const at_client = () => live.sink.rows(asked, 'httpflow');
+  await settles(
+    () => live.collector.flush(),
+    () => at_client().map(({ count }) => count),
+    [1],
+  );
+  const [{ duration }] = at_client() as [{ duration: number }];
+  assert.ok(duration < 1e9, `it took ${duration} ns`);
 });

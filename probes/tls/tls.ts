@@ -32,6 +32,7 @@ export const tls: Probe = {
             'tls_return',
             'tls_return_ex',
             'tls_handshake',
+            'tls_shaken',
             'tls_free',
           ],
           needs: ['atomics'],
