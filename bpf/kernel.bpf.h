@@ -93,6 +93,7 @@ struct sock {
 	u16 sk_type;
 	int sk_err;
 	int sk_err_soft;
+	unsigned long sk_lingertime;
 };
 
 struct inet_sock {
@@ -124,6 +125,7 @@ struct tcp_sock {
 	u32 copied_seq; /* up to here the process has read */
 	u32 snd_nxt;
 	u32 write_seq; /* up to here the process has written */
+	u8 repair : 1; /* its state is set and read by who moves it (CRIU) */
 	u8 fastopen_connect : 1; /* connect() sends nothing, the first write does */
 };
 

@@ -7,14 +7,37 @@
 
 #define EADDRNOTAVAIL 99
 
+/* Bits of sk_flags. */
+#define SOCK_DONE 1 /* the peer's FIN has come */
+#define SOCK_LINGER 4
+
+/* Leaving FIN_WAIT_2 is most often an orderly end: the peer's FIN has come, or nobody waits for it any more. */
+static __noinline int aborts_half_closed(struct sock *sk)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)sk;
+	u64 flags = BPF_CORE_READ(sk, __sk_common.skc_flags);
+
+	if (flags & 1 << SOCK_DONE)
+		return 0;
+	if (flags & 1 << SOCK_LINGER && !BPF_CORE_READ(sk, sk_lingertime))
+		return 1;
+	return BPF_CORE_READ(tp, rcv_nxt) != BPF_CORE_READ(tp, copied_seq);
+}
+
 /*
  * close() with unread data or with linger 0 sets TCP_CLOSE first and sends its RST after, when the entry is gone: an end
- * straight from an open state, with no RST from the peer and no error, is such a reset.
+ * straight from an open state, with no RST from the peer and no error, is such a reset; but not of a socket under repair
+ * (CRIU), which sends nothing.
  */
 static __always_inline bool aborts(struct sock *sk, struct conn *conn, int oldstate)
 {
-	return (oldstate == TCP_ESTABLISHED || oldstate == TCP_CLOSE_WAIT) && !sk->sk_err &&
-	       !(conn->reset_flags & FLOW_RESET_IN);
+	if (sk->sk_err || conn->reset_flags & FLOW_RESET_IN)
+		return false;
+	if (oldstate == TCP_FIN_WAIT2)
+		return aborts_half_closed(sk);
+	return (oldstate == TCP_ESTABLISHED || oldstate == TCP_CLOSE_WAIT ||
+		oldstate == TCP_FIN_WAIT1) &&
+	       !BPF_CORE_READ_BITFIELD_PROBED((struct tcp_sock *)sk, repair);
 }
 
 /*
