@@ -1,5 +1,5 @@
-// Takes out what must not leave the machine: credentials in headers, values of secret keys in query, form, JSON, XML and
-// multipart bodies, and whatever the operator's patterns match. It errs to the side of taking out too much.
+// Takes out what must not leave the machine: credentials in headers, values of secret keys in query, form, JSON, XML, plain
+// text and multipart bodies, and whatever the operator's patterns match. It errs to the side of taking out too much.
 
 import { isUtf8 } from 'node:buffer';
 import {
@@ -10,8 +10,9 @@ import {
   zstdDecompressSync,
 } from 'node:zlib';
 import { headerOf } from '../http/head.ts';
-import { type Span, secretSpans } from './json_scan.ts';
+import { keySpansOfBytes, type Span, secretSpans } from './json_scan.ts';
 import { linearPattern, PATTERN_TEXT_MAX, PATTERNS_MAX } from './patterns.ts';
+import { textSpans } from './text_scan.ts';
 import { pairSpans, userSpans } from './url_scan.ts';
 import { xmlSecretSpans } from './xml_scan.ts';
 
@@ -37,17 +38,33 @@ export interface RedactedBody {
   readonly withheld: string;
 }
 
-const HEADER =
-  /^(?:proxy-)?auth|cookie|api-?key|token|secret|passw|session|credential|signature|^x-forwarded-client-cert$/;
-/** Letters and digits of a key in lower case: `X-Access_Token` is `xaccesstoken`. */
+/** Names in lower case, with `-` for `_`. What ends in `-key` is one, but for those that open nothing. */
+const HEADER = new RegExp(
+  [
+    '^(?:proxy-)?auth|cookie|api-?key|token|secret|passw|session|credential|signature|jwt|bearer',
+    '^x-forwarded-client-cert$|(?<!idempotency|websocket|cache|surrogate|partition|routing)-key$',
+  ].join('|'),
+);
+/** Letters and digits of a key in lower case: `X-Access_Token` is `xaccesstoken`. Tokens that are counted are none. */
 const KEY = new RegExp(
   [
-    'passw|passphrase|^pass$|pwd$|^passcode$|secret|token$|credential|signature$',
-    'apikey|accesskey|privatekey|^auth(?:entication|orization|key|code)?$|sess(?:ion)?id|^sid$',
+    'passw|passphrase|^pass$|^pw$|pwd$|^passcode$|secret|token$|credential|signature$|^sig$',
+    '(?<!max|min|total|input|output|prompt|completion|cached|reasoning|num|of)tokens$|jwts?$',
+    'apikey|accesskey|privatekey|functionskey$|subscriptionkey$|^bearer$|cookies?$',
+    '^(?:proxy)?auth(?:entication|orization|key|code)?$|sess(?:ion)?id|^sid$',
     '^otp$|^pin$|^cvv|^cvc|^ssn$|cardnumber|creditcard',
   ].join('|'),
 );
+/** Of bytes that are no text: what comes before a name and a password. */
+const BINARY_URL = /[a-z]{2}(?::\/\/|:\\\/\\\/|%3a%2f%2f)$/i;
+const TEXT_TYPE = /^text\/|json|\bxml\b|html|yaml|javascript|ecmascript|x-www-form-urlencoded/;
+/** Their text is full of keys, and a line of them may be all there is. */
+const CODE_TYPE = /javascript|ecmascript|^text\/css/;
+const JSON_START = /^\s*(?:\{\s*["}]|\[\s*["{[\]])/;
+/** Control characters in text, one in so many. In noise it is one in ten. */
+const CONTROLS_MAX_PART = 50;
 const KEY_LENGTH_MAX = 256;
+const KNOWN_MAX = 4096;
 /** Multipart within multipart; what is deeper goes whole. */
 const PARTS_DEPTH_MAX = 3;
 
@@ -56,6 +73,8 @@ export class Redactor {
   readonly #keys: ReadonlySet<string>;
   readonly #patterns: readonly RegExp[];
   readonly #body_max: number;
+  /** Keys that were looked at: most bodies have the same few. */
+  readonly #known = new Map<string, boolean>();
   /** Values taken out. */
   redacted = 0;
 
@@ -75,9 +94,8 @@ export class Redactor {
     const pairs: [string, string][] = [];
     for (let i = 0; i < headers.length; i += 2) {
       const name = headers[i]!;
-      const low = name.toLowerCase();
       let value = headers[i + 1]!;
-      if (HEADER.test(low) || this.#headers.has(low)) value = this.#out();
+      if (this.#isSecretHeader(name, value)) value = this.#out();
       else value = this.target(value);
       pairs.push([name, value]);
     }
@@ -100,9 +118,10 @@ export class Redactor {
     }
     const whole = cut ? wholeCharacters(decoded) : decoded;
     const is_text = isUtf8(whole);
-    const buffer = Buffer.from(whole.buffer, whole.byteOffset, whole.byteLength);
+    const { buffer: room, byteOffset, byteLength } = is_text ? whole : decoded;
+    const buffer = Buffer.from(room, byteOffset, byteLength);
     let text = buffer.toString(is_text ? 'utf8' : 'latin1');
-    text = this.#byPatterns(this.#byType(headerOf(headers, 'content-type'), text));
+    text = this.#byPatterns(this.#byType(headerOf(headers, 'content-type'), text, !is_text, 0));
     return {
       text: is_text ? text : Buffer.from(text, 'latin1').toString('base64'),
       encoding: is_text ? 'utf8' : 'base64',
@@ -111,10 +130,22 @@ export class Redactor {
     };
   }
 
+  #isSecretHeader(name: string, value: string): boolean {
+    const low = name.toLowerCase();
+    if (low === 'sec-websocket-protocol' && /bearer|token/i.test(value)) return true; // of browsers
+    const is_known = HEADER.test(low.replaceAll('_', '-')) || this.#headers.has(low);
+    return is_known || KEY.test(plainKey(low));
+  }
+
   isSecretKey(key: string): boolean {
     if (key.length > KEY_LENGTH_MAX) return true;
+    const known = this.#known.get(key);
+    if (known !== undefined) return known;
     const plain = plainKey(key);
-    return KEY.test(plain) || this.#keys.has(plain);
+    const is_secret = KEY.test(plain) || this.#keys.has(plain);
+    if (this.#known.size >= KNOWN_MAX) this.#known.clear();
+    this.#known.set(key, is_secret);
+    return is_secret;
   }
 
   #out(): string {
@@ -122,15 +153,23 @@ export class Redactor {
     return REDACTED;
   }
 
-  #byType(type: string, text: string): string {
+  /** `is_bytes`: each character of the text is a byte of what is no UTF-8. */
+  #byType(type: string, text: string, is_bytes: boolean, depth: number): string {
     const low = type.toLowerCase();
-    if (low.startsWith('multipart/')) return this.#byParts(type, text, 0);
+    if (low.startsWith('multipart/')) {
+      const boundary = boundaryOf(type, text);
+      if (boundary !== undefined) return this.#byParts(boundary, text, is_bytes, depth);
+    }
+    if (is_bytes && !TEXT_TYPE.test(low) && !looksLikeText(text)) return this.#byBinary(text);
     const first = /[^ \t\r\n\ufeff]/.exec(text)?.[0] ?? '';
-    const marked = low.includes('xml') || low.includes('html') || first === '<';
+    const marked = /\bxml\b|html|^multipart/.test(low) || first === '<';
+    if (marked) return this.#byJson(this.#byXml(text));
     const may_be_form = low.includes('x-www-form-urlencoded') && !'{["'.includes(first); // curl -d
     const is_form = may_be_form || /^[\w.%[\]-]{1,256}=/.test(text);
-    if (is_form && !marked) return this.#byForm(text);
-    return this.#byJson(marked ? this.#byXml(text) : text);
+    const plain = is_form ? this.#byForm(text) : this.#byJson(text);
+    if (may_be_form || CODE_TYPE.test(low)) return plain;
+    const is_json = low.includes('json') ? !/^\s*\{\s*['\w]/.test(text) : JSON_START.test(text);
+    return this.#byLines(plain, is_json);
   }
 
   /** A value ends at `&`: what follows behind `;` or `#` is a key, or more of a secret value. */
@@ -159,6 +198,22 @@ export class Redactor {
     return this.#byUrls(this.#without(text, spans, '"'));
   }
 
+  #byLines(text: string, is_json: boolean): string {
+    const spans = textSpans(text, (key) => this.isSecretKey(formText(key)), is_json);
+    return this.#without(text, spans, '');
+  }
+
+  #byBinary(text: string): string {
+    const spans = keySpansOfBytes(text, (key) => this.isSecretKey(key));
+    const plain = this.#without(text, spans, '"');
+    const users = userSpans(plain).filter(
+      ({ from, to }) =>
+        BINARY_URL.test(plain.slice(Math.max(0, from - 12), from)) &&
+        /^[\x20-\x7e]*$/.test(plain.slice(from, to)),
+    );
+    return this.#without(plain, users, '');
+  }
+
   #byXml(text: string): string {
     const spans = xmlSecretSpans(text, (key) => this.isSecretKey(key));
     return this.#without(text, spans, '');
@@ -179,17 +234,15 @@ export class Redactor {
   }
 
   /** Parts are between lines that begin with `--` and the boundary; the name of each stands in its own head. */
-  #byParts(type: string, text: string, depth: number): string {
-    const boundary = boundaryOf(type, text);
-    if (boundary === undefined) return this.#byJson(this.#byXml(text));
+  #byParts(boundary: string, text: string, is_bytes: boolean, depth: number): string {
     return `\n${text}`
       .split(`\n${boundary}`)
-      .map((part) => this.#byPart(part, depth))
+      .map((part) => this.#byPart(part, is_bytes, depth))
       .join(`\n${boundary}`)
       .slice(1);
   }
 
-  #byPart(part: string, depth: number): string {
+  #byPart(part: string, is_bytes: boolean, depth: number): string {
     const blank = /\r?\n\r?\n/.exec(part);
     if (blank === null) return part;
     const from = blank.index + blank[0].length;
@@ -199,9 +252,7 @@ export class Redactor {
       return `${part.slice(0, from)}${this.#out()}${content.endsWith('\r') ? '\r' : ''}`;
     }
     const type = /(?:^|\n)content-type:[ \t]{0,8}([^\r\n]*)/i.exec(head)?.[1] ?? '';
-    const is_nested = type.toLowerCase().startsWith('multipart/');
-    const plain = is_nested ? this.#byParts(type, content, depth + 1) : this.#byType(type, content);
-    return part.slice(0, from) + plain;
+    return part.slice(0, from) + this.#byType(type, content, is_bytes, depth + 1);
   }
 
   #byPatterns(text: string): string {
@@ -214,6 +265,15 @@ export class Redactor {
 
 function plainKey(key: string): string {
   return key.toLowerCase().replace(/[^a-z0-9]/g, '');
+}
+
+function looksLikeText(text: string): boolean {
+  let controls = 0;
+  for (let i = 0; i < text.length; i += 1) {
+    const c = text.charCodeAt(i);
+    if (c === 0x7f || (c < 0x20 && c !== 0x1b && (c < 0x09 || c > 0x0d))) controls += 1;
+  }
+  return controls * CONTROLS_MAX_PART <= text.length;
 }
 
 /** With the two dashes: as the type has it, or else as the first such line. */
@@ -237,6 +297,7 @@ function partNames(head: string): readonly string[] {
 }
 
 function formText(text: string): string {
+  if (!/[%+]/.test(text)) return text;
   try {
     return decodeURIComponent(text.replaceAll('+', ' '));
   } catch {

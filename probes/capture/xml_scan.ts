@@ -1,15 +1,11 @@
 // Finds the values of certain elements and attributes in XML and HTML text, without building it: also in text that is cut off,
 // or is not well-formed. What is in doubt is one of them.
 
-import type { Span } from './json_scan.ts';
+import { NAMED, NAMING, SPANS_MAX, type Span } from './json_scan.ts';
 
-const SPANS_MAX = 10_000;
 /** Text within comments, CDATA and attributes is looked through as text is; deeper than this all of it is a value. */
 const DEPTH_MAX = 2;
-/** Attributes that name what another attribute, or the element, holds: `<input name="password" value="…">`. */
-const NAMING = new Set(['name', 'key', 'id', 'property']);
-const NAMED = new Set(['value', 'content']);
-/** Of HTML: they have no end. */
+/** Of HTML: they have no end, and where one has it nevertheless, it is no HTML. */
 const VOID = new Set(['input', 'meta', 'link', 'img', 'br', 'hr', 'source', 'embed', 'param']);
 const NAME_MAX = 256;
 
@@ -85,11 +81,32 @@ class XmlScan {
       if (goes) this.#push(one.from, one.to);
       else this.region(one.from, one.to, depth + 1);
     }
-    const holds = is_secret || (is_named && !VOID.has(tag.name.toLowerCase()));
-    if (!holds || tag.empty) return tag.end;
+    const holds = is_secret || (is_named && this.#mayEnd(tag, to));
+    if (!holds || tag.empty) return this.#namedNext(tag, to) ?? tag.end;
     const end = this.#closing(tag.name, tag.end, to);
     this.#push(tag.end, end);
     return end;
+  }
+
+  /** Behind what this element names: `<key>password</key><string>…</string>`. */
+  #namedNext({ name, end, empty }: Tag, to: number): number | undefined {
+    const text = this.#text;
+    if (empty || !NAMING.has(name.slice(name.lastIndexOf(':') + 1).toLowerCase())) return undefined;
+    const closing = this.#next('</', end, to);
+    if (closing - end > NAME_MAX || !this.#isSecret(text.slice(end, closing).trim())) {
+      return undefined;
+    }
+    const next = skipBlank(text, this.#next('>', closing, to) + 1, to);
+    if (text[next] !== '<' || !isNameStart(text, next + 1)) return undefined;
+    const tag = this.#tag(next + 1, to);
+    if (tag.empty) return tag.end;
+    const value_end = this.#closing(tag.name, tag.end, to);
+    this.#push(tag.end, value_end);
+    return value_end;
+  }
+
+  #mayEnd({ name, end }: Tag, to: number): boolean {
+    return !VOID.has(name.toLowerCase()) || this.#next(`</${name}`, end, to) < to;
   }
 
   #names({ name, from, to }: Attribute): boolean {
