@@ -2,6 +2,7 @@
 
 import { BpfError } from '../bpf/error.ts';
 import { ConfigError } from '../config/error.ts';
+import { safeLines } from '../table/text.ts';
 
 export const EXIT_FAILED = 1;
 export const EXIT_OPERATOR = 2;
@@ -28,7 +29,8 @@ export function describeFailure(error: unknown): number {
 }
 
 function say(message: string, status: number): number {
-  for (const line of message.trimEnd().split('\n')) process.stderr.write(`sonde: ${line}\n`);
+  for (const line of safeLines(message).trimEnd().split('\n'))
+    process.stderr.write(`sonde: ${line}\n`);
   return status;
 }
 

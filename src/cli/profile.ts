@@ -9,6 +9,7 @@ import { kernelSymbols } from '../profile/kernel_symbols.ts';
 import { type Sample, Sampler } from '../profile/sampler.ts';
 import type { SymbolTable } from '../profile/symbol_table.ts';
 import { UserSymbols } from '../profile/user_symbols.ts';
+import { safeLines } from '../table/text.ts';
 import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 
@@ -40,13 +41,19 @@ export async function run(call: Call): Promise<number> {
     const samples = sampler.samples().map((sample) => named(sample, kernel, users));
     const bytes =
       format === 'pprof' ? pprof(samples, { frequency, began_ms, duration_ms }) : folded(samples);
-    if (output === undefined) process.stdout.write(bytes);
+    if (output === undefined)
+      process.stdout.write(typeof bytes === 'string' ? shown(bytes) : bytes);
     else writeFileSync(output, bytes);
     tell(sampler, duration_ms, kernel.size > 0);
   } finally {
     sampler.close();
   }
   return 0;
+}
+
+/** Names come from other people's processes; other programs get them as they are. */
+function shown(text: string): string {
+  return process.stdout.isTTY ? safeLines(text) : text;
 }
 
 function optionsOf({ options }: Call): Options {

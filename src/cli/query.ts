@@ -2,6 +2,7 @@
 
 import { writeSync } from 'node:fs';
 import type { OutputFormat } from '../store/query.ts';
+import { safeLines } from '../table/text.ts';
 import { openQuestions } from './asking.ts';
 import type { Call } from './call.ts';
 import { CliError, EXIT_FAILED, EXIT_OPERATOR } from './failure.ts';
@@ -20,15 +21,20 @@ export async function run(call: Call): Promise<number> {
     if (call.options['--fresh'] === true) {
       const stale = await questions.fresh();
       if (stale !== undefined) {
-        process.stderr.write(`sonde: the answer may lack the newest rows: ${stale}\n`);
+        process.stderr.write(`sonde: the answer may lack the newest rows: ${safeLines(stale)}\n`);
         status = EXIT_FAILED;
       }
     }
-    writeAll(await questions.query(sql, format));
+    writeAll(shownAnswer(format, await questions.query(sql, format)));
     return status;
   } finally {
     await questions.close();
   }
+}
+
+/** A table is for people: what a terminal would obey is taken out of it. The other formats stay exact. */
+export function shownAnswer(format: OutputFormat, answer: Buffer): Buffer {
+  return format === 'table' ? Buffer.from(safeLines(answer.toString('utf8'))) : answer;
 }
 
 function isFormat(text: string): text is OutputFormat {

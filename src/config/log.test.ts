@@ -87,6 +87,14 @@ test('on a terminal a line is for people', () => {
     /^\d\d:\d\d:\d\d WARN {2}collector: Failed to load \(source=tcp, reason="not here"\)\n$/,
   );
   assert.equal(personLine('1'), '1');
+  const hostile = JSON.stringify({
+    level: 30,
+    time: '',
+    name: 'x',
+    msg: 'a\u001b[2J',
+    b: '\u009b',
+  });
+  assert.match(personLine(hostile), /a\ufffd\[2J \(b=\ufffd\)\n$/);
 });
 
 test('a log file is not for everybody to read', () => {

@@ -4,6 +4,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import pino from 'pino';
+import { safeLines } from '../table/text.ts';
 import type { Config } from './schema.ts';
 
 export interface Log {
@@ -135,7 +136,9 @@ export function personLine(json: string): string {
     .map(([k, v]) => `${k}=${shown(v)}`);
   const details = rest.length > 0 ? ` (${rest.join(', ')})` : '';
   const time = String(fields.get('time')).slice(11, 19);
-  return `${time} ${level} ${fields.get('name')}: ${fields.get('msg') ?? ''}${details}\n`;
+  return safeLines(
+    `${time} ${level} ${fields.get('name')}: ${fields.get('msg') ?? ''}${details}\n`,
+  );
 }
 
 function shown(value: unknown): string {

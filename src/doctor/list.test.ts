@@ -109,4 +109,7 @@ test('the table is aligned, says why and how under what is ill, and keeps comman
     '',
   ]);
   assert.ok(reportText(report, { color: true }).startsWith('\x1b[32mok  \x1b[0m  a'));
+  const [first] = report.checks;
+  const hostile = { ...report, checks: [{ ...first!, found: 'x\x1b[2J' }] };
+  assert.ok(reportText(hostile, { color: false }).includes('x\ufffd[2J'));
 });

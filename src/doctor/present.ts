@@ -1,5 +1,6 @@
 // The results as a table for people, and as JSON for programs.
 
+import { safeLines } from '../table/text.ts';
 import type { State } from './check.ts';
 import type { Result } from './examine.ts';
 
@@ -28,10 +29,11 @@ const COLORS: Readonly<Record<State, string>> = { ok: '32', warn: '33', fail: '3
 
 /** One line a check; under those that want something done, why and how. `width`: of the terminal. */
 export function reportText(report: Report, style: { color: boolean; width?: number }): string {
-  const names = report.checks.map(nameOf);
+  const checks = report.checks.map(shown);
+  const names = checks.map(nameOf);
   const column = Math.max(...names.map((name) => name.length));
   const indent = ' '.repeat('fail  '.length + column + 2);
-  const lines = report.checks.flatMap((check, at) => {
+  const lines = checks.flatMap((check, at) => {
     const state = check.state.padEnd(4);
     const head = style.color ? `\x1b[${COLORS[check.state]}m${state}\x1b[0m` : state;
     const [first = '', ...rest] = wrap(check.found, indent, style.width);
@@ -39,6 +41,17 @@ export function reportText(report: Report, style: { color: boolean; width?: numb
     return [line, ...rest.map((text) => indent + text), ...adviceOf(check, indent, style.width)];
   });
   return `${[...lines, '', verdictText(report)].join('\n')}\n`;
+}
+
+/** What was found has names of processes and files in it, which a terminal is not to obey. */
+function shown(check: Result): Result {
+  const { subject, found, cure } = check;
+  return {
+    ...check,
+    subject: safeLines(subject),
+    found: safeLines(found),
+    cure: safeLines(cure),
+  };
 }
 
 function nameOf({ id, subject }: Result): string {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { SEED } from './testing.ts';
-import { formatTable, textWidth } from './text.ts';
+import { formatTable, safeLines, textWidth } from './text.ts';
 import { formatValue } from './units.ts';
 
 test('numbers stand right, texts left, units are humane, nothing is a dash', () => {
@@ -37,6 +37,7 @@ test('a table without rows has its head, and a colour only if told', () => {
 test('nothing that a terminal obeys gets through', () => {
   const text = formatTable([{ name: 'a\u001b' }], [['\u001b[2J\u0007\u009b\r\n\t\u202e\u200fx']]);
   assert.equal(text, `a\ufffd\n\ufffd[2J${'\ufffd'.repeat(7)}x`);
+  assert.equal(safeLines('a\u001b[2J\nb\rc\u009b\u202e'), 'a\ufffd[2J\nb\ufffdc\ufffd\ufffd');
 });
 
 test(`no line is wider than the terminal (seed ${SEED})`, () => {

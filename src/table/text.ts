@@ -89,6 +89,11 @@ function isNumber(cell: TextCell, unit: Unit | undefined): boolean {
   return cell === null || cell === undefined || numberOf(cell, unit) !== undefined;
 }
 
+/** Lines of any text, as a terminal may show them. */
+export function safeLines(text: string): string {
+  return text.replace(UNSAFE, (sign) => (sign === '\n' ? sign : '\ufffd'));
+}
+
 function safe(text: string): string {
   return text.replace(UNSAFE, '\ufffd');
 }

@@ -7,7 +7,7 @@ import { type File, type Finding, linesOf } from './files.ts';
 const LAYERS: ReadonlyMap<string, readonly string[]> = new Map([
   ['src/table', []],
   ['src/bpf', []],
-  ['src/config', []],
+  ['src/config', ['src/table']],
   ['probes', ['src/table']],
   ['src/wire', ['src/table']],
   ['src/store', ['src/table']],
