@@ -19,8 +19,8 @@ Written by \`npm run docs\` from the tables' definitions and from \`src/outlet/t
 There are two pages. The reducer (\`sonde run\`, \`sonde reducer\`) shows what all collectors sent, at \`reducer.metrics\`
 (127.0.0.1:8888). The agent (\`sonde start\`) shows what its own collector saw, at \`agent.metrics\` (:8888). Counters count from
 the start of the process that shows them. Label sets have a limit; what is beyond it has the value \`<other>\` in every label
-and is counted, so that sums stay right. An empty label is left out. A histogram has \`_bucket\`, \`_sum\` and \`_count\`, a
-summary \`_sum\` (values times their weight) and \`_count\` (the weight).
+and is counted, so that sums stay right. An empty label is left out, and so is a counter at 0, but for tables without
+dimensions. A histogram has \`_bucket\`, \`_sum\` and \`_count\`, a summary \`_sum\` (values times their weight) and \`_count\` (the weight).
 `;
 
 export function metricsPage({ tables, tfo, own }: MetricsPage): string {

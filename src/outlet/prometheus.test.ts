@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
+import { captureStats } from '../../probes/capture/stats.ts';
 import { netflow } from '../../probes/netflow.ts';
 import { type FlowRow, flowArrow } from '../store/testing.ts';
 import { decodeBatch } from '../table/batch.ts';
@@ -64,6 +65,18 @@ test('counters, summaries and histograms in base units, summed over what is no l
   ]) {
     assert.ok(lines.includes(line), `missing: ${line}`);
   }
+});
+
+test('counters of a table without dimensions stand on the page before they count anything', async () => {
+  const outlet = new PrometheusOutlet([captureStats]);
+  const fold = new Fold(captureStats);
+  fold.add(new Float64Array(0), new Float64Array(captureStats.measures.length));
+  outlet.add(fold.close(NOW)!, 'h', NOW);
+  const lines = (await outlet.text())
+    .split('\n')
+    .filter((line) => line.startsWith('sonde_capture'));
+  assert.equal(lines.length, captureStats.measures.length);
+  assert.ok(lines.every((line) => line.endsWith('{host="h"} 0')));
 });
 
 test('label sets beyond the limit go to one series and are counted; nothing of them is lost', async () => {

@@ -166,8 +166,9 @@ export class SeriesTable {
     const before = Number.isNaN(values[i]!) ? 0 : values[i]!;
     const { fold, weight } = this.definition.measures[i]!;
     if (fold === 'sum') {
-      // A series that never had any is left out, which keeps the page a fifth of its size.
-      if (value > 0) values[i] = before + value;
+      // A series that never had any is left out, which keeps the page a fifth of its size; without
+      // dimensions there is but one, and a count that is absent cannot be told from one of another version.
+      if (value > 0 || this.definition.dimensions.length === 0) values[i] = before + value;
     } else if (fold === 'mean') {
       const by = this.#weight(batch, weight, row);
       values[i] = before + value * by;
