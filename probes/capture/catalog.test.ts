@@ -5,6 +5,7 @@ import test from 'node:test';
 import { isStringColumn } from '../../src/table/columns.ts';
 import { Fold } from '../../src/table/fold.ts';
 import type { Head } from '../http/head.ts';
+import { routeOf } from '../http/route.ts';
 import { apiCatalog, authOf, Catalog, parametersOf, serviceName } from './catalog.ts';
 import type { Message } from './message.ts';
 import { captureStats, probeLine, statsLine, statsRow } from './stats.ts';
@@ -69,10 +70,11 @@ test('who asks', () => {
       authOf(['authorization', 'Basic x']),
       authOf(['Authorization', 'bearer x', 'Cookie', 'a']),
       authOf(['authorization', 'Negotiate x']),
+      authOf(['authorization', 'Digest username="x"']),
       authOf(['X-API-Key', 'x']),
       authOf(['cookie', 'a=b']),
     ],
-    ['none', 'basic', 'bearer', 'other', 'api_key', 'cookie'],
+    ['none', 'basic', 'bearer', 'other', 'digest', 'api_key', 'cookie'],
   );
 });
 
@@ -121,6 +123,39 @@ test('parameters of path, query, form and JSON', () => {
   );
   const deep = Buffer.from('['.repeat(100_000));
   assert.deepEqual(parametersOf('/', '/', ['content-type', 'application/json'], deep), []);
+});
+
+test('fields and files of multipart bodies', () => {
+  const field = 'Content-Disposition: form-data; name=';
+  const lines = [
+    ...['before', '--B', `${field}"mail"`, '', 'ann@example.org', '--B', `${field}n`, '', '7'],
+    ...['--B', `${field}"f"; filename="a name=b.txt"`, 'Content-Type: text/plain', '', '12'],
+    ...['--B', `${field.slice(0, -1)}*=UTF-8''%C3%BC`, '', '', '--B', 'X: name=y', '', '', '--B--'],
+  ];
+  const found = parametersOf(
+    '/',
+    '/',
+    ['content-type', 'multipart/form-data; boundary=B'],
+    Buffer.from(`${lines.join('\r\n')}\r\n`),
+  );
+  assert.deepEqual(
+    found.map(({ place, name, kind, personal }) => `${place} ${name} ${kind} ${personal}`.trim()),
+    ['body mail email email', 'body n integer', 'body f string', 'body ü string'],
+  );
+});
+
+test('a part of a path is what stands there, whatever its route calls it', () => {
+  const kinds = (target: string): readonly string[] =>
+    parametersOf(target, routeOf(target), [], Buffer.alloc(0)).map(({ name, kind, personal }) =>
+      `${name} ${kind} ${personal}`.trim(),
+    );
+  assert.deepEqual(kinds('/ip/10.0.0.3'), ['id string ip']);
+  assert.deepEqual(kinds('/v/1.5;a=b/7.jpg?x'), ['id number', 'id2 integer', 'x string']);
+  assert.deepEqual(kinds('http://h/o/6f1c0b52-3a3e-4f0a-9a83-0d9d5a7a8c11/items/order-1234'), [
+    'uuid uuid',
+    'id integer',
+  ]);
+  assert.deepEqual(kinds('/api/{tmpl}/{id}'), ['id string']);
 });
 
 test('an operation and its parameters are rows; a value is in none of them', () => {

@@ -4,12 +4,13 @@
 import { type Dimension, defineTable, type Measure } from '../../src/table/definition.ts';
 import type { Fold } from '../../src/table/fold.ts';
 import { headerOf } from '../http/head.ts';
-import { Routes } from '../http/route.ts';
+import { namedRoute, pathOf, ROUTE_PART, Routes } from '../http/route.ts';
 import type { Exchange } from './connection.ts';
+import { boundaryOf, fieldName, formText, headOfPart } from './multipart.ts';
 import { kindOfJson, kindOfText, type Personal, personalOf, type ValueKind } from './values.ts';
 
 /** How a request says who asks: the strongest that it carries. */
-const AUTHS = ['none', 'basic', 'bearer', 'cookie', 'api_key', 'other'] as const;
+const AUTHS = ['none', 'basic', 'bearer', 'digest', 'cookie', 'api_key', 'other'] as const;
 export type Auth = (typeof AUTHS)[number];
 
 const PLACES = ['', 'path', 'query', 'body'] as const;
@@ -180,6 +181,7 @@ export function authOf(headers: readonly string[]): Auth {
   const authorization = headerOf(headers, 'authorization').toLowerCase();
   if (authorization.startsWith('bearer ')) return 'bearer';
   if (authorization.startsWith('basic ')) return 'basic';
+  if (authorization.startsWith('digest ')) return 'digest';
   if (authorization !== '') return 'other';
   for (let i = 0; i < headers.length; i += 2) {
     if (/^(?:x-)?api-?key$|^x-[a-z-]*token$/i.test(headers[i]!)) return 'api_key';
@@ -199,12 +201,13 @@ export function parametersOf(
     const short = name.slice(0, NAME_MAX);
     found.set(`${place} ${short}`, { place, name: short, kind, personal });
   };
-  pathParameters(route, add);
+  pathParameters(target, route, add);
   const query = target.indexOf('?');
   if (query >= 0) form(target.slice(query + 1), 'query', add);
   const type = mediaType(headers);
   if (body.length === 0 || body.length > BODY_MAX) return [...found.values()];
   if (type === 'application/x-www-form-urlencoded') form(body.toString('utf8'), 'body', add);
+  else if (type === 'multipart/form-data') parts(headerOf(headers, 'content-type'), body, add);
   else if (type.endsWith('json')) json(body.toString('utf8'), add);
   return [...found.values()];
 }
@@ -212,24 +215,25 @@ export function parametersOf(
 type Add = (place: Place, name: string, kind: ValueKind, personal: Personal) => void;
 
 const PATH_KINDS: Readonly<Record<string, ValueKind>> = {
-  id: 'integer',
   uuid: 'uuid',
   date: 'date',
   email: 'email',
 };
 
-/** The braces of the route, in their order: `/users/{id}/orders/{id}` has `id` and `id2`. */
-function pathParameters(route: string, add: Add): void {
+/** The braces of the route, in their order, with the kinds of what stands there: `{id}` is a number, or an address. */
+function pathParameters(target: string, route: string, add: Add): void {
+  const names = namedRoute(route).names;
+  const raw = pathOf(target).split('/');
   let n = 0;
-  for (const [, kind = ''] of route.matchAll(/\{([a-z]+)\}/g)) {
+  for (const [i, segment] of route.split('/').entries()) {
+    const part = ROUTE_PART.exec(segment);
+    if (part === null) continue;
+    const [, before = '', kind = '', after = ''] = part;
+    const text = raw[i]?.split(';', 1)[0] ?? '';
+    const value = formText(text.slice(before.length, text.length - after.length));
+    add('path', names[n]!, PATH_KINDS[kind] ?? kindOfText(value), personalOf(kind, value));
     n += 1;
-    add('path', pathName(kind, n), PATH_KINDS[kind] ?? 'string', personalOf(kind, ''));
   }
-}
-
-/** Of the n-th varying part of a route; `sonde catalog` names them alike in OpenAPI. */
-export function pathName(kind: string, n: number): string {
-  return n === 1 ? kind : `${kind}${n}`;
 }
 
 function form(text: string, place: Place, add: Add): void {
@@ -241,11 +245,21 @@ function form(text: string, place: Place, add: Add): void {
   }
 }
 
-function formText(text: string): string {
-  try {
-    return decodeURIComponent(text.replaceAll('+', ' '));
-  } catch {
-    return text; // as it stands
+/** A file is named as a field is; of its content nothing is said. */
+function parts(type: string, body: Buffer, add: Add): void {
+  const text = body.toString('utf8');
+  const boundary = boundaryOf(type, text);
+  if (boundary === undefined) return;
+  for (const part of `\n${text}`.split(`\n${boundary}`, PARAMETERS_MAX + 1)) {
+    const found = headOfPart(part);
+    const field = /(?:^|\n)content-disposition:([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)/i.exec(
+      found?.head ?? '',
+    );
+    if (found === undefined || field === null) continue;
+    const name = fieldName(field[1]!);
+    const is_file = /\bfilename/i.test(field[1]!);
+    const value = is_file ? '' : part.slice(found.from).trimEnd();
+    add('body', name, kindOfText(value), personalOf(name, value));
   }
 }
 

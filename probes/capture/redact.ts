@@ -11,6 +11,7 @@ import {
 } from 'node:zlib';
 import { headerOf } from '../http/head.ts';
 import { keySpansOfBytes, type Span, secretSpans } from './json_scan.ts';
+import { boundaryOf, formText, headOfPart, partNames } from './multipart.ts';
 import { linearPattern, PATTERN_TEXT_MAX, PATTERNS_MAX } from './patterns.ts';
 import { textSpans } from './text_scan.ts';
 import { pairSpans, userSpans } from './url_scan.ts';
@@ -243,10 +244,9 @@ export class Redactor {
   }
 
   #byPart(part: string, is_bytes: boolean, depth: number): string {
-    const blank = /\r?\n\r?\n/.exec(part);
-    if (blank === null) return part;
-    const from = blank.index + blank[0].length;
-    const head = part.slice(0, blank.index);
+    const found = headOfPart(part);
+    if (found === undefined) return part;
+    const { head, from } = found;
     const content = part.slice(from);
     if (depth >= PARTS_DEPTH_MAX || partNames(head).some((name) => this.isSecretKey(name))) {
       return `${part.slice(0, from)}${this.#out()}${content.endsWith('\r') ? '\r' : ''}`;
@@ -274,35 +274,6 @@ function looksLikeText(text: string): boolean {
     if (c === 0x7f || (c < 0x20 && c !== 0x1b && (c < 0x09 || c > 0x0d))) controls += 1;
   }
   return controls * CONTROLS_MAX_PART <= text.length;
-}
-
-/** With the two dashes: as the type has it, or else as the first such line. */
-function boundaryOf(type: string, text: string): string | undefined {
-  const told = /;[ \t]{0,8}boundary=(?:"([^"]{1,200})"|([^\s;"]{1,200}))/i.exec(type);
-  const boundary = told === null ? undefined : `--${told[1] ?? told[2]}`;
-  if (boundary !== undefined && text.includes(boundary)) return boundary;
-  return /^--[^\r\n]{1,200}/m.exec(text)?.[0];
-}
-
-/** `name=x`, `name="x"`, `name*=UTF-8''x`, and in pieces: `name*0="x"; name*1="y"`. */
-function partNames(head: string): readonly string[] {
-  const found = head.matchAll(
-    /\bname(\*?\d{0,2}\*?)[ \t]{0,8}=[ \t]{0,8}(?:"([^"\r\n]*)|([^";\s]*))/gi,
-  );
-  const names = [...found].map(([, star, quoted, plain]) => {
-    const text = quoted ?? plain ?? '';
-    return star === '' ? text : formText(text.slice(text.lastIndexOf("'") + 1));
-  });
-  return [...names, names.join('')];
-}
-
-function formText(text: string): string {
-  if (!/[%+]/.test(text)) return text;
-  try {
-    return decodeURIComponent(text.replaceAll('+', ' '));
-  } catch {
-    return text; // as it stands
-  }
 }
 
 /** Undefined: the coding is unknown, or the bytes are not of it. */

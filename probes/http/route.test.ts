@@ -25,6 +25,7 @@ const CASES: readonly (readonly [string, string])[] = [
   ['/users/42#top', '/users/{id}'],
   ['/users/-42', '/users/{id}'],
   ['/geo/52.5200,13.4050', '/geo/{id}'],
+  ['/api/{tmpl}/{x', '/api/%7Btmpl%7D/%7Bx'],
   ['/v1/items', '/v1/items'],
   ['/api/v2/items/7', '/api/v2/items/{id}'],
   ['/o/6f1c0b52-3a3e-4f0a-9a83-0d9d5a7a8c11', '/o/{uuid}'],
@@ -69,7 +70,24 @@ test('paths and their templates', () => {
 });
 
 const segment = fc.oneof(
-  fc.constantFrom('users', 'v1', 'a', '', '{id}', 'x.y', '...', '%2F', ';a', '@', '-', '1.', '~'),
+  fc.constantFrom(
+    'users',
+    'v1',
+    'a',
+    '',
+    '{id}',
+    '{tmpl}',
+    '{',
+    '{id}{x}',
+    'x.y',
+    '...',
+    '%2F',
+    ';a',
+    '@',
+    '-',
+    '1.',
+    '~',
+  ),
   fc.nat().map(String),
   fc.uuid(),
   fc.string({ maxLength: 40, unit: 'binary' }),

@@ -4,7 +4,7 @@
 //   {id} digits · {uuid} · {hash} hexadecimal · {date} dates and times · {email} · {token} other words that no human wrote
 // An extension and a short prefix of letters stay (`/thumb/{id}.jpg`, `/order-{id}`); query, fragment and path parameters
 // (`;a=b`) go; percent-encoding is left as it is. What only looks like a word stays a word: a limit on templates per
-// service (`Routes`) holds what this misses.
+// service (`Routes`) holds what this misses. Other braces than these are written `%7B` and `%7D`.
 
 /** What stands for everything beyond a limit. */
 export const ROUTE_OTHER = '<other>';
@@ -32,6 +32,29 @@ const HASH_OF_LETTERS_MIN = 24;
 const SUFFIX_DIGITS_MIN = 4;
 const TOKEN_MIN = 12;
 const MIXED_TOKEN_MIN = 16;
+
+/** A segment of a route with a part that varies: what is before it, its kind, what is behind it. */
+export const ROUTE_PART = /^([^{]*)\{(id|uuid|hash|date|email|token)\}(.*)$/;
+
+/** With a name for each part that varies: `/users/{id}/orders/{id}` is `/users/{id}/orders/{id2}`. */
+export function namedRoute(route: string): { template: string; names: readonly string[] } {
+  const names: string[] = [];
+  const counts = new Map<string, number>();
+  const template = route.replace(/\{([a-z]+)\}/g, (_, kind: string) => {
+    const n = (counts.get(kind) ?? 0) + 1;
+    counts.set(kind, n);
+    const name = n === 1 ? kind : `${kind}${n}`;
+    names.push(name);
+    return `{${name}}`;
+  });
+  return { template, names };
+}
+
+/** The path of a target, or of a URL; '' where there is none. */
+export function pathOf(target: string): string {
+  const start = pathStart(target);
+  return start < 0 ? '' : target.slice(start, pathEnd(target, start));
+}
 
 /** The route template of a request's path (or URL). Equal for its own result; never longer than ROUTE_LENGTH_MAX. */
 export function routeOf(path: string): string {
@@ -72,7 +95,7 @@ function pathEnd(url: string, from: number): number {
 
 function segmentTemplate(raw: string): string {
   const semicolon = raw.indexOf(';');
-  const segment = semicolon < 0 ? raw : raw.slice(0, semicolon);
+  const segment = withoutBraces(semicolon < 0 ? raw : raw.slice(0, semicolon));
   if (segment.length < 2) return isDigit(segment.charCodeAt(0)) ? '{id}' : segment;
   const whole = kindOf(segment);
   if (whole !== '') return whole;
@@ -86,6 +109,12 @@ function segmentTemplate(raw: string): string {
   if (tail !== '') return `${prefixed![1]}${tail}${extension}`;
   if (isToken(stem)) return `{token}${extension}`;
   return segment.length > SEGMENT_LENGTH_MAX || isToken(segment) ? '{token}' : segment;
+}
+
+/** Braces that are no kind would look like a part that varies. */
+function withoutBraces(segment: string): string {
+  if (!/[{}]/.test(segment) || ROUTE_PART.test(segment) || UUID.test(segment)) return segment;
+  return segment.replaceAll('{', '%7B').replaceAll('}', '%7D');
 }
 
 function suffixKind(text: string): string {

@@ -16,6 +16,12 @@ function operation(service: string): Operation {
 const many = (count: number): Operation[] =>
   Array.from({ length: count }, (_, i) => operation(`s${i}:80`));
 
+test('the table names the parts of a route as its parameters and OpenAPI do', () => {
+  const route = '/users/{id}/orders/{id}';
+  const text = catalogText('table', [{ ...operation('s:80'), route }]);
+  assert.ok(text.includes('/users/{id}/orders/{id2}'));
+});
+
 test('an OpenAPI document of many services is refused with the first ten, and how many more', () => {
   const refused = (count: number, message: RegExp) =>
     assert.throws(() => catalogText('openapi', many(count)), { message, exit_code: 2 });

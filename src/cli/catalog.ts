@@ -1,5 +1,6 @@
 // `sonde catalog`: the operations of the HTTP services that were seen, as a table, as JSON or as OpenAPI.
 
+import { namedRoute } from '../../probes/http/route.ts';
 import { formatTable } from '../table/text.ts';
 import { openQuestions } from './asking.ts';
 import type { Call } from './call.ts';
@@ -67,7 +68,7 @@ export function catalogTable(operations: readonly Operation[]): string {
       one.service,
       one.role,
       one.method,
-      one.route,
+      namedRoute(one.route).template,
       one.requests,
       Object.entries(one.statuses)
         .map(([status, count]) => `${status}:${count}`)

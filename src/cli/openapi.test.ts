@@ -159,6 +159,17 @@ test('routes that OpenAPI takes for one are one, and what it has no word for sta
   assert.deepEqual(document['x-sonde-other-operations'], ['PROPFIND /dav', 'GET <other>']);
 });
 
+test('parts are named by their kinds, and every way of authorization is a need', () => {
+  const document = openApi('shop:80', [
+    operation('GET', '/u/{uuid}/items/{id}/{id}', { auth: ['digest', 'other'] }),
+  ]);
+  checkDocument(document);
+  const path = (document.paths as Json)['/u/{uuid}/items/{id}/{id2}'] as Record<string, Json>;
+  assert.deepEqual(path.get!.security, [{ digest: [] }, { other: [] }]);
+  const { securitySchemes } = document.components as Record<string, Json>;
+  assert.deepEqual(securitySchemes!.digest, { type: 'http', scheme: 'digest' });
+});
+
 test('whatever was seen, the document holds', () => {
   const kinds = fc.uniqueArray(
     fc.constantFrom('integer', 'uuid', 'string', 'array', 'object', 'null'),

@@ -1,5 +1,6 @@
 // Operations of one service as an OpenAPI 3.1 document: what was seen, so that what is not in it may still be there.
 
+import { namedRoute } from '../../probes/http/route.ts';
 import type { Operation, Parameter } from './operations.ts';
 
 type Json = { readonly [key: string]: unknown };
@@ -9,8 +10,13 @@ const METHODS = new Set(['get', 'put', 'post', 'delete', 'options', 'head', 'pat
 const SCHEMES: Readonly<Record<string, Json>> = {
   basic: { type: 'http', scheme: 'basic' },
   bearer: { type: 'http', scheme: 'bearer' },
+  digest: { type: 'http', scheme: 'digest' },
   cookie: { type: 'apiKey', in: 'cookie', name: 'session' },
   api_key: { type: 'apiKey', in: 'header', name: 'x-api-key' },
+  other: {
+    ...{ type: 'apiKey', in: 'header', name: 'authorization' },
+    description: 'A way of authorization that is none of basic, bearer and digest',
+  },
 };
 
 interface Node {
@@ -52,14 +58,7 @@ export function openApi(service: string, operations: readonly Operation[]): Json
 
 /** Templates that differ in the names of their parts alone are one path to OpenAPI: the first names them. */
 function place(items: Map<string, PathItem>, method: string, operation: Operation): void {
-  const names: string[] = [];
-  const template = operation.route
-    .replaceAll('<more>', '{more}')
-    .replace(/\{([a-z]+)\}/g, (_, kind: string) => {
-      const n = names.length + 1;
-      names.push(n === 1 ? kind : `${kind}${n}`); // as probes/capture/catalog.ts names them
-      return `{${names[n - 1]}}`;
-    });
+  const { template, names } = namedRoute(operation.route.replaceAll('<more>', '{more}'));
   const shape = template.replace(/\{[^}]*\}/g, '{}');
   const item = items.get(shape) ?? { template, names, operations: new Map() };
   items.set(shape, item);
@@ -96,9 +95,7 @@ function pathParameters(names: readonly string[], list: readonly Operation[]): J
   return names.map((name, i) => {
     const kinds = new Set<string>();
     for (const one of list) {
-      // the i-th varying part, whatever this route calls it
-      const parts = [...one.route.matchAll(/\{([a-z]+)\}/g)].map(([, kind]) => kind);
-      const own = parts[i] === undefined ? '' : i === 0 ? parts[i] : `${parts[i]}${i + 1}`;
+      const own = namedRoute(one.route).names[i]; // whatever this route calls it
       const found = one.parameters.find(({ place: at, name: n }) => at === 'path' && n === own);
       for (const kind of found?.kinds ?? ['string']) kinds.add(kind);
     }
