@@ -19,7 +19,7 @@ function message(head: Partial<Head>, body = ''): Message {
       ...head,
     },
     ...{ begin_ns: 0, end_ns: 0, body: Buffer.from(body), body_bytes: body.length },
-    ...{ cut: '', complete: true, ended: true },
+    ...{ trailers: [], cut: '', complete: true, ended: true },
   };
 }
 

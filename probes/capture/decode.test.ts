@@ -193,6 +193,27 @@ test('messages of every kind on one connection', () => {
   ]);
 });
 
+test('trailers of both sides are in the line, redacted', () => {
+  const bench = new Bench().open();
+  const chunked = 'Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n';
+  bench.say(0, `POST /1 HTTP/1.1\r\n${chunked}Authorization: hidden\r\nX-Sum: 7\r\n\r\n`);
+  bench.say(1, `HTTP/1.1 200 OK\r\n${chunked}Server-Timing: a\r\n\r\n`);
+  bench.say(0, GET('/2')).say(1, OK('two'));
+  assert.deepEqual(
+    bench.lines.map(({ request, response }) => [request.trailers, response?.trailers]),
+    [
+      [
+        [
+          ['Authorization', '<redacted>'],
+          ['X-Sum', '7'],
+        ],
+        [['Server-Timing', 'a']],
+      ],
+      [undefined, undefined],
+    ],
+  );
+});
+
 test('an upgraded connection is read no further, and HTTP/2 not at all', () => {
   const bench = new Bench().open();
   bench.say(0, GET('/ws')).say(1, 'HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\n');

@@ -64,6 +64,7 @@ function message(one: Message, redactor: Redactor): object {
     body: body.text,
     body_encoding: body.encoding,
     body_bytes: one.body_bytes,
+    ...(one.trailers.length > 0 && { trailers: redactor.headers(one.trailers) }),
     complete: one.complete,
     ...(one.cut !== '' && { cut: one.cut }),
     ...(body.decoded !== '' && { body_decoded: body.decoded }),

@@ -13,6 +13,8 @@ export interface Message {
   /** What was kept of the body, in order, without chunk framing. */
   body: Uint8Array;
   body_bytes: number;
+  /** Behind a chunked body, as `head.headers`. */
+  trailers: readonly string[];
   cut: Cut;
   /** The end was seen, and nothing before it was missed. */
   complete: boolean;
@@ -120,6 +122,7 @@ export class MessageReader implements StreamReader, HeadSink {
       end_ns: this.#now_ns,
       body: new Uint8Array(0),
       body_bytes: 0,
+      trailers: [],
       cut: '',
       complete: false,
       ended: false,
@@ -142,6 +145,10 @@ export class MessageReader implements StreamReader, HeadSink {
     }
     this.#room.set(bytes.subarray(from, from + room), this.#kept);
     this.#kept += room;
+  }
+
+  trailers(trailers: readonly string[]): void {
+    if (this.#message !== undefined) this.#message.trailers = trailers;
   }
 
   end(complete: boolean): void {

@@ -14,6 +14,7 @@ export interface Said {
   readonly version: string;
   readonly status?: number;
   readonly headers: readonly (readonly [string, string])[];
+  readonly trailers?: readonly (readonly [string, string])[];
   readonly body: string;
   readonly body_encoding: 'utf8' | 'base64';
   readonly body_bytes: number;
