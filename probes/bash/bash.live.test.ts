@@ -97,6 +97,12 @@ test('each line typed into a bash is a row, once', { skip: NO_PTY }, async (t) =
   await type(before, 'root', 0, 'echo "ünïcode 漢字 😀"');
   await type(after, 'root', 0, 'x --password=secret1 -v', 'x --password=<redacted> -v');
   await type(inside, 'guest', 1234, 'k=AKIAABCDEFGHIJKLMNOP', 'k=<redacted>');
+  for (const flags of ['-e', '-es']) {
+    const asks = `read ${flags} -p $'a\\x73k> ' x`;
+    await typist.type(before, asks, 'ask> ');
+    expected.push([before.pid, 'root', asks, before.tty, 0, 0]);
+    await typist.type(before, 'an answer, which is no row');
+  }
   await typist.type(after, 'for i in 1 2', '> ');
   await typist.type(after, 'do echo $i', '> ');
   await typist.type(after, 'done');

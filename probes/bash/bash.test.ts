@@ -107,6 +107,40 @@ test('blank lines are noted, malformed records refused, odd bytes kept as they c
   );
 });
 
+/** With the calls of readline at these offsets, and a table of symbols. */
+function fileWith(calls: readonly number[], symbols: Readonly<Record<string, number>>): CodeFile {
+  const code = Buffer.alloc(4096);
+  for (const at of calls) {
+    code[at] = 0xe8;
+    code.writeInt32LE(symbols.readline! - at - 5, at + 1);
+  }
+  return {
+    machine: 'x64',
+    code: [{ offset: 0, size: code.length }],
+    symbols: (names) =>
+      new Map(
+        names
+          .filter((name) => name in symbols)
+          .map((name) => [name, { offset: symbols[name]!, size: 1 }]),
+      ),
+    section: () => undefined,
+    read: (offset, length) => code.subarray(offset, offset + length),
+  };
+}
+
+test('what the builtin read asks for is no command', () => {
+  const places = (calls: readonly number[], symbols: Readonly<Record<string, number>>) => {
+    const found = bash.uprobes![0]!.places(fileWith(calls, { readline: 4000, ...symbols }));
+    assert.ok(typeof found !== 'string');
+    return found.map(({ offset, ret }) => (ret === true ? -offset : offset));
+  };
+  const both = { yyparse: 1000, read_builtin: 2000 };
+  assert.deepEqual(places([900, 1990, 2300], both), [905]);
+  assert.deepEqual(places([900, 2300], { yyparse: 1000 }), [905, 2305]);
+  assert.deepEqual(places([2300], both), [2305]);
+  assert.deepEqual(places([], both), [-4000]);
+});
+
 test('a bash without its own readline: the shared one, or it is said', () => {
   const [source] = bash.uprobes!;
   const file = (names: string | undefined): CodeFile => ({

@@ -119,9 +119,22 @@ function readlineOf(file: CodeFile): number | undefined {
 function placesInBash(file: CodeFile): readonly Placement[] | string {
   const at = readlineOf(file);
   if (at === undefined) return usesShared(file) ? [] : NO_READLINE;
-  const after = returnsFrom(file, at);
+  const after = ofCommands(file, returnsFrom(file, at));
   if (after.length === 0) return [{ program: 'bash_line', offset: at, ret: true }];
   return after.map((offset) => ({ program: 'bash_line', offset }));
+}
+
+/**
+ * Without the calls of the builtin `read` (`read -e`), which asks for answers, and with `-s` for passwords. They are told by
+ * place: what is of one source file stands together, and `read` and the parser are of two.
+ */
+function ofCommands(file: CodeFile, calls: readonly number[]): readonly number[] {
+  const known = file.symbols(['read_builtin', 'yyparse']);
+  const read = known.get('read_builtin')?.offset;
+  const parser = known.get('yyparse')?.offset;
+  if (read === undefined || parser === undefined) return calls;
+  const commands = calls.filter((call) => Math.abs(call - parser) < Math.abs(call - read));
+  return commands.length > 0 ? commands : calls;
 }
 
 const NO_READLINE = 'it has no symbol readline, and no shared library for it (static, stripped?)';
