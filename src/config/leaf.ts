@@ -235,9 +235,12 @@ export function patterns(): Kind<readonly string[]> {
       if (parts instanceof Fault) return parts;
       const wrong = parts.find((part) => !isPattern(part));
       if (wrong === undefined) return parts;
+      const is_flag = /\(\?[a-z]+\)/.test(wrong);
       return new Fault(
         `holds '${wrong}', which is no regular expression`,
-        'mend it, or take it out',
+        is_flag
+          ? 'flags are given with what they are for: (?i:secret), not (?i)secret'
+          : 'mend it, or take it out',
       );
     },
   };
@@ -392,7 +395,9 @@ export const linearPatterns: Kind<readonly string[]> = {
     if (bad === undefined) return found;
     return new Fault(
       `holds a pattern that cannot be used: ${bad.slice(0, 80)}`,
-      'give regular expressions without look-around and back-references',
+      /\(\?[a-z]+[:)]/.test(bad)
+        ? 'flags are not known here: write letters as [Ss]'
+        : 'give regular expressions without look-around and back-references',
     );
   },
 };
