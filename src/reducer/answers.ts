@@ -33,13 +33,13 @@ const HOST_LENGTH_MAX = 256;
 
 export function answers(parts: AnswerParts): ReadHandlers {
   return {
-    get: (request) => get(parts.store, request),
-    list: () => list(parts.store),
-    describe: (request) => describe(parts.store, request),
+    get: (request, signal) => get(parts.store, request, signal),
+    list: (signal) => list(parts.store, signal),
+    describe: (request, signal) => describe(parts.store, request, signal),
     actions: {
       query: {
         description: 'body {"sql", "format": "table" | "json" | "csv" | "arrow"}; answers in that',
-        run: (body) => query(parts.store, body),
+        run: (body, signal) => query(parts.store, body, signal),
       },
       flush: {
         description: 'body {"timeout_ms"}; asks all collectors to deliver, and says which did',
@@ -72,13 +72,13 @@ function controlAction(board: FlushBoard): ActionHandler {
   };
 }
 
-async function query(store: Store, body: Uint8Array): Promise<Uint8Array> {
+async function query(store: Store, body: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
   const { sql, format = 'json' } = parse(body);
   if (typeof sql !== 'string') throw new FlightError('invalid', 'sql is missing');
   if (typeof format !== 'string' || !isOutputFormat(format)) {
     throw new FlightError('invalid', 'format is none of table, json, csv, arrow');
   }
-  const output = await collect(await store.query(sql, format));
+  const output = await collect(await store.query(sql, format, {}, signal));
   if (!Buffer.isBuffer(output)) throw flightError(output);
   return output;
 }
@@ -109,14 +109,18 @@ function flightError(failure: StoreFailure): FlightError {
   );
 }
 
-async function* get(store: Store, request: FlightRequest): AsyncGenerator<FlightMessage> {
-  const { schema, messages } = await arrowOf(store, sqlOf(store, request));
+async function* get(
+  store: Store,
+  request: FlightRequest,
+  signal: AbortSignal,
+): AsyncGenerator<FlightMessage> {
+  const { schema, messages } = await arrowOf(store, sqlOf(store, request), signal);
   yield { data_header: schema, data_body: new Uint8Array() };
   yield* messages;
 }
 
-async function arrowOf(store: Store, sql: string) {
-  const output = await collect(await store.query(sql, 'arrow'));
+async function arrowOf(store: Store, sql: string, signal: AbortSignal) {
+  const output = await collect(await store.query(sql, 'arrow', {}, signal));
   if (!Buffer.isBuffer(output)) throw flightError(output);
   const split = splitStream(output);
   if (!split.ok) throw new Error(`The engine's Arrow is none: ${split.reason}`);
@@ -141,13 +145,13 @@ function sqlOf(store: Store, request: FlightRequest): string {
   return `SELECT * FROM ${identifier(request.table)}${final}`;
 }
 
-async function list(store: Store): Promise<readonly FlightListing[]> {
+async function list(store: Store, signal: AbortSignal): Promise<readonly FlightListing[]> {
   const listings: FlightListing[] = [];
   for (const table of tableNames(store)) {
     const sql = sqlOf(store, { kind: 'table', table });
-    const { schema } = await arrowOf(store, `${sql} LIMIT 0`);
+    const { schema } = await arrowOf(store, `${sql} LIMIT 0`, signal);
     const counted = await collect(
-      await store.query(`SELECT count() AS rows FROM ${identifier(table)}`, 'csv'),
+      await store.query(`SELECT count() AS rows FROM ${identifier(table)}`, 'csv', {}, signal),
     );
     const rows = Buffer.isBuffer(counted) ? Number(counted.toString().split('\n')[1]) : undefined;
     listings.push({ table, schema, ...(rows !== undefined && { rows }) });
@@ -155,10 +159,15 @@ async function list(store: Store): Promise<readonly FlightListing[]> {
   return listings;
 }
 
-async function describe(store: Store, request: FlightRequest): Promise<FlightListing | undefined> {
+async function describe(
+  store: Store,
+  request: FlightRequest,
+  signal: AbortSignal,
+): Promise<FlightListing | undefined> {
   const table = request.kind === 'table' ? request.table : '';
   if (request.kind === 'table' && !tableNames(store).includes(table)) return undefined;
-  const { schema } = await arrowOf(store, `SELECT * FROM (${sqlOf(store, request)}\n) LIMIT 0`);
+  const sql = `SELECT * FROM (${sqlOf(store, request)}\n) LIMIT 0`;
+  const { schema } = await arrowOf(store, sql, signal);
   return { table, schema };
 }
 

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
 import { tableFromIPC } from 'apache-arrow';
 import { netflow } from '../../probes/netflow.ts';
@@ -130,4 +131,34 @@ test('GetSchema tells the columns of a query without running it to its end', asy
   ]);
   const names = tableFromIPC(bytes).schema.fields.map(({ name }) => name);
   assert.deepEqual(names, ['host', 'twice']);
+});
+
+test('queries whose clients have gone hold up nobody', async () => {
+  const { path, requestSerialize, responseDeserialize } = flight_service.DoAction;
+  const ask = (sql: string) =>
+    client.makeServerStreamRequest(
+      path,
+      requestSerialize,
+      responseDeserialize,
+      { type: 'query', body: Buffer.from(JSON.stringify({ sql })) },
+      new Metadata(),
+    );
+  const endless = 'SELECT (SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1)';
+  // More than there are places; half of them leave while they wait in line.
+  const actions = Array.from({ length: 5 }, () => ask(endless));
+  const ticket = Buffer.from(JSON.stringify({ sql: endless }));
+  const { DoGet } = flight_service;
+  const get = client.makeServerStreamRequest(
+    DoGet.path,
+    DoGet.requestSerialize,
+    DoGet.responseDeserialize,
+    ticket,
+    new Metadata(),
+  );
+  const ended = [...actions, get].map((call) => call.on('error', () => undefined).resume());
+  await delay(500);
+  for (const call of ended) call.cancel();
+  const began = performance.now();
+  assert.equal((await read('{"sql": "SELECT 1"}')).numRows, 1);
+  assert.ok(performance.now() - began < 5000, `${performance.now() - began} ms`);
 });

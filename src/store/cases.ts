@@ -218,6 +218,29 @@ const cases: Readonly<Record<string, () => Promise<void>>> = {
     assert.equal(write.reason, 'refused');
   },
 
+  'a query that nobody waits for ends, and so does its place in the line': async () => {
+    const gone = new AbortController();
+    const sql = 'SELECT sum(sipHash64(number)) FROM numbers(1000000000000)';
+    const began = performance.now();
+    const asked = Array.from({ length: 5 }, async () =>
+      collect(await store.query(sql, 'csv', {}, gone.signal)),
+    );
+    setTimeout(() => gone.abort(), 500);
+    for (const answer of await Promise.all(asked)) {
+      assert.ok(!Buffer.isBuffer(answer));
+      assert.equal(answer.reason, 'cancelled', answer.message);
+    }
+    // The engine itself has stopped, not only the wait for it.
+    const running = `SELECT query FROM system.processes WHERE query LIKE '%(sipHash64%'`;
+    for (;;) {
+      const rows = await rowsOf(store, `${running} AND query NOT LIKE '%processes%'`);
+      if (rows.length === 0) break;
+      assert.ok(performance.now() - began < 10_000, JSON.stringify(rows));
+    }
+    assert.ok(performance.now() - began < 10_000);
+    assert.equal(store.stats().queries, 0);
+  },
+
   'limits end a query': async () => {
     const sql = 'SELECT sum(sipHash64(number)) FROM numbers(1000000000000)';
     const result = await collect(await store.query(sql, 'csv', { time_s: 1 }));

@@ -9,7 +9,13 @@ import { type Engine, openEngine, type ServerTarget } from './engine.ts';
 import { failure, failureOf, type StoreFailure } from './failure.ts';
 import { insertStatement } from './insert.ts';
 import { type Journal, type JournalEntry, openJournal } from './journal.ts';
-import { type OutputFormat, type QueryLimits, type QueryResult, runQuery } from './query.ts';
+import {
+  cancelled,
+  type OutputFormat,
+  type QueryLimits,
+  type QueryResult,
+  runQuery,
+} from './query.ts';
 import { recoverBatch } from './recovery.ts';
 import {
   type ExistingSchema,
@@ -191,17 +197,20 @@ export class Store {
     return all;
   }
 
-  /** Answers a user's SQL, which can only read the store's own tables. */
+  /** Answers a user's SQL, which can only read the store's own tables; until `signal`, where there is one. */
   async query(
     sql: string,
     format: OutputFormat,
-    limits?: Partial<QueryLimits>,
+    limits: Partial<QueryLimits> = {},
+    signal?: AbortSignal,
   ): Promise<QueryResult> {
     if (this.#closed) return failure('closed', 'The store is closed');
-    const slot = await this.#queries.take();
-    if (slot === undefined) return failure('busy', 'Too many queries wait: try again');
+    const slot = await this.#queries.take(signal);
+    if (slot === undefined) {
+      return signal?.aborted ? cancelled() : failure('busy', 'Too many queries wait: try again');
+    }
     const release = () => slot.release();
-    return await runQuery(this.#engine, sql, format, limits ?? {}, release);
+    return await runQuery(this.#engine, { sql, format, limits, signal }, release);
   }
 
   stats(): StoreStats {

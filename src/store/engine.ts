@@ -1,6 +1,7 @@
 // One way to speak to ClickHouse, wherever it runs: `@clickhouse/client`, whose connection is the embedded engine (chDB)
 // or HTTP. What differs stands here and nowhere else: how Arrow gets in, and how a session gets its settings.
 
+import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -10,6 +11,7 @@ import {
   type ClickHouseSettings,
   createClient,
 } from '@clickhouse/client';
+import { killedAt } from './cancel.ts';
 import { StoreOperatorError } from './failure.ts';
 import { literal } from './sql.ts';
 
@@ -36,8 +38,8 @@ export interface Engine {
   readonly kind: 'embedded' | 'server';
   /** Runs `use` with a client of its own session: settings do not leak to others. */
   session<T>(use: (client: ClickHouseClient) => Promise<T>): Promise<T>;
-  /** Runs one text with its own settings; its output as a stream. The text names its format. */
-  output(sql: string, settings: Settings): Promise<Readable>;
+  /** Runs one text with its own settings, until `signal`; its output as a stream. The text names its format. */
+  output(sql: string, settings: Settings, signal?: AbortSignal): Promise<Readable>;
   /** `INSERT INTO … SELECT … FROM <source of Arrow rows>`; `structure` names and types its columns. */
   insertArrow(insert: ArrowInsert): Promise<void>;
   close(): Promise<void>;
@@ -125,10 +127,13 @@ async function openEmbedded(dir: string): Promise<Engine> {
     kind: 'embedded',
     session,
     // Settings go in ahead of the text, so that the engine's positions are those of the text.
-    output: (sql, settings) =>
+    output: (sql, settings, signal) =>
       session(async (client) => {
-        await client.command({ query: setStatement(settings) });
-        return (await client.exec({ query: sql })).stream;
+        const mark = randomUUID();
+        await client.command({ query: setStatement({ log_comment: mark, ...settings }) });
+        signal?.throwIfAborted();
+        const running = client.exec({ query: sql });
+        return (await killedAt(signal, running, { session, mark })).stream;
       }),
     insertArrow: async ({ statement, structure, source, settings }) => {
       const file = `file(${literal(source.path ?? '')}, 'ArrowStream', ${literal(structure)})`;
@@ -190,10 +195,12 @@ async function openServer(target: ServerTarget): Promise<Engine> {
   return {
     kind: 'server',
     session: (use) => use(client),
-    output: async (sql, settings) => {
+    output: async (sql, settings, signal) => {
       // Without waiting, an error after the first rows would be a part of the output.
-      const clickhouse_settings = toClient({ ...settings, wait_end_of_query: 1 });
-      return (await client.exec({ query: sql, clickhouse_settings })).stream;
+      const http = { wait_end_of_query: 1, cancel_http_readonly_queries_on_client_close: 1 };
+      const clickhouse_settings = toClient({ ...http, ...settings });
+      const abort = signal === undefined ? {} : { abort_signal: signal };
+      return (await client.exec({ query: sql, clickhouse_settings, ...abort })).stream;
     },
     insertArrow: async ({ statement, structure, source, settings }) => {
       const query = `${statement} FROM input(${literal(structure)}) FORMAT ArrowStream`;

@@ -11,6 +11,7 @@ export type FailureReason =
   | 'syntax'
   | 'refused'
   | 'busy'
+  | 'cancelled'
   | 'bad_batch'
   | 'closed'
   | 'engine';
@@ -55,6 +56,7 @@ const REASONS: Readonly<Record<string, FailureReason>> = {
   '241': 'memory',
   '243': 'disk_full',
   '307': 'too_large',
+  '394': 'cancelled',
   '396': 'too_large',
   '158': 'too_large',
   '497': 'refused',

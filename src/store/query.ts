@@ -22,6 +22,14 @@ export const LIMITS_DEFAULT: QueryLimits = {
   result_rows: 10_000_000,
 };
 
+export interface Question {
+  readonly sql: string;
+  readonly format: OutputFormat;
+  readonly limits: Partial<QueryLimits>;
+  /** Aborts when nobody waits for the answer any more: the engine then stops working on it. */
+  readonly signal: AbortSignal | undefined;
+}
+
 export interface QueryOutput {
   readonly ok: true;
   readonly content_type: string;
@@ -77,9 +85,7 @@ export function isOutputFormat(text: string): text is OutputFormat {
 /** `release` is called once, when nothing of the query is left. */
 export async function runQuery(
   engine: Engine,
-  sql: string,
-  format: OutputFormat,
-  limits: Partial<QueryLimits>,
+  { sql, format, limits, signal }: Question,
   release: () => void,
 ): Promise<QueryResult> {
   const refused = refusal(sql);
@@ -90,13 +96,18 @@ export async function runQuery(
   const { name, content_type, settings } = FORMATS[format];
   const all = { ...settings, ...limitSettings({ ...LIMITS_DEFAULT, ...limits }) };
   try {
-    const stream = await engine.output(`${withoutEnd(sql)}\nFORMAT ${name}`, all);
+    const stream = await engine.output(`${withoutEnd(sql)}\nFORMAT ${name}`, all, signal);
     stream.once('close', release);
     return { ok: true, content_type, stream };
   } catch (error) {
     release();
-    return failureOf(error, sql);
+    return signal?.aborted ? cancelled() : failureOf(error, sql);
   }
+}
+
+/** Read by nobody but a log: who asked has gone. */
+export function cancelled(): StoreFailure {
+  return failure('cancelled', 'Nobody waits for the answer any more');
 }
 
 /** `readonly` comes last: after it the session takes no more settings. */

@@ -9,7 +9,7 @@ export interface Slot {
 export class Slots {
   readonly #max: number;
   readonly #waiting_max: number;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<(has_place: boolean) => void>();
   #used = 0;
 
   constructor(max: number, waiting_max: number) {
@@ -21,12 +21,11 @@ export class Slots {
     return this.#used;
   }
 
-  /** A place, at once or in turn; undefined if the line is full. */
-  async take(): Promise<Slot | undefined> {
+  /** A place, at once or in turn; undefined if the line is full, or `signal` came first. */
+  async take(signal?: AbortSignal): Promise<Slot | undefined> {
+    if (signal?.aborted) return undefined;
     if (this.#used >= this.#max) {
-      if (this.#waiting.length >= this.#waiting_max) return undefined;
-      // Whoever releases hands its place over without freeing it.
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      if (this.#waiting.size >= this.#waiting_max || !(await this.#turn(signal))) return undefined;
     } else {
       this.#used += 1;
     }
@@ -35,11 +34,25 @@ export class Slots {
       release: () => {
         if (released) return;
         released = true;
-        const next = this.#waiting.shift();
+        const [next] = this.#waiting;
         if (next === undefined) this.#used -= 1;
-        else next();
+        else next(true);
       },
     };
+  }
+
+  /** Stands in line. True: whoever released handed its place over without freeing it; false: left. */
+  async #turn(signal: AbortSignal | undefined): Promise<boolean> {
+    return await new Promise((resolve) => {
+      const leave = () => end(false);
+      const end = (has_place: boolean) => {
+        this.#waiting.delete(end);
+        signal?.removeEventListener('abort', leave);
+        resolve(has_place);
+      };
+      this.#waiting.add(end);
+      signal?.addEventListener('abort', leave);
+    });
   }
 
   /** Waits until no place is taken. New takers are the caller's to refuse. */

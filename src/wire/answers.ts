@@ -47,17 +47,20 @@ export class FlightError extends Error {
 }
 
 export interface ReadHandlers {
-  /** The schema message first, then dictionaries and record batches. `signal` ends with the client. */
+  // `signal` ends with the client, everywhere.
+  /** The schema message first, then dictionaries and record batches. */
   readonly get?: (request: FlightRequest, signal: AbortSignal) => AsyncIterable<FlightMessage>;
-  readonly list?: () => Promise<readonly FlightListing[]>;
+  readonly list?: (signal: AbortSignal) => Promise<readonly FlightListing[]>;
   /** For GetFlightInfo and GetSchema. Without it tables are looked up in `list`. */
-  readonly describe?: (request: FlightRequest) => Promise<FlightListing | undefined>;
+  readonly describe?: (
+    request: FlightRequest,
+    signal: AbortSignal,
+  ) => Promise<FlightListing | undefined>;
   readonly actions?: Readonly<Record<string, ActionHandler>>;
 }
 
 export interface ActionHandler {
   readonly description: string;
-  /** `signal` ends with the client. */
   readonly run: (body: Uint8Array, signal: AbortSignal) => Promise<Uint8Array>;
 }
 
@@ -128,18 +131,19 @@ async function writeAll<T>(call: Writable<unknown, T>, values: AsyncIterable<T>)
   }
 }
 
-function goneWith(call: Writable<unknown, unknown>): AbortSignal {
+function goneWith(call: Writable<unknown, unknown> | Unary<FlightDescriptor>): AbortSignal {
   const gone = new AbortController();
+  if (call.cancelled) gone.abort();
   call.once('cancelled', () => gone.abort());
   return gone.signal;
 }
 
 /** What each answer is made of, from the reducer's handlers. */
 function sourcesOf(handlers: ReadHandlers) {
-  async function describe(request: FlightRequest): Promise<FlightListing> {
+  async function describe(request: FlightRequest, signal: AbortSignal): Promise<FlightListing> {
     const found = handlers.describe
-      ? await handlers.describe(request)
-      : (await handlers.list?.())?.find(
+      ? await handlers.describe(request, signal)
+      : (await handlers.list?.(signal))?.find(
           (one) => request.kind === 'table' && one.table === request.table,
         );
     if (!found) throw new FlightError('not_found', 'no such table');
@@ -155,8 +159,8 @@ function sourcesOf(handlers: ReadHandlers) {
     }
   }
 
-  async function* list() {
-    for (const listing of (await handlers.list?.()) ?? []) {
+  async function* list(call: Writable<Uint8Array, FlightInfo>) {
+    for (const listing of (await handlers.list?.(goneWith(call))) ?? []) {
       yield infoOf({ kind: 'table', table: listing.table }, listing);
     }
   }
@@ -203,7 +207,7 @@ export function readingService(handlers: ReadHandlers, refuse: Refuse) {
   async function unary<T>(
     call: Unary<FlightDescriptor>,
     reply: sendUnaryData<T>,
-    answer: (request: FlightRequest) => Promise<T>,
+    answer: (request: FlightRequest, signal: AbortSignal) => Promise<T>,
   ): Promise<void> {
     try {
       const request = call.request.ok ? ofDescriptor(call.request.value) : undefined;
@@ -211,7 +215,7 @@ export function readingService(handlers: ReadHandlers, refuse: Refuse) {
         refuse('malformed', call.getPeer());
         throw new FlightError('invalid', 'the descriptor names neither a table nor a query');
       }
-      reply(null, await answer(request));
+      reply(null, await answer(request, goneWith(call)));
     } catch (error) {
       reply(statusOf(error));
     }
@@ -219,13 +223,17 @@ export function readingService(handlers: ReadHandlers, refuse: Refuse) {
 
   return {
     DoGet: (call: Writable<Uint8Array, FlightData>) => stream(call, (bytes) => get(call, bytes)),
-    ListFlights: (call: Writable<Uint8Array, FlightInfo>) => stream(call, list),
+    ListFlights: (call: Writable<Uint8Array, FlightInfo>) => stream(call, () => list(call)),
     DoAction: (call: Writable<Action, Uint8Array>) => stream(call, (action) => act(call, action)),
     ListActions: (call: Writable<undefined, ActionType>) => stream(call, listActions),
     GetFlightInfo: (call: Unary<FlightDescriptor>, reply: sendUnaryData<FlightInfo>) =>
-      unary(call, reply, async (request) => infoOf(request, await describe(request))),
+      unary(call, reply, async (request, signal) =>
+        infoOf(request, await describe(request, signal)),
+      ),
     GetSchema: (call: Unary<FlightDescriptor>, reply: sendUnaryData<Uint8Array>) =>
-      unary(call, reply, async (request) => encapsulate((await describe(request)).schema)),
+      unary(call, reply, async (request, signal) =>
+        encapsulate((await describe(request, signal)).schema),
+      ),
     PollFlightInfo: (_call: Unary<FlightDescriptor>, reply: sendUnaryData<undefined>) =>
       reply(unimplemented),
     DoExchange: (call: ServerDuplexStream<Decoded<FlightData>, FlightData>) => {

@@ -65,7 +65,11 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
       await insert(engine, given, body, settings);
       return void response.end();
     }
-    const stream = await engine.output(given ?? body.toString('utf8'), settings);
+    const gone = new AbortController();
+    if (settings.cancel_http_readonly_queries_on_client_close === '1') {
+      response.once('close', () => gone.abort());
+    }
+    const stream = await engine.output(given ?? body.toString('utf8'), settings, gone.signal);
     response.setHeader('x-clickhouse-summary', '{}');
     stream.pipe(response);
   } catch (error) {
