@@ -7,6 +7,7 @@ import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { openApi } from './openapi.ts';
 import { type Operation, operationsOf } from './operations.ts';
+import { print } from './output.ts';
 
 const FORMATS: readonly string[] = ['table', 'json', 'openapi'];
 const PARAMETERS_SHOWN = 6;
@@ -23,7 +24,7 @@ export async function run(call: Call): Promise<number> {
   try {
     const only = typeof service === 'string' ? service : undefined;
     const operations = await operationsOf(questions, only);
-    process.stdout.write(`${catalogText(format, operations)}\n`);
+    print(`${catalogText(format, operations)}\n`);
     return 0;
   } finally {
     await questions.close();

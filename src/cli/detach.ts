@@ -5,6 +5,7 @@ import { lockPins } from '../collector/pin_lock.ts';
 import { Pins } from '../collector/pins.ts';
 import type { Call } from './call.ts';
 import { configOf } from './options.ts';
+import { print } from './output.ts';
 
 export async function run(call: Call): Promise<number> {
   const { pin_path } = configOf('run', call).config.collector;
@@ -14,8 +15,6 @@ export async function run(call: Call): Promise<number> {
   const found = pins.any;
   pins.clear();
   lock.release();
-  process.stdout.write(
-    found ? `removed what was pinned in ${pin_path}\n` : `nothing is pinned in ${pin_path}\n`,
-  );
+  print(found ? `removed what was pinned in ${pin_path}\n` : `nothing is pinned in ${pin_path}\n`);
   return 0;
 }

@@ -14,6 +14,7 @@ import { isWanted } from '../table/probe.ts';
 import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { configOf } from './options.ts';
+import { print } from './output.ts';
 
 /** Exit status 1 when a check fails. */
 export async function run(call: Call): Promise<number> {
@@ -38,7 +39,7 @@ export async function run(call: Call): Promise<number> {
   const results = await examine(checks, place);
   reducer.asking.close();
   const report = reportOf(results, { version: call.version, host: hostname() });
-  process.stdout.write(call.options['--json'] === true ? jsonText(report) : textOf(report));
+  print(call.options['--json'] === true ? jsonText(report) : textOf(report));
   return report.verdict === 'fail' ? 1 : 0;
 }
 
@@ -53,7 +54,7 @@ function grant({ args }: Call, { collector, data_dir }: Config): number {
     args.length === 0 ? isWanted(probe, collector.probes) : args.includes(probe.name),
   );
   const place = { pin_path: collector.pin_path, data_dir, node: process.execPath };
-  process.stdout.write(grantText(chosen, place));
+  print(grantText(chosen, place));
   return 0;
 }
 

@@ -4,6 +4,7 @@ import { balance, type LedgerRow } from '../table/ledger.ts';
 import { formatTable } from '../table/text.ts';
 import { openQuestions } from './asking.ts';
 import type { Call } from './call.ts';
+import { print } from './output.ts';
 
 const SQL = `SELECT host, stage, \`table\`, outcome, reason, sum(count) AS count
 FROM sonde_ledger GROUP BY ALL ORDER BY host, stage, \`table\`, outcome, reason`;
@@ -18,9 +19,9 @@ export async function run(call: Call): Promise<number> {
     const differences = balance(rows).filter(({ difference }) => difference !== 0);
     const lost = rows.filter(({ outcome }) => outcome === 'dropped');
     if (call.options['--json'] === true) {
-      process.stdout.write(`${JSON.stringify({ rows, differences, lost }, null, 2)}\n`);
+      print(`${JSON.stringify({ rows, differences, lost }, null, 2)}\n`);
     } else {
-      process.stdout.write(`${ledgerTable(rows)}\n${verdict(differences.length, lost)}\n`);
+      print(`${ledgerTable(rows)}\n${verdict(differences.length, lost)}\n`);
     }
     return differences.length === 0 ? 0 : 1;
   } finally {

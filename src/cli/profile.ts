@@ -12,6 +12,7 @@ import { UserSymbols } from '../profile/user_symbols.ts';
 import { safeLines } from '../table/text.ts';
 import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
+import { print } from './output.ts';
 
 const FORMATS = ['folded', 'pprof'] as const;
 /** New processes are looked at this often, before they end. */
@@ -29,7 +30,6 @@ export async function run(call: Call): Promise<number> {
   const options = optionsOf(call);
   refuse();
   const { seconds, frequency, pid, format, output } = options;
-  process.stdout.on('error', () => process.exit(0)); // nobody reads any more
   const began_ms = Date.now();
   const began = performance.now();
   const sampler = new Sampler({ frequency, pid });
@@ -41,8 +41,7 @@ export async function run(call: Call): Promise<number> {
     const samples = sampler.samples().map((sample) => named(sample, kernel, users));
     const bytes =
       format === 'pprof' ? pprof(samples, { frequency, began_ms, duration_ms }) : folded(samples);
-    if (output === undefined)
-      process.stdout.write(typeof bytes === 'string' ? shown(bytes) : bytes);
+    if (output === undefined) print(typeof bytes === 'string' ? shown(bytes) : bytes);
     else writeFileSync(output, bytes);
     tell(sampler, duration_ms, kernel.size > 0);
   } finally {

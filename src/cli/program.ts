@@ -6,6 +6,7 @@ import { Command } from 'commander';
 import type { Run } from './call.ts';
 import { describeFailure } from './failure.ts';
 import { addConfigOptions } from './options.ts';
+import { print } from './output.ts';
 
 const { version } = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
@@ -21,6 +22,7 @@ export function program(): Command {
       .helpOption('-h, --help', 'print this help')
       .showHelpAfterError('(sonde --help lists the commands)')
       .configureHelp({ showGlobalOptions: true })
+      .configureOutput({ writeOut: print })
       // Commands inherit it only from here on. Whatever is wrong with the words is the operator's: 2.
       .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
   );
@@ -71,5 +73,9 @@ export function addCollector(top: Command): void {
 
 /** Runs the command that the words of this process name; without any, tells which there are. */
 export async function parse(top: Command): Promise<void> {
-  await top.parseAsync(process.argv.length > 2 ? process.argv : [...process.argv, '--help']);
+  try {
+    await top.parseAsync(process.argv.length > 2 ? process.argv : [...process.argv, '--help']);
+  } catch (error) {
+    process.exitCode = describeFailure(error); // a help that cannot be written
+  }
 }

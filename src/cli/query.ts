@@ -1,11 +1,11 @@
 // `sonde query 'SQL'`: the answer on standard output, everything else on standard error.
 
-import { writeSync } from 'node:fs';
 import type { OutputFormat } from '../store/query.ts';
 import { safeLines } from '../table/text.ts';
 import { openQuestions } from './asking.ts';
 import type { Call } from './call.ts';
 import { CliError, EXIT_FAILED, EXIT_OPERATOR } from './failure.ts';
+import { print } from './output.ts';
 
 const FORMATS: readonly string[] = ['table', 'json', 'csv', 'arrow'];
 
@@ -25,7 +25,7 @@ export async function run(call: Call): Promise<number> {
         status = EXIT_FAILED;
       }
     }
-    writeAll(shownAnswer(format, await questions.query(sql, format)));
+    print(shownAnswer(format, await questions.query(sql, format)));
     return status;
   } finally {
     await questions.close();
@@ -39,17 +39,4 @@ export function shownAnswer(format: OutputFormat, answer: Buffer): Buffer {
 
 function isFormat(text: string): text is OutputFormat {
   return FORMATS.includes(text);
-}
-
-/** Synchronous, so that a pipe gets all of it before the process ends; a closed pipe (`| head`) is no fault. */
-function writeAll(bytes: Buffer): void {
-  for (let at = 0; at < bytes.length; ) {
-    try {
-      at += writeSync(1, bytes, at);
-    } catch (error) {
-      const code = error instanceof Error && 'code' in error ? error.code : '';
-      if (code === 'EPIPE') return;
-      if (code !== 'EAGAIN') throw error;
-    }
-  }
 }

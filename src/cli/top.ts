@@ -5,6 +5,7 @@ import { openQuestions, type Questions } from './asking.ts';
 import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { connectionsTable, type Sort } from './flows.ts';
+import { print } from './output.ts';
 
 const REFRESH_MS = 2000;
 const WINDOW_MS = 60_000;
@@ -43,9 +44,7 @@ function isSort(text: string): text is Sort {
 async function once(questions: Questions, sort: Sort): Promise<void> {
   await questions.fresh();
   const from = new Date(Date.now() - WINDOW_MS);
-  process.stdout.write(
-    `${await connectionsTable(questions, { from, rows: ROWS_UNLIMITED, sort })}\n`,
-  );
+  print(`${await connectionsTable(questions, { from, rows: ROWS_UNLIMITED, sort })}\n`);
 }
 
 async function live(questions: Questions, first: Sort): Promise<void> {
@@ -65,7 +64,7 @@ async function live(questions: Questions, first: Sort): Promise<void> {
   process.on('SIGINT', end).on('SIGTERM', end);
   process.stdin.setRawMode?.(true);
   process.stdin.resume().on('data', onKey);
-  process.stdout.write(ALTERNATE_SCREEN);
+  print(ALTERNATE_SCREEN);
   try {
     while (!stop.signal.aborted) {
       await draw(questions, sort);
@@ -73,7 +72,7 @@ async function live(questions: Questions, first: Sort): Promise<void> {
       await delay(REFRESH_MS, undefined, { signal: wake.signal }).catch(() => undefined); // a key
     }
   } finally {
-    process.stdout.write(MAIN_SCREEN);
+    print(MAIN_SCREEN);
     process.stdin.setRawMode?.(false);
     process.stdin.pause();
   }
@@ -91,5 +90,5 @@ async function draw(questions: Questions, sort: Sort): Promise<void> {
   });
   const note = stale === undefined ? '' : `   (${stale})`;
   const head = `sonde top   last ${WINDOW_MS / 1000} s, by ${sort}   r w n c t p: sort   q: end${note}`;
-  process.stdout.write(`\x1b[H\x1b[2J${head.slice(0, width)}\n\n${table}`);
+  print(`\x1b[H\x1b[2J${head.slice(0, width)}\n\n${table}`);
 }
