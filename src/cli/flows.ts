@@ -1,6 +1,6 @@
 // The table of connections that `run` and `top` show.
 
-import { formatTable } from '../table/text.ts';
+import { formatTable, type TextColumn } from '../table/text.ts';
 import type { Questions } from './asking.ts';
 
 export type Sort = 'read' | 'written' | 'new' | 'closed' | 'rtt' | 'process';
@@ -21,6 +21,42 @@ const ORDER: Readonly<Record<Sort, string>> = {
   rtt: 'rtt DESC',
   process: 'process, pid',
 };
+
+/** The column that shows by what the rows are sorted. */
+const SORTED: Readonly<Record<Sort, string>> = {
+  read: 'read',
+  written: 'written',
+  new: 'opened',
+  closed: 'closed',
+  rtt: 'rtt',
+  process: 'process',
+};
+
+/** `127.0.0.1:65535`; most of a longer one that tells rows apart. */
+const ADDRESS = { width_min: 15, cut: 'middle' } as const;
+
+/** A narrow terminal has those with the highest ranks. */
+const COLUMNS: readonly TextColumn[] = [
+  { name: 'process' },
+  { name: 'pid', rank: 7 },
+  { name: 'direction', rank: 2 },
+  { name: 'proto', rank: 1 },
+  { name: 'local', ...ADDRESS },
+  { name: 'peer', ...ADDRESS },
+  { name: 'opened', rank: 5 },
+  { name: 'closed', rank: 4 },
+  { name: 'failed', rank: 3 },
+  { name: 'read', unit: 'By', rank: 9 },
+  { name: 'written', unit: 'By', rank: 8 },
+  { name: 'rtt', unit: 'us', rank: 6 },
+];
+
+function columnsFor(sort: Sort): readonly TextColumn[] {
+  return COLUMNS.map((column) => {
+    const { rank: _, ...kept } = column;
+    return column.name === SORTED[sort] ? kept : column;
+  });
+}
 
 interface FlowRow {
   readonly process: string;
@@ -55,20 +91,6 @@ ORDER BY ${ORDER[sort]}, local, peer LIMIT ${rows}`;
 export async function connectionsTable(questions: Questions, view: FlowsView): Promise<string> {
   const rows = await questions.rows<FlowRow>(sql(view));
   if (rows.length === 0) return 'no connections yet';
-  const columns = [
-    { name: 'process' },
-    { name: 'pid' },
-    { name: 'direction' },
-    { name: 'proto' },
-    { name: 'local' },
-    { name: 'peer' },
-    { name: 'opened' },
-    { name: 'closed' },
-    { name: 'failed' },
-    { name: 'read', unit: 'By' },
-    { name: 'written', unit: 'By' },
-    { name: 'rtt', unit: 'us' },
-  ] as const;
   const cells = rows.map((row) => [
     row.process === '' ? '(unknown)' : row.process,
     row.pid,
@@ -83,5 +105,6 @@ export async function connectionsTable(questions: Questions, view: FlowsView): P
     row.written,
     row.rtt,
   ]);
-  return formatTable(columns, cells, view.width === undefined ? {} : { width: view.width });
+  const { sort, width } = view;
+  return formatTable(columnsFor(sort), cells, width === undefined ? {} : { width });
 }

@@ -61,6 +61,33 @@ test('the widest text gives way first, numbers stay whole', () => {
   );
 });
 
+test('where there is too little room the lowest rank goes first, and an address keeps its port', () => {
+  const columns = [
+    { name: 'process' },
+    { name: 'proto', rank: 1 },
+    { name: 'peer', width_min: 15, cut: 'middle' },
+    { name: 'opened', rank: 2 },
+    { name: 'read', unit: 'By' },
+  ] as const;
+  const rows = [['postgres', 'tcp', '192.168.100.200:45678', 12, 1536]];
+  const at = (width: number) => formatTable(columns, rows, { width });
+  assert.deepEqual(
+    [50, 46, 36, 28].map((width) => at(width).split('\n')),
+    [
+      [
+        'process   proto  peer             opened      read',
+        'postgres  tcp    192.168.…:45678      12  1.50 KiB',
+      ],
+      [
+        'process   peer                opened      read',
+        'postgres  192.168.100…:45678      12  1.50 KiB',
+      ],
+      ['process   peer                  read', 'postgres  192.168.1…:45678  1.50 KiB'],
+      ['process   peer          read', 'postgres  1…:45678  1.50 KiB'],
+    ],
+  );
+});
+
 test('wide signs take two columns, marks none', () => {
   assert.equal(textWidth('日本'), 4);
   assert.equal(textWidth('😀'), 2);

@@ -7,6 +7,12 @@ import { formatValue } from './units.ts';
 export interface TextColumn {
   readonly name: string;
   readonly unit?: Unit;
+  /** Where there is too little room, columns with a rank are left out, the lowest first; without one it stays. */
+  readonly rank?: number;
+  /** Of a text: what it takes to say something; below this, columns with a rank go first. */
+  readonly width_min?: number;
+  /** What gives way of a text that is too long: its end, or its middle, for an address whose port tells more. */
+  readonly cut?: 'end' | 'middle';
 }
 
 export type TextCell = string | number | bigint | boolean | Date | null | undefined;
@@ -20,6 +26,8 @@ export interface TextOptions {
 
 const GAP = '  ';
 const COLUMN_WIDTH_MIN = 8;
+/** Signs at the end that a cut in the middle leaves: `:65535`. */
+const TAIL = 6;
 const BOLD = '\u001b[1m';
 const PLAIN = '\u001b[0m';
 // Control characters and those that turn the direction of writing; both can make a screen lie.
@@ -40,13 +48,19 @@ export function formatTable(
 ): string {
   const heads = columns.map(({ name }) => safe(name));
   const texts = rows.map((row) => columns.map(({ unit }, i) => cellText(row[i], unit)));
-  const right = columns.map(({ unit }, i) => rows.every((row) => isNumber(row[i], unit)));
-  const natural = heads.map((head, i) =>
-    texts.reduce((width, row) => Math.max(width, textWidth(row[i]!)), textWidth(head)),
-  );
-  const widths = fitWidths(natural, right, options.width);
+  const all = columns.map((column, i): Shape => {
+    const natural = texts.reduce(
+      (width, row) => Math.max(width, textWidth(row[i]!)),
+      textWidth(heads[i]!),
+    );
+    const right = rows.every((row) => isNumber(row[i], column.unit));
+    const width_min = right ? natural : Math.min(natural, column.width_min ?? COLUMN_WIDTH_MIN);
+    return { ...column, i, natural, right, width_min };
+  });
+  const shown = options.width === undefined ? all : withinWidth(all, options.width);
+  const widths = fitWidths(shown, options.width);
   const line = (cells: readonly string[]): string => {
-    const parts = cells.map((text, i) => pad(text, widths[i]!, right[i]!));
+    const parts = shown.map((shape, at) => pad(cells[shape.i]!, widths[at]!, shape));
     const whole = parts.join(GAP).trimEnd();
     return options.width === undefined ? whole : cut(whole, options.width);
   };
@@ -98,32 +112,70 @@ function safe(text: string): string {
   return text.replace(UNSAFE, '\ufffd');
 }
 
-/** Takes from the widest column of text until the line fits, but leaves each so much that it says something. */
-function fitWidths(
-  natural: readonly number[],
-  fixed: readonly boolean[],
-  limit: number | undefined,
-): readonly number[] {
-  const widths = [...natural];
-  if (limit === undefined) return widths;
+/** A column as the rows made it. */
+interface Shape extends TextColumn {
+  readonly i: number;
+  readonly natural: number;
+  readonly right: boolean;
+  readonly width_min: number;
+}
+
+function lineWidth(widths: readonly number[]): number {
   const gaps = GAP.length * Math.max(0, widths.length - 1);
-  let over = widths.reduce((sum, width) => sum + width, gaps) - limit;
-  while (over > 0) {
-    let widest = -1;
-    for (const [i, width] of widths.entries()) {
-      if (!fixed[i] && width > COLUMN_WIDTH_MIN && width > (widths[widest] ?? 0)) widest = i;
+  return widths.reduce((sum, width) => sum + width, gaps);
+}
+
+/** Leaves out columns, by rank, until the others have what they need. */
+function withinWidth(shapes: readonly Shape[], limit: number): readonly Shape[] {
+  const last = shapes
+    .filter(({ rank }) => rank !== undefined)
+    .toSorted((a, b) => (a.rank ?? 0) - (b.rank ?? 0));
+  let shown = shapes;
+  for (const shape of last) {
+    if (lineWidth(shown.map(({ width_min }) => width_min)) <= limit) break;
+    shown = shown.filter((one) => one !== shape);
+  }
+  return shown;
+}
+
+/** Takes from the widest column of text until the line fits, but leaves each so much that it says something. */
+function fitWidths(shapes: readonly Shape[], limit: number | undefined): readonly number[] {
+  const widths = shapes.map(({ natural }) => natural);
+  if (limit === undefined) return widths;
+  let over = lineWidth(widths) - limit;
+  for (const leastOf of [({ width_min }: Shape) => width_min, () => COLUMN_WIDTH_MIN]) {
+    while (over > 0) {
+      let widest = -1;
+      for (const [at, shape] of shapes.entries()) {
+        const width = widths[at]!;
+        if (shape.right || width <= leastOf(shape)) continue;
+        if (width > (widths[widest] ?? 0)) widest = at;
+      }
+      if (widest < 0) break;
+      widths[widest]! -= 1;
+      over -= 1;
     }
-    if (widest < 0) break;
-    widths[widest]! -= 1;
-    over -= 1;
   }
   return widths;
 }
 
-function pad(text: string, width: number, right: boolean): string {
-  const fitting = cut(text, width);
+function pad(text: string, width: number, { right, cut: where = 'end' }: Shape): string {
+  const fitting = where === 'middle' ? cutMiddle(text, width) : cut(text, width);
   const space = ' '.repeat(Math.max(0, width - textWidth(fitting)));
   return right ? space + fitting : fitting + space;
+}
+
+/** One line of other people's words, as wide as there is room for. */
+export function fitLine(text: string, width: number): string {
+  return cut(safe(text), width);
+}
+
+function cutMiddle(text: string, width: number): string {
+  const signs = [...text];
+  if (textWidth(text) <= width) return text;
+  const tail = signs.slice(-Math.min(TAIL, Math.max(0, width - 2))).join('');
+  const room = width - textWidth(tail);
+  return room < 2 ? cut(text, width) : cut(text, room) + tail;
 }
 
 function cut(text: string, width: number): string {
