@@ -2,13 +2,14 @@
 // What the store answers when it did not do what it was asked. Full disks, engines in trouble and wrong SQL are values:
 // whoever holds one of these has no acknowledgement to give.
 
-/** `busy` and `disk_full` pass; `syntax`, `refused`, `bad_batch` do not; `engine` is everything else. */
+/** `busy` and `disk_full` pass; `syntax`, `unknown_name`, `refused`, `bad_batch` do not; `engine` is everything else. */
 export type FailureReason =
   | 'disk_full'
   | 'memory'
   | 'time'
   | 'too_large'
   | 'syntax'
+  | 'unknown_name'
   | 'refused'
   | 'busy'
   | 'cancelled'
@@ -47,10 +48,10 @@ const MESSAGE_LENGTH_MAX = 1000;
 /** Codes of ClickHouse that mean something to us; any other is `engine`. */
 const REASONS: Readonly<Record<string, FailureReason>> = {
   '62': 'syntax',
-  '46': 'syntax',
-  '47': 'syntax',
-  '60': 'syntax',
-  '115': 'syntax',
+  '46': 'unknown_name',
+  '47': 'unknown_name',
+  '60': 'unknown_name',
+  '115': 'unknown_name',
   '159': 'time',
   '164': 'refused',
   '241': 'memory',

@@ -8,6 +8,7 @@ import { failure, positionAt, type StoreFailure } from './failure.ts';
 /** A statement starts with one of these and is alone. */
 const STATEMENTS: ReadonlySet<string> = new Set([
   'select',
+  'from',
   'with',
   'show',
   'describe',
@@ -17,7 +18,7 @@ const STATEMENTS: ReadonlySet<string> = new Set([
 ]);
 
 /** Words that have no place in a reading statement of ours, wherever they stand. */
-const WORDS_REFUSED: ReadonlySet<string> = new Set(['outfile', 'infile', 'settings', 'format']);
+const WORDS_REFUSED: ReadonlySet<string> = new Set(['outfile', 'infile']);
 
 /** Table functions that touch nothing outside the store. Everything else after FROM must be a table. */
 const TABLE_FUNCTIONS_ALLOWED: ReadonlySet<string> = new Set([
@@ -34,15 +35,22 @@ const TABLE_FUNCTIONS_ALLOWED: ReadonlySet<string> = new Set([
   'viewifpermitted',
 ]);
 
-/** Names that are refused wherever they are called: they reach files, models, servers, or run a text as SQL. */
-const CALLS_REFUSED: readonly RegExp[] = [
-  /^(file|url|executable|eval|input|filesystem|python|sqlite|redis|jdbc|odbc|mysql|mongodb)$/,
-  /^(postgresql|ytsaurus|arrowstream|hdfs|oss|gcs|cosn|loop|dictionary|fuzzquery|viewexplain)$/,
-  /^(s3|azureblobstorage|deltalake|iceberg|hudi|paimon|remote|prometheusquery)/,
-  /cluster(allreplicas)?$|^cluster/,
-  /^(catboostevaluate|demangle|trap|aggthrow|throwif|__)/,
-  /^(sleep|naivebayes|dict|joinget|addressto|ai|llm|timeseriesthrow)/,
-  /^get(setting|macro|serverport|serversetting|clienthttpheader)/,
+const REACHES = 'it reaches beyond the store';
+const TELLS = 'it tells of the engine, not of what is stored';
+
+/** Names that are refused wherever they are called, and why. */
+const CALLS_REFUSED: readonly (readonly [RegExp, string])[] = [
+  [/^(file|url|executable|input|filesystem|python|sqlite|redis|jdbc|odbc|mysql|mongodb)$/, REACHES],
+  [/^(postgresql|ytsaurus|arrowstream|hdfs|oss|gcs|cosn|dictionary)$/, REACHES],
+  [/^(s3|azureblobstorage|deltalake|iceberg|hudi|paimon|remote|prometheusquery)/, REACHES],
+  [/cluster(allreplicas)?$|^cluster/, REACHES],
+  [/^(catboostevaluate|naivebayes|ai|llm)/, REACHES],
+  [/^(dict|joinget)/, 'the store has no dictionaries and no tables for it'],
+  [/^(eval|fuzzquery|viewexplain)$/, 'it makes a query of a text'],
+  [/^(sleep|loop$)/, 'it takes time and finds out nothing'],
+  [/^(trap|aggthrow|throwif|timeseriesthrow)/, 'it is there to fail'],
+  [/^(demangle|addressto|__)/, TELLS],
+  [/^get(setting|macro|serverport|serversetting|clienthttpheader)/, TELLS],
 ];
 
 const SQL_LENGTH_MAX = 64 * 1024;
@@ -89,32 +97,64 @@ export function refusal(sql: string): StoreFailure | undefined {
     return at(first, `Only reading is allowed: "${first.text}" is no SELECT, SHOW or DESCRIBE`);
   }
   for (const [i, token] of tokens.entries()) {
-    const problem = tokenProblem(token, tokens[i + 1], tokens[i - 1]);
+    const problem = tokenProblem(token, tokens.slice(i + 1, i + 3), tokens[i - 1]);
     if (problem !== undefined) return at(token, problem);
   }
   return undefined;
 }
 
-function tokenProblem(token: Token, next?: Token, before?: Token): string | undefined {
+/** `after`: the tokens that follow. */
+function tokenProblem(
+  token: Token,
+  after: readonly Token[],
+  before: Token | undefined,
+): string | undefined {
+  const [next] = after;
   if (token.kind === 'other') return otherProblem(token, next);
   if (token.kind === 'value') return undefined;
   const name = token.text.toLowerCase();
   const isCall = next?.text === '(' && next.kind === 'other';
-  if (token.kind === 'word' && before?.text !== '.' && !isCall && WORDS_REFUSED.has(name)) {
-    if (name === 'format') return 'FORMAT is chosen outside the query (--format)';
-    return `${name.toUpperCase()} is not allowed here`;
+  if (token.kind === 'word' && before?.text !== '.' && !isCall) {
+    if (WORDS_REFUSED.has(name)) return `${name.toUpperCase()} is not allowed here`;
+    if (name === 'settings' && opensSettings(after, before)) return 'SETTINGS is not allowed here';
+    if (name === 'format' && opensFormat(after, before)) {
+      return 'FORMAT is chosen outside the query (--format)';
+    }
   }
   if (!isCall) return undefined;
-  if (CALLS_REFUSED.some((pattern) => pattern.test(name))) {
-    return `Function ${token.text}() is not allowed: it reaches beyond the store`;
-  }
+  const refused = CALLS_REFUSED.find(([pattern]) => pattern.test(name));
+  if (refused !== undefined) return `Function ${token.text}() is not allowed: ${refused[1]}`;
   const isKeyword = token.kind === 'word' && KEYWORDS.has(name);
   const afterFrom = before?.kind === 'word' && TABLE_POSITIONS.has(before.text) && !isKeyword;
   if (afterFrom && !TABLE_FUNCTIONS_ALLOWED.has(name)) {
-    return `Table function ${token.text}() is not allowed: it reaches beyond the store`;
+    const allowed = [...TABLE_FUNCTIONS_ALLOWED].join(', ');
+    return `Table function ${token.text}() is none of those that are allowed: ${allowed}`;
   }
   return undefined;
 }
+
+/** `… SETTINGS name = value`, or the name alone; and no column or alias of that name. */
+function opensSettings([name, sign]: readonly Token[], before: Token | undefined): boolean {
+  if (name?.kind !== 'word' && name?.kind !== 'quoted') return false;
+  if (sign?.text === '=') return true;
+  return endsTerm(before) && (sign === undefined || [',', ';', ')'].includes(sign.text));
+}
+
+/** `… FORMAT name` at the end. What passes here and is no column, the engine does not understand: our own follows. */
+function opensFormat([name, end]: readonly Token[], before: Token | undefined): boolean {
+  return name?.kind === 'word' && (end === undefined || end.text === ';') && endsTerm(before);
+}
+
+/** After it comes a clause, not a column. */
+function endsTerm(token: Token | undefined): boolean {
+  if (token?.kind === 'word') return !COLUMN_FOLLOWS.has(token.text);
+  return token !== undefined && (token.kind !== 'other' || /[)\]*]/.test(token.text));
+}
+
+/** Words after which a name is a column, or one that is given. */
+const COLUMN_FOLLOWS: ReadonlySet<string> = new Set([
+  ...['select', 'distinct', 'as', 'by', 'and', 'or', 'not', 'where', 'having', 'on'],
+]);
 
 /** Words after which a name with a parenthesis is a table function. */
 const TABLE_POSITIONS: ReadonlySet<string> = new Set([

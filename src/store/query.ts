@@ -66,7 +66,12 @@ const FORMATS: Readonly<Record<OutputFormat, FormatSpec>> = {
       output_format_json_quote_64bit_integers: 0,
     },
   },
-  csv: { name: 'CSVWithNames', content_type: 'text/csv; charset=utf-8', settings: {} },
+  csv: {
+    name: 'CSVWithNames',
+    content_type: 'text/csv; charset=utf-8',
+    // Nothing at all, which is not the empty text (""): most readers take \N for a text.
+    settings: { format_csv_null_representation: '' },
+  },
   arrow: {
     name: 'ArrowStream',
     content_type: 'application/vnd.apache.arrow.stream',
