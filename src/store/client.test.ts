@@ -31,6 +31,7 @@ test('a second store in the same folder is refused, with the cure', () => {
   const text = child.stdout.toString();
   assert.match(text, /^STORE_IN_USE Cannot open the store .*, process \d+ is using it: stop that/);
   assert.match(text, new RegExp(`process ${process.pid} `));
+  assert.equal(child.stderr.toString(), '', 'the engine has no words of its own for it');
 });
 
 test('an engine that is not installed is an error with its cure', () => {

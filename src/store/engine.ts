@@ -2,7 +2,7 @@
 // or HTTP. What differs stands here and nowhere else: how Arrow gets in, and how a session gets its settings.
 
 import { randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import {
@@ -111,9 +111,11 @@ async function openEmbedded(dir: string): Promise<Engine> {
   let anchor: { close(): void };
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
+    const pid = lockOwner(join(path, 'status'));
+    if (pid !== undefined) throw inUse(path, pid);
     anchor = open(path); // held to the end
   } catch (error) {
-    throw openError(path, error);
+    throw error instanceof StoreOperatorError ? error : openError(path, error);
   }
   const session = async <T>(use: (client: ClickHouseClient) => Promise<T>): Promise<T> => {
     const client = connect();
@@ -147,20 +149,40 @@ async function openEmbedded(dir: string): Promise<Engine> {
 /** The engine says why only on stderr; its lock file tells the one case that operators meet. */
 function openError(path: string, error: unknown): StoreOperatorError {
   const pid = lockHolder(join(path, 'status'));
-  if (pid !== undefined) {
-    return new StoreOperatorError(
-      'STORE_IN_USE',
-      `Cannot open the store in "${path}", process ${pid} is using it`,
-      'stop that reducer, or give this one another data directory',
-      error,
-    );
-  }
+  if (pid !== undefined) return inUse(path, pid, error);
   return new StoreOperatorError(
     'STORE_UNUSABLE',
     `Cannot open the store in "${path}"`,
     "see the engine's message above; check that the folder can be written and the disk has space",
     error,
   );
+}
+
+function inUse(path: string, pid: number, cause?: unknown): StoreOperatorError {
+  return new StoreOperatorError(
+    'STORE_IN_USE',
+    `Cannot open the store in "${path}", process ${pid} is using it`,
+    'stop that reducer, or give this one another data directory',
+    cause,
+  );
+}
+
+/**
+ * Who holds the engine's lock by the kernel's list, so that the engine, which would write about it to standard error, need not
+ * be asked. Undefined where the list does not tell: it names files of some file systems otherwise.
+ */
+function lockOwner(status: string): number | undefined {
+  const file = statSync(status, { bigint: true, throwIfNoEntry: false });
+  if (file === undefined || !existsSync('/proc/locks')) return undefined;
+  const hex = (part: bigint) => part.toString(16).padStart(2, '0');
+  const major = ((file.dev >> 8n) & 0xfffn) | ((file.dev >> 32n) & ~0xfffn);
+  const minor = (file.dev & 0xffn) | ((file.dev >> 12n) & ~0xffn);
+  const place = `${hex(major)}:${hex(minor)}:${file.ino}`;
+  // 1: FLOCK  ADVISORY  WRITE 4711 fe:00:10010774 0 EOF
+  const lines = readFileSync('/proc/locks', 'utf8').split('\n');
+  const held = lines.map((line) => line.split(/\s+/)).find((words) => words[5] === place);
+  const pid = Number(held?.[4] ?? 0);
+  return pid > 0 && pid !== process.pid ? pid : undefined;
 }
 
 function lockHolder(status: string): number | undefined {
