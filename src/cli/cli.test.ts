@@ -119,6 +119,7 @@ for (const [name, flags] of COMMANDS) {
 
 test('an unknown command is refused with a hint', () => {
   refuses(['doctr'], /unknown command 'doctr'\n\(Did you mean doctor\?\)/);
+  refuses(['help', 'doctr'], /unknown command 'doctr'\n\(Did you mean doctor\?\)/);
   refuses(['frobnicate'], /unknown command 'frobnicate'\n\(sonde --help lists the commands\)/);
 });
 
@@ -138,6 +139,7 @@ test('values that mean nothing are refused, with what would', () => {
   refuses(['query', 'SELECT 1', '--format', 'xml'], /--format xml: take one of table, json, csv/);
   refuses(['query', 'SELECT 1', '--timeout', 'soon'], /--timeout soon: give a number of seconds/);
   refuses(['query', 'SELECT 1', '--reducer', 'here'], /--reducer here: write HOST:PORT/);
+  if (is_root) refuses(['profile', '--pid', '4194304'], /--pid 4194304: no such process/);
   refuses(['top', '--sort', 'size'], /--sort size: take one of read, written/);
   refuses(['run', '--for', 'ever'], /--for ever: give a number of seconds/);
   refuses(['reducer', '--interval', '5s'], /unknown option '--interval'/);
@@ -152,6 +154,8 @@ test('doctor --grant prints lines for the sources that are named, and knows no o
   assert.deepEqual([status, err], [0, '']);
   assert.match(out, /setcap cap_bpf,cap_perfmon\+ep /);
   assert.match(sonde(['doctor', '--grant']).out, /AmbientCapabilities=.*CAP_NET_ADMIN/);
+  const json = JSON.parse(sonde(['doctor', '--grant', '--json', 'tcp']).out);
+  assert.deepEqual(json.sources, ['tcp']);
   refuses(['doctor', '--grant', 'tcpp'], /tcpp is no source; take of tcp/);
   refuses(['doctor', 'tcp'], /names of sources go with --grant/);
 });

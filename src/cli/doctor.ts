@@ -5,7 +5,7 @@ import { probes } from '../../probes/index.ts';
 import type { Config } from '../config/schema.ts';
 import type { Place } from '../doctor/check.ts';
 import { examine } from '../doctor/examine.ts';
-import { grantText } from '../doctor/grant.ts';
+import { grantOf, grantText } from '../doctor/grant.ts';
 import { checks } from '../doctor/list.ts';
 import { liveBuild, liveNetwork, liveReducer, liveRunning, liveTypes } from '../doctor/live.ts';
 import { thisMachine } from '../doctor/machine.ts';
@@ -44,7 +44,7 @@ export async function run(call: Call): Promise<number> {
 }
 
 /** For the sources that are named; without names, for those that the configuration switches on. */
-function grant({ args }: Call, { collector, data_dir }: Config): number {
+function grant({ args, options }: Call, { collector, data_dir }: Config): number {
   const unknown = args.find((name) => !probes.some((probe) => probe.name === name));
   if (unknown !== undefined) {
     const names = probes.map(({ name }) => name).join(', ');
@@ -53,6 +53,10 @@ function grant({ args }: Call, { collector, data_dir }: Config): number {
   const chosen = probes.filter((probe) =>
     args.length === 0 ? isWanted(probe, collector.probes) : args.includes(probe.name),
   );
+  if (options['--json'] === true) {
+    print(jsonText(grantOf(chosen)));
+    return 0;
+  }
   const place = { pin_path: collector.pin_path, data_dir, node: process.execPath };
   print(grantText(chosen, place));
   return 0;

@@ -37,7 +37,7 @@ function addQuestions(top: Command): void {
     '<sql>',
     "for example 'SELECT process_name, sum(bytes_read) FROM netflow GROUP BY 1'",
   );
-  query.option('--format <format>', 'table, json, csv or arrow', 'table');
+  query.option('--format <format>', 'table, json, csv or arrow (an Arrow IPC stream)', 'table');
   query.option('--fresh', 'first wait until all that the kernel saw before this call is stored');
   addQueryOptions(query);
   const live = command(
@@ -57,7 +57,10 @@ function addQuestions(top: Command): void {
   );
   doctor.argument('[sources...]', 'with --grant: the sources that are to have rights');
   doctor.option('--json', 'as JSON');
-  doctor.option('--grant', 'print the setcap, systemd and Kubernetes lines for sources');
+  doctor.option(
+    '--grant',
+    'print the setcap, systemd and Kubernetes lines for sources; with --json: the rights alone',
+  );
   addConfigOptions(doctor);
   const ledger = command(
     top,

@@ -1,7 +1,8 @@
 // `sonde profile`: what the processors are busy with. Samples the stacks of kernel and programs for some seconds, and prints them in
 // a form that flame graphs or pprof read. Nothing else of sonde need run.
 
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { missingRights } from '../config/rights.ts';
 import { folded, type NamedSample, pprof } from '../profile/formats.ts';
@@ -29,6 +30,7 @@ interface Options {
 export async function run(call: Call): Promise<number> {
   const options = optionsOf(call);
   refuse();
+  if (options.pid !== 0) refuseProcess(options.pid);
   const { seconds, frequency, pid, format, output } = options;
   const began_ms = Date.now();
   const began = performance.now();
@@ -90,6 +92,15 @@ function refuse(): void {
   if (missing.length === 0) return;
   const words = `This user lacks ${missing.join(', ')}: only who has them may sample processors`;
   throw new CliError(`${words}\nRun it as root: sudo ./sonde profile`, EXIT_OPERATOR);
+}
+
+/** A name that is nobody's, or a thread's, would be met by no tick. */
+function refuseProcess(pid: number): void {
+  const status = join('/proc', String(pid), 'status');
+  const group = existsSync(status) ? /^Tgid:\s*(\d+)$/m.exec(readFileSync(status, 'utf8')) : null;
+  if (Number(group?.[1]) === pid) return;
+  const words = group === null ? 'no such process' : `it is a thread of process ${group[1]}`;
+  throw new CliError(`--pid ${pid}: ${words}`, EXIT_OPERATOR);
 }
 
 /** Until the time is over, or INT or TERM: what was sampled until then is printed. */

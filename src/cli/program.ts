@@ -73,8 +73,14 @@ export function addCollector(top: Command): void {
 
 /** Runs the command that the words of this process name; without any, tells which there are. */
 export async function parse(top: Command): Promise<void> {
+  const [node = '', file = '', ...words] = process.argv;
+  const [first, second] = words;
+  const names = top.commands.map((one) => one.name());
+  // of a command that there is not, `help` would print the list alone: called, it is named
+  const unknown = first === 'help' && second !== undefined && !names.includes(second);
+  const given = unknown ? [second] : words.length > 0 ? words : ['--help'];
   try {
-    await top.parseAsync(process.argv.length > 2 ? process.argv : [...process.argv, '--help']);
+    await top.parseAsync([node, file, ...given]);
   } catch (error) {
     process.exitCode = describeFailure(error); // a help that cannot be written
   }

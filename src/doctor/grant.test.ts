@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { parse } from 'yaml';
 import type { Probe } from '../table/probe.ts';
-import { grantText, rightsOf } from './grant.ts';
+import { grantOf, grantText, rightsOf } from './grant.ts';
 
 const PLACE = { pin_path: '/sys/fs/bpf/sonde', data_dir: '/var/lib/sonde', node: '/opt/node' };
 
@@ -18,6 +18,18 @@ const net = probe('net', ['CAP_BPF', 'CAP_NET_ADMIN']);
 test('rights of several sources, each once, in one order', () => {
   assert.deepEqual(rightsOf([plain]), ['CAP_BPF', 'CAP_PERFMON']);
   assert.deepEqual(rightsOf([net, plain]), ['CAP_BPF', 'CAP_PERFMON', 'CAP_NET_ADMIN']);
+});
+
+test('the rights as data', () => {
+  const { sources, rights, not_needed } = grantOf([plain, net]);
+  assert.deepEqual(sources, ['plain', 'net']);
+  const of = rights.map((right) => [right.name, right.sources.join()]);
+  assert.deepEqual(of, [
+    ['CAP_BPF', 'plain,net'],
+    ['CAP_PERFMON', 'plain'],
+    ['CAP_NET_ADMIN', 'net'],
+  ]);
+  assert.ok(not_needed.every(({ name }) => !rights.some((right) => right.name === name)));
 });
 
 test('setcap, systemd and Kubernetes say the same', () => {

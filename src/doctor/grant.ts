@@ -32,6 +32,24 @@ export function rightsOf(probes: readonly Probe[]): readonly Right[] {
   return all.filter((right) => asked.has(right));
 }
 
+/** The rights as data: what programs make their own lines of. */
+export function grantOf(probes: readonly Probe[]) {
+  const rights = rightsOf(probes);
+  return {
+    schema: 1,
+    sources: probes.map(({ name }) => name),
+    rights: rights.map((name) => ({
+      name,
+      why: REASONS[name],
+      sources: probes.filter((probe) => probe.rights.includes(name)).map((probe) => probe.name),
+    })),
+    not_needed: MORE.filter(([name]) => !rights.includes(name)).map(([name, why]) => ({
+      name,
+      why,
+    })),
+  };
+}
+
 export function grantText(probes: readonly Probe[], place: GrantPlace): string {
   const rights = rightsOf(probes);
   return [
