@@ -2,7 +2,9 @@
 // ends, and leaves no file.
 
 import { createHash } from 'node:crypto';
+import { realpathSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { resolve as absolute, basename, dirname, join } from 'node:path';
 import { OperatorError } from '../wire/error.ts';
 
 export interface PinLock {
@@ -11,7 +13,10 @@ export interface PinLock {
 
 /** @throws {OperatorError} `pins_in_use` while another collector holds the same folder. */
 export function lockPins(pin_path: string): Promise<PinLock> {
-  const name = createHash('sha256').update(pin_path).digest('hex').slice(0, 16);
+  const name = createHash('sha256')
+    .update(placeOf(absolute(pin_path)))
+    .digest('hex')
+    .slice(0, 16);
   const server = createServer((socket) => socket.destroy());
   return new Promise((resolve, reject) => {
     server.once('error', () => {
@@ -25,4 +30,15 @@ export function lockPins(pin_path: string): Promise<PinLock> {
       resolve({ release: () => server.close() });
     });
   });
+}
+
+/** One name for a folder, however it is spelled; what does not exist yet, or may not be looked at, is named by its parent. */
+function placeOf(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch (error) {
+    const parent = dirname(path);
+    if (parent === path) throw error;
+    return join(placeOf(parent), basename(path));
+  }
 }

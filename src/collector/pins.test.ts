@@ -1,7 +1,15 @@
 // The folder of pins, as files of an ordinary folder: what is there, what belongs to a build, what is left.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
@@ -53,4 +61,20 @@ test('one holds a folder at a time, and who follows may have it', async (t) => {
   first.release();
   const second = await lockPins(folder);
   second.release();
+});
+
+test('a folder is one and the same however it is spelled, there or not yet', async (t) => {
+  const parent = root(t);
+  const folder = join(parent, 'pins');
+  const link = `${parent}-link`;
+  mkdirSync(parent, { recursive: true });
+  symlinkSync(parent, link);
+  for (const made of [false, true]) {
+    if (made) mkdirSync(folder);
+    const lock = await lockPins(folder);
+    for (const other of [`${folder}/`, `/${folder}`, `${folder}/x/..`, join(link, 'pins')]) {
+      await assert.rejects(() => lockPins(other), { code: 'pins_in_use' }, other);
+    }
+    lock.release();
+  }
 });
