@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import type { FlushReport } from '../wire/ask.ts';
 import { FlushBoard } from './flush.ts';
 
 const CALL = { collector_id: 'a', host: 'h' };
@@ -54,4 +55,27 @@ test('one that has ended is not, whatever of its batches is still on the way', a
   board.heard('a');
   t.mock.timers.tick(5000);
   assert.equal((await flush(1000)).message, 'No collector is connected');
+});
+
+test('one that ends while it is awaited is not awaited for long', async (t) => {
+  const { board } = await delivering(t);
+  const ended = new AbortController();
+  const { flush: wish } = await board.control(CALL);
+  assert.ok(wish !== undefined);
+  void board.control({ ...CALL, flushed: wish }, ended.signal);
+  ended.abort();
+  let report: FlushReport | undefined;
+  void board.flush(60_000).then((one) => {
+    report = one;
+  });
+  t.mock.timers.tick(2900);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(report, undefined, 'it may call again');
+  t.mock.timers.tick(200);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(report, {
+    complete: true,
+    collectors: [],
+    message: 'No collector is connected',
+  });
 });

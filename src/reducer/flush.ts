@@ -16,8 +16,9 @@ interface Collector {
   readonly collector_id: string;
   readonly host: string;
   seen_ms: number;
-  /** Its open call ended: it has stopped, or calls again at once. */
-  left: boolean;
+  /** `leaving`: its open call ended, it has stopped or calls again at once. `gone`: it did not call again. */
+  state: 'here' | 'leaving' | 'gone';
+  leaving: NodeJS.Timeout | undefined;
   /** 0: none. */
   asked: number;
   flushed: number;
@@ -47,8 +48,8 @@ export class FlushBoard {
   }
 
   get connected(): number {
-    const since = Date.now() - GONE_MS;
-    return [...this.#collectors.values()].filter(({ seen_ms }) => seen_ms >= since).length;
+    const since_ms = Date.now() - GONE_MS;
+    return [...this.#collectors.values()].filter((one) => isConnected(one, since_ms)).length;
   }
 
   /**
@@ -59,10 +60,11 @@ export class FlushBoard {
     const collector = this.#collector(call);
     if (collector === undefined) return {};
     collector.seen_ms = Date.now();
-    collector.left = false;
+    collector.state = 'here';
+    clearTimeout(collector.leaving);
     const flushed = call.flushed ?? 0;
     if (flushed > collector.flushed && flushed <= collector.asked) collector.flushed = flushed;
-    for (const { check } of this.#waiting) check();
+    this.#check();
     // A second call of the same collector means that the first one's connection is gone.
     collector.answer?.({});
     collector.answer = undefined;
@@ -79,16 +81,28 @@ export class FlushBoard {
       signal?.addEventListener('abort', () => {
         if (collector.answer !== answer) return;
         answer({});
-        collector.seen_ms = Date.now() - GONE_MS + LEFT_MS;
-        collector.left = true;
+        this.#leave(collector);
       });
     });
+  }
+
+  #leave(collector: Collector): void {
+    collector.state = 'leaving';
+    collector.leaving = setTimeout(() => {
+      collector.state = 'gone';
+      this.#check();
+    }, LEFT_MS);
+    collector.leaving.unref();
+  }
+
+  #check(): void {
+    for (const { check } of this.#waiting) check();
   }
 
   /** A batch of it came: it has no call open while it delivers what a wish has brought, which may take long. */
   heard(collector_id: string): void {
     const collector = this.#collectors.get(collector_id);
-    if (collector !== undefined && !collector.left) collector.seen_ms = Date.now();
+    if (collector?.state === 'here') collector.seen_ms = Date.now();
   }
 
   /** Asks all connected collectors and waits for them. */
@@ -96,9 +110,10 @@ export class FlushBoard {
     this.#last += 1;
     const id = this.#last;
     const begin_ms = Date.now();
-    const asked = [...this.#collectors.values()].filter(
-      ({ seen_ms }) => seen_ms >= begin_ms - GONE_MS,
+    const asked = [...this.#collectors.values()].filter((one) =>
+      isConnected(one, begin_ms - GONE_MS),
     );
+    const awaited = () => asked.filter(({ state }) => state !== 'gone');
     const waited = new Map<string, number>();
     for (const collector of asked) {
       collector.asked = id;
@@ -116,17 +131,19 @@ export class FlushBoard {
           if (flushed < id || waited.has(collector_id)) continue;
           waited.set(collector_id, Date.now() - begin_ms);
         }
-        if (waited.size === asked.length) done();
+        if (awaited().every(({ collector_id }) => waited.has(collector_id))) done();
       };
       const wait = { check, done };
       this.#waiting.add(wait);
       check();
     });
-    return asked.length === 0 ? this.#nobody() : report(asked, waited, timeout_ms);
+    // One that stopped while it was awaited had delivered before; what it left in its spool nobody can bring now.
+    const heard = asked.filter((one) => one.state !== 'gone' || waited.has(one.collector_id));
+    return heard.length === 0 ? this.#nobody() : report(heard, waited, timeout_ms);
   }
 
   #nobody(): FlushReport {
-    const silent = [...this.#collectors.values()].filter(({ left }) => !left);
+    const silent = [...this.#collectors.values()].filter(({ state }) => state === 'here');
     const names = silent.slice(0, SILENT_SHOWN).map((collector) => {
       const silent_s = Math.round((Date.now() - collector.seen_ms) / 1000);
       return `${nameOf(collector)} was heard ${silent_s} s ago`;
@@ -148,18 +165,28 @@ export class FlushBoard {
     if (this.#collectors.size >= COLLECTORS_MAX) this.#forget();
     if (this.#collectors.size >= COLLECTORS_MAX) return undefined;
     const now = Date.now();
-    const fresh = { left: false, asked: 0, flushed: 0, answer: undefined };
+    const fresh = {
+      state: 'here',
+      leaving: undefined,
+      asked: 0,
+      flushed: 0,
+      answer: undefined,
+    } as const;
     const collector = { collector_id, host, seen_ms: now, ...fresh };
     this.#collectors.set(collector_id, collector);
     return collector;
   }
 
   #forget(): void {
-    const since = Date.now() - GONE_MS;
-    for (const [id, { seen_ms }] of this.#collectors) {
-      if (seen_ms < since) this.#collectors.delete(id);
+    const since_ms = Date.now() - GONE_MS;
+    for (const [id, collector] of this.#collectors) {
+      if (!isConnected(collector, since_ms)) this.#collectors.delete(id);
     }
   }
+}
+
+function isConnected({ state, seen_ms }: Collector, since_ms: number): boolean {
+  return state !== 'gone' && seen_ms >= since_ms;
 }
 
 function report(
