@@ -173,6 +173,21 @@ test('a flush that was not answered says what the store suffers from', async () 
   assert.match(Buffer.from(report).toString('utf8'), /\(a\); the store refuses rows: disk_full"/);
 });
 
+test('a flush is answered while an insertion into the store does not end', async () => {
+  const board = new FlushBoard();
+  const { store } = reducer;
+  const settle = () => new Promise<void>(() => undefined);
+  const parts = { store, board, health: () => ({}), settle };
+  const action = answers({ ...parts, trouble: () => 'disk_full' }).actions?.flush;
+  assert.ok(action);
+  const body = Buffer.from('{"timeout_ms":1}');
+  const answer = await action.run(body, new AbortController().signal);
+  const { complete, message } = JSON.parse(Buffer.from(answer).toString('utf8'));
+  assert.equal(complete, false);
+  const late = "the reducer's own ledger is not stored yet; the store refuses rows: disk_full";
+  assert.equal(message, `No collector is connected; ${late}`);
+});
+
 test('wrong SQL is answered with its place, writing is refused', async () => {
   await assert.rejects(
     asking.action('query', { sql: 'SELECT 1\nFRM netflow WHERE' }),
