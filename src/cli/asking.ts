@@ -23,22 +23,30 @@ export interface Questions {
 export async function openQuestions(call: Call): Promise<Questions> {
   const { options } = call;
   const at = named(options) ?? reducerOf(call);
-  const { host, port } = at;
   const timeout_ms = seconds(options['--timeout'], '--timeout') * 1000;
   const token = text(options['--token']) ?? process.env.SONDE_TOKEN ?? at.token;
   const ca = text(options['--ca']);
   const tls = ca === undefined ? at.tls : { ca };
-  const asking = asker({
-    ...{ host, port, timeout_ms },
-    ...(token !== undefined && { token }),
-    ...(tls !== undefined && { tls }),
-  });
+  const dir = text(options['--data-dir']);
+  return await openReducer(
+    { ...at, ...(token !== undefined && { token }), ...(tls !== undefined && { tls }) },
+    timeout_ms,
+    dir,
+  );
+}
+
+/** `dir`: where its store is, if it does not run. */
+export async function openReducer(
+  at: ReducerAt,
+  timeout_ms: number,
+  dir?: string,
+): Promise<Questions> {
+  const asking = asker({ ...at, timeout_ms });
   try {
     await asking.action('health', {}, 5000);
     return askReducer(asking, timeout_ms);
   } catch (error) {
     asking.close();
-    const dir = text(options['--data-dir']);
     if (dir !== undefined && existsSync(join(dir, 'store'))) return await askStore(dir);
     const why = error instanceof Error ? error.message : String(error);
     const cure =

@@ -3,11 +3,12 @@
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { probes } from '../../probes/index.ts';
+import { ConfigError } from '../config/error.ts';
 import { formatHostPort } from '../config/leaf.ts';
 import { refusalOf } from '../config/rights.ts';
-import { intakeOf, listenOf, type Role, reached } from '../config/role.ts';
+import { disagreements, intakeOf, listenOf, ownReducer, type Role } from '../config/role.ts';
 import type { Config } from '../config/schema.ts';
-import { openQuestions, type Questions, seconds } from './asking.ts';
+import { openReducer, type Questions, seconds } from './asking.ts';
 import type { Call } from './call.ts';
 import { Child, type RoleMessage } from './child.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
@@ -23,7 +24,9 @@ const ROWS = 25;
 
 export async function run(given: Call): Promise<number> {
   const call = withListen(given);
-  const { config } = configOf('run', call);
+  const { config, originOf } = configOf('run', call);
+  const faults = disagreements(config, originOf);
+  if (faults.length > 0) throw new ConfigError(faults);
   const for_s = call.options['--for'];
   const limit_ms = for_s === undefined ? undefined : seconds(for_s, '--for') * 1000;
   const gathers = config.collector.enabled && process.platform === 'linux';
@@ -44,7 +47,7 @@ export async function run(given: Call): Promise<number> {
   });
   const ended = whenToStop(limit_ms);
   try {
-    await watch(call, config, from, ended);
+    await watch(config, from, ended);
   } catch (error) {
     // The reducer is away, or its store is: the roles take care of themselves, the tables end here.
     say(error instanceof Error ? error.message : String(error));
@@ -61,8 +64,9 @@ function withListen(call: Call): Call {
 }
 
 /** Tables until it is time to stop, and a last one with all that was seen. */
-async function watch(call: Call, config: Config, from: Date, ended: AbortSignal): Promise<void> {
-  const questions = await openQuestions({ ...call, options: askingOptions(config) });
+async function watch(config: Config, from: Date, ended: AbortSignal): Promise<void> {
+  const at = { ...ownReducer(config), origin: '--reducer' };
+  const questions = await openReducer(at, ANSWER_S * 1000);
   const tables = async () => {
     await showTables(questions, from, config.collector.interval, ended);
     await questions.fresh();
@@ -131,17 +135,6 @@ function whenToStop(limit_ms: number | undefined): AbortSignal {
   process.on('SIGTERM', () => stop.abort());
   if (limit_ms !== undefined) setTimeout(() => stop.abort(TIME_IS_UP), limit_ms);
   return stop.signal;
-}
-
-function askingOptions(config: Config): Call['options'] {
-  const { listen, token, tls } = config.reducer;
-  const reducer = formatHostPort(reached(listen));
-  return {
-    '--reducer': reducer,
-    '--timeout': String(ANSWER_S),
-    ...(token !== undefined && { '--token': token }),
-    ...(tls.cert_path !== undefined && { '--ca': tls.cert_path }),
-  };
 }
 
 /** The first as soon as there is something, then one each interval; in place on a terminal. */

@@ -89,8 +89,10 @@ change on HUP, the others at the next start. \`${SOURCE_PLACEHOLDER}\` stands fo
 defaults: these six sources alone, interval 15s, log to standard error, pins in \`/sys/fs/bpf/tfo-agent\`, kernel_prefix \`tfo\`, a ring of 2MiB.
 
 \`sonde query\`, \`top\`, \`ledger\` and \`catalog\` read the same file and variables for where to ask: at \`reducer.listen\` with
-\`reducer.token\` if it is set, else at \`collector.intake_host\` and \`intake_port\` with the collector's token and TLS, else at
-127.0.0.1:8000. \`--reducer HOST:PORT\` wins over all, with \`--token\` and \`--ca\`.
+\`reducer.token\` if it is set (trusting \`reducer.tls.cert_path\` whoever signed it, and showing the collector's certificate),
+else at \`collector.intake_host\` and \`intake_port\` with the collector's token and TLS, else at
+127.0.0.1:8000. \`--reducer HOST:PORT\` wins over all, with \`--token\` and \`--ca\`. In \`sonde run\` one role delivers to the other: with
+\`reducer.tls\` it needs \`collector.tls\` too, and refuses to start without.
 `;
 
 function sectionTable(section: string, rows: readonly ConfigRow[]): string {

@@ -6,7 +6,7 @@ import test, { after } from 'node:test';
 import { ConfigError } from './error.ts';
 import { configKeys } from './keys.ts';
 import { type LoadOptions, loadConfig } from './load.ts';
-import { intakeOf, reducerAt } from './role.ts';
+import { disagreements, intakeOf, reducerAt } from './role.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'sonde-config-'));
 const file = join(dir, 'sonde.yaml');
@@ -305,12 +305,43 @@ test('who asks a reducer takes token and TLS with its address, and no role is ch
   };
   const here = { host: '127.0.0.1', port: 8000, origin: 'default' };
   assert.deepEqual(at({}), here);
-  assert.deepEqual(at(own), { ...here, token: 'a', tls: { ca: '/c' } });
+  assert.deepEqual(at(own), { ...here, token: 'a', tls: { reducer_cert: '/c' } });
   assert.deepEqual(at({ ...own, ...far }), {
     ...{ host: 'far', port: 9, origin: 'EBPF_NET_INTAKE_HOST', token: 'b' },
     tls: { server_name: 'n' },
   });
   assert.deepEqual(at({ ...own, ...far, SONDE_REDUCER_LISTEN: 'near:7' }), {
-    ...{ host: 'near', port: 7, origin: 'SONDE_REDUCER_LISTEN', token: 'a', tls: { ca: '/c' } },
+    ...{
+      host: 'near',
+      port: 7,
+      origin: 'SONDE_REDUCER_LISTEN',
+      token: 'a',
+      tls: { reducer_cert: '/c' },
+    },
   });
+});
+
+test('what the two roles of one machine do not agree on is a fault of both together', () => {
+  const [cert, own, client] = [
+    { SONDE_REDUCER_TLS_CERT_PATH: '/c', SONDE_REDUCER_TLS_KEY_PATH: '/k' },
+    { SONDE_COLLECTOR_TLS_ENABLED: 'true' },
+    { SONDE_COLLECTOR_TLS_CERT_PATH: '/d', SONDE_COLLECTOR_TLS_KEY_PATH: '/l' },
+  ];
+  const keys = (env: Record<string, string>) => {
+    const { config, originOf } = loadConfig({ role: 'run', env });
+    return disagreements(config, originOf).map(({ where, key }) => `${where} ${key}`);
+  };
+  assert.deepEqual(keys({}), []);
+  assert.deepEqual(keys(cert), ['SONDE_REDUCER_TLS_CERT_PATH reducer.tls.cert_path']);
+  assert.deepEqual(keys(own), ['SONDE_COLLECTOR_TLS_ENABLED collector.tls.enabled']);
+  assert.deepEqual(keys({ ...cert, ...own }), []);
+  const mutual = { ...cert, ...own, SONDE_REDUCER_TLS_CLIENT_CA_PATH: '/a' };
+  assert.deepEqual(keys(mutual), ['SONDE_REDUCER_TLS_CLIENT_CA_PATH reducer.tls.client_ca_path']);
+  assert.deepEqual(keys({ ...mutual, ...client }), []);
+  const here = { EBPF_NET_INTAKE_HOST: 'localhost', EBPF_NET_INTAKE_PORT: '9' };
+  assert.deepEqual(keys({ ...cert, ...here }), keys(cert));
+  // another reducer, and none to deliver
+  assert.deepEqual(keys({ ...own, EBPF_NET_INTAKE_HOST: 'far' }), []);
+  assert.deepEqual(keys({ ...cert, ...here, SONDE_REDUCER_LISTEN: '127.0.0.1:8000' }), []);
+  assert.deepEqual(keys({ ...cert, SONDE_COLLECTOR_ENABLED: 'false' }), []);
 });

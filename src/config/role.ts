@@ -52,6 +52,8 @@ export function intakeTls({ collector: { tls } }: Config) {
   };
 }
 
+type IntakeTls = NonNullable<ReturnType<typeof intakeTls>>;
+
 /** Names are not resolved here: `localhost` alone is taken at its word. */
 export function isLoopback(host: string): boolean {
   if (isIPv4(host)) return host.startsWith('127.');
@@ -62,26 +64,79 @@ export interface ReducerAt extends HostPort {
   /** The variable, or the place in the file, that names it; `default`. */
   readonly origin: string;
   readonly token?: string;
-  readonly tls?: ReturnType<typeof intakeTls>;
+  /** `reducer_cert`: the certificate that it shows, of who has it. */
+  readonly tls?: IntakeTls & { readonly reducer_cert?: string };
 }
 
 /** The reducer that commands ask: this machine's own, where one is configured, else the one that the collector delivers to. */
 export function reducerAt(config: Config, originOf: (key: string) => string): ReducerAt {
   const { intake_host, intake_port, token: shown } = config.collector;
-  const { listen, token, tls } = config.reducer;
+  const { listen } = config.reducer;
   const listens = originOf('reducer.listen');
   const delivers = [originOf('collector.intake_host'), originOf('collector.intake_port')];
   const origin = delivers.find((one) => one !== 'default');
   if (listens === 'default' && origin !== undefined) {
     const at = { host: intake_host ?? listen.host, port: intake_port ?? listen.port, origin };
-    return { ...at, ...(shown !== undefined && { token: shown }), tls: intakeTls(config) };
+    const shows = intakeTls(config);
+    return {
+      ...at,
+      ...(shown !== undefined && { token: shown }),
+      ...(shows !== undefined && { tls: shows }),
+    };
   }
+  return { ...ownReducer(config), origin: listens };
+}
+
+/** The reducer of this machine: its certificate is known here. It may ask for one, which is the collector's. */
+export function ownReducer(config: Config): Omit<ReducerAt, 'origin'> {
+  const { listen, token, tls } = config.reducer;
+  const { cert, key } = intakeTls(config) ?? {};
+  const shown = cert !== undefined && key !== undefined && { cert, key };
   return {
     ...reached(listen),
-    origin: listens,
     ...(token !== undefined && { token }),
-    ...(tls.cert_path !== undefined && { tls: { ca: tls.cert_path } }),
+    ...(tls.cert_path !== undefined && { tls: { reducer_cert: tls.cert_path, ...shown } }),
   };
+}
+
+/**
+ * What the two roles of `sonde run` do not agree on, where one delivers to the other. Each role alone is checked by `checkRole`.
+ */
+export function disagreements(
+  config: Config,
+  originOf: (key: string) => string,
+): readonly ConfigIssue[] {
+  const { collector, reducer } = config;
+  if (!collector.enabled || !deliversHere(config, originOf)) return [];
+  const issue = (key: string, problem: string, cure: string): ConfigIssue[] => {
+    const origin = originOf(key);
+    return [{ where: origin === 'default' ? '' : origin, key, problem, cure }];
+  };
+  const { cert_path, client_ca_path } = reducer.tls;
+  if (cert_path !== undefined && !collector.tls.enabled) {
+    const problem = 'makes the reducer speak TLS, its collector speaks plain text';
+    const cure =
+      'set collector.tls.enabled too (--tls), and in collector.tls.ca_path who signed it';
+    return issue('reducer.tls.cert_path', problem, cure);
+  }
+  if (cert_path === undefined && collector.tls.enabled) {
+    const problem = 'makes the collector speak TLS, its reducer speaks plain text';
+    return issue('collector.tls.enabled', problem, 'give reducer.tls.cert_path and key_path too');
+  }
+  if (client_ca_path !== undefined && collector.tls.cert_path === undefined) {
+    const problem = 'makes the reducer ask for a certificate, its collector has none';
+    const cure = 'give collector.tls.cert_path and key_path too';
+    return issue('reducer.tls.client_ca_path', problem, cure);
+  }
+  return [];
+}
+
+function deliversHere(config: Config, originOf: (key: string) => string): boolean {
+  if (listenOf(config, originOf) !== undefined) return true;
+  const to = intakeOf(config);
+  const at = reached(config.reducer.listen);
+  if (to.port !== at.port) return false;
+  return to.host === at.host || (isLoopback(to.host) && isLoopback(at.host));
 }
 
 function checkIntake(config: Config): ConfigIssue[] {

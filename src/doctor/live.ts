@@ -13,7 +13,7 @@ import { BpfObject } from '../bpf/object.ts';
 import { BpfProgram } from '../bpf/program.ts';
 import { lockPins } from '../collector/pin_lock.ts';
 import { formatHostPort } from '../config/leaf.ts';
-import { intakeOf } from '../config/role.ts';
+import { intakeOf, intakeTls } from '../config/role.ts';
 import type { Config } from '../config/schema.ts';
 import type { Probe } from '../table/probe.ts';
 import { type Asker, asker } from '../wire/ask.ts';
@@ -74,17 +74,12 @@ export interface Reducer {
 }
 
 export function liveReducer(config: Config): Reducer {
-  const { token, tls } = config.collector;
+  const { token } = config.collector;
+  const tls = intakeTls(config);
   const asking = asker({
     ...intakeOf(config),
     ...(token !== undefined && { token }),
-    ...(tls.enabled && {
-      tls: {
-        ...(tls.ca_path !== undefined && { ca: tls.ca_path }),
-        ...(tls.cert_path !== undefined && { cert: tls.cert_path }),
-        ...(tls.key_path !== undefined && { key: tls.key_path }),
-      },
-    }),
+    ...(tls !== undefined && { tls }),
   });
   let health: Promise<Health> | undefined;
   return {

@@ -1,9 +1,9 @@
 // The other end of the reducer's actions: commands ask with it, and a collector listens with it for wishes.
 
-import { readFileSync } from 'node:fs';
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
 import { authority } from './address.ts';
 import { flight_service } from './flight.ts';
+import { type ClientTls, tlsChannel } from './tls.ts';
 
 export interface FlushedCollector {
   readonly collector_id: string;
@@ -29,14 +29,7 @@ export interface AskOptions {
   readonly host: string;
   readonly port: number;
   readonly token?: string;
-  /** Paths of PEM files. Without `ca` the system's roots are trusted. */
-  readonly tls?: {
-    readonly ca?: string;
-    readonly cert?: string;
-    readonly key?: string;
-    /** The name on the reducer's certificate when it is not the host. */
-    readonly server_name?: string;
-  };
+  readonly tls?: ClientTls;
   readonly timeout_ms?: number;
 }
 
@@ -54,17 +47,12 @@ const CONTROL_TIMEOUT_MS = 30_000;
 
 export function asker(options: AskOptions): Asker {
   const { host, port, token, tls } = options;
-  const read = (path: string | undefined) => (path === undefined ? null : readFileSync(path));
-  const creds = tls
-    ? credentials.createSsl(read(tls.ca), read(tls.key), read(tls.cert))
-    : credentials.createInsecure();
-  const client = new Client(authority(host, port), creds, {
+  const plain = { creds: credentials.createInsecure(), options: {} };
+  const channel = tls === undefined ? plain : tlsChannel(host, tls);
+  const client = new Client(authority(host, port), channel.creds, {
     'grpc.max_receive_message_length': -1,
     'grpc.enable_channelz': 0,
-    ...(tls?.server_name !== undefined && {
-      'grpc.ssl_target_name_override': tls.server_name,
-      'grpc.default_authority': tls.server_name,
-    }),
+    ...channel.options,
   });
   const metadata = new Metadata();
   if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { after, type TestContext, test } from 'node:test';
 import { tableFromArrays, tableToIPC } from 'apache-arrow';
 import { isLoopback } from './address.ts';
+import { type AskOptions, asker } from './ask.ts';
 import { FlightSender, type SenderOptions } from './client.ts';
 import { OperatorError } from './error.ts';
 import { FlightServer, type ServerOptions } from './server.ts';
@@ -42,6 +43,7 @@ authorityOf('ca');
 authorityOf('stranger');
 certificate('server', 'ca', 'DNS:reducer.test,IP:127.0.0.1');
 certificate('client', 'ca', 'DNS:collector.test');
+certificate('unnamed', 'ca', 'DNS:elsewhere.test');
 certificate('foreign', 'stranger', 'DNS:collector.test');
 
 interface Outcome {
@@ -114,6 +116,48 @@ test('mTLS: only a certificate of the named authority passes', async (t) => {
   assert.ok(without.server.stats.refused.tls_failed > 0);
   const foreign = { ca, cert: file('foreign.crt'), key: file('foreign.key') };
   assert.equal((await tryOnce(t, { tls: mutual }, { tls: foreign })).stored, 0);
+});
+
+/** One question to a reducer that has a certificate without the address at which it is asked. */
+async function ask(t: TestContext, tls: AskOptions['tls'], client_ca?: string): Promise<string> {
+  const shown = { cert: file('unnamed.crt'), key: file('unnamed.key') };
+  const run = async () => Buffer.from('well');
+  const server = await FlightServer.listen(
+    {
+      host: '127.0.0.1',
+      port: 0,
+      tls: { ...shown, ...(client_ca !== undefined && { client_ca }) },
+    },
+    { put: async () => ({ ok: true }), actions: { health: { description: '', run } } },
+  );
+  const asking = asker({ host: '127.0.0.1', port: server.port, ...(tls && { tls }) });
+  t.after(async () => {
+    asking.close();
+    await server.close();
+  });
+  return (await asking.action('health', {}, 5000)).toString('utf8');
+}
+
+test('who has the reducer’s own certificate trusts it, whoever signed it and whatever its names', async (t) => {
+  const reducer_cert = file('unnamed.crt');
+  assert.equal(await ask(t, { reducer_cert }), 'well');
+  assert.equal(await ask(t, { ca, server_name: 'elsewhere.test' }), 'well');
+  await assert.rejects(ask(t, { ca }), /127\.0\.0\.1|altnames/i);
+  await assert.rejects(ask(t, { reducer_cert: file('server.crt') }), /verify|certificate/i);
+  await assert.rejects(ask(t, { reducer_cert: file('server.crt'), ca }), /altnames/i);
+  const client = { cert: file('client.crt'), key: file('client.key') };
+  assert.equal(await ask(t, { reducer_cert, ...client }, ca), 'well');
+  await assert.rejects(ask(t, { reducer_cert }, ca));
+});
+
+test('a question over TLS to an address brings no warning of Node’s', async (t) => {
+  const warnings: string[] = [];
+  const note = (warning: Error) => warnings.push(warning.message);
+  process.on('warning', note);
+  t.after(() => process.off('warning', note));
+  await ask(t, { reducer_cert: file('unnamed.crt') });
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(warnings, []);
 });
 
 test('a token passes over TLS and is refused when wrong', async (t) => {

@@ -1,0 +1,56 @@
+// Whom a client of the reducer trusts, and what it shows. Files are read once, at the start.
+
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { checkServerIdentity, createSecureContext, type PeerCertificate } from 'node:tls';
+import { type ChannelCredentials, type ChannelOptions, credentials } from '@grpc/grpc-js';
+
+/** Paths of PEM files. Without `ca` and `reducer_cert` the system's roots are trusted. */
+export interface ClientTls {
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  /** The name on the reducer's certificate when it is not the host. */
+  readonly server_name?: string;
+  /** The certificate that the reducer shows, of who has it: trusted whoever signed it, and whatever names it has. */
+  readonly reducer_cert?: string;
+}
+
+/** A server name must be none of an address, and the gRPC library sends one always: nobody has this one. */
+const NO_NAME = 'reducer.invalid';
+
+export interface TlsChannel {
+  readonly creds: ChannelCredentials;
+  readonly options: ChannelOptions;
+}
+
+/** @throws for a file that cannot be read, or holds no certificate. */
+export function tlsChannel(host: string, tls: ClientTls): TlsChannel {
+  const { server_name } = tls;
+  const name = server_name ?? host;
+  const { context, known } = trust(tls);
+  const creds = credentials.createFromSecureContext(context, {
+    checkServerIdentity: (_name: string, shown: PeerCertificate) =>
+      known?.raw.equals(shown.raw) ? undefined : checkServerIdentity(name, shown),
+  });
+  const options = {
+    ...(server_name !== undefined && { 'grpc.default_authority': server_name }),
+    'grpc.ssl_target_name_override': isIP(name) === 0 ? name : NO_NAME,
+  };
+  return { creds, options };
+}
+
+function trust({ ca, cert, key, reducer_cert }: ClientTls) {
+  const read = (path: string | undefined) => (path === undefined ? undefined : readFileSync(path));
+  const pinned = read(reducer_cert);
+  const trusted = [read(ca), pinned].filter((pem) => pem !== undefined);
+  const context = createSecureContext({
+    ...(trusted.length > 0 && { ca: trusted }),
+    cert: read(cert),
+    key: read(key),
+    // else a certificate would be trusted only with the one that signed it
+    allowPartialTrustChain: pinned !== undefined,
+  });
+  return { context, known: pinned && new X509Certificate(pinned) };
+}
