@@ -1,12 +1,11 @@
 // `sonde kernel-collector`: one per node, needs rights, holds no store.
 
 import { hostname } from 'node:os';
-import type { Logger } from 'pino';
 import { probes } from '../../probes/index.ts';
 import { trimMemory } from '../bpf/memory.ts';
 import { Collector } from '../collector/collector.ts';
-import { configInForce, diffConfig } from '../config/describe.ts';
-import { type Log, openLog } from '../config/log.ts';
+import { configInForce } from '../config/describe.ts';
+import { openLog } from '../config/log.ts';
 import { refusalOf } from '../config/rights.ts';
 import { intakeOf, intakeTls } from '../config/role.ts';
 import type { Config } from '../config/schema.ts';
@@ -15,6 +14,7 @@ import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { lifetime, tellParent } from './lifetime.ts';
 import { configOf } from './options.ts';
+import { reloadOnHup } from './reload.ts';
 
 /** What the reducer may take for the last rows when the collector stops. */
 const STOP_MS = 5000;
@@ -36,7 +36,7 @@ export async function run(call: Call): Promise<number> {
   const { version } = call;
   const collector = await Collector.start({ config, log: logger, version, to: { intake } });
   started.collector = collector;
-  reloadOnHup(call, config, collector, log);
+  reloadOnHup('collector', call, config, log, (next) => collector.reload(next));
   const stop = new AbortController();
   const listening = listen(collector, config, intake, stop.signal);
   const sources = collector.kernel.plan.sources.map(({ source, state, reason }) => ({
@@ -80,30 +80,4 @@ function listen(
     signal,
   });
   return asking;
-}
-
-function reloadOnHup(call: Call, first: Config, collector: Collector, log: Log): void {
-  let now = first;
-  process.on('SIGHUP', () => {
-    log.reopen();
-    try {
-      const next = configOf('collector', call).config;
-      const { live, restart } = diffConfig(now, next);
-      apply(next, collector, log);
-      now = next;
-      log.logger.info({ changed: live.map(({ key }) => key) }, 'configuration read again');
-      for (const { key } of restart) log.logger.warn({ key }, `${key} changes at the next start`);
-    } catch (error) {
-      log.logger.error({ err: error }, 'the configuration in force stays: the new one is faulty');
-    }
-  });
-}
-
-function apply(
-  next: Config,
-  collector: Collector,
-  log: { logger: Logger; setLevel: Log['setLevel'] },
-): void {
-  log.setLevel(next.log.level);
-  collector.reload(next);
 }

@@ -3,13 +3,14 @@
 import { join } from 'node:path';
 import { tables } from '../../probes/index.ts';
 import { configInForce } from '../config/describe.ts';
-import { openLog, reopenOnHup } from '../config/log.ts';
+import { openLog } from '../config/log.ts';
 import type { Config } from '../config/schema.ts';
 import { Reducer, type ReducerOptions } from '../reducer/reducer.ts';
 import { server_limits } from '../wire/server.ts';
 import type { Call } from './call.ts';
 import { lifetime, tellParent } from './lifetime.ts';
 import { configOf } from './options.ts';
+import { reloadOnHup } from './reload.ts';
 
 export async function run(call: Call): Promise<number> {
   const { config, warnings } = configOf('reducer', call);
@@ -17,7 +18,7 @@ export async function run(call: Call): Promise<number> {
   for (const warning of warnings) log.logger.warn(warning);
   log.logger.info({ config: configInForce(config) }, 'the configuration in force');
   const { ended } = lifetime(log.logger, () => undefined);
-  reopenOnHup(log);
+  reloadOnHup('reducer', call, config, log);
   const reducer = await Reducer.start({
     ...reducerOptions(config),
     log: (line) => log.logger.warn(line),

@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { probes, tables } from '../../probes/index.ts';
-import { configInForce, diffConfig } from '../config/describe.ts';
+import { configInForce } from '../config/describe.ts';
 import { SUB_COLLECTORS } from '../config/document.ts';
 import { formatHostPort } from '../config/leaf.ts';
 import { type Log, openLog } from '../config/log.ts';
@@ -24,6 +24,7 @@ import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { keepSmall } from './kernel-collector.ts';
 import { lifetime, tellParent } from './lifetime.ts';
 import { configOf } from './options.ts';
+import { reloadOnHup } from './reload.ts';
 
 const NAME = 'tfo-agent';
 
@@ -39,7 +40,9 @@ export async function run(call: Call): Promise<number> {
   const agent = new Agent(config);
   const { port } = await agent.serve(config.agent.metrics);
   const at = formatHostPort({ ...config.agent.metrics, port });
-  const { stop, ended } = gathers ? await gather(call, config, agent, log) : idle(log);
+  const { stop, ended } = gathers
+    ? await gather(call, config, agent, log)
+    : idle(call, config, log);
   log.logger.info(`metrics at ${at}/metrics`);
   tellParent({ ready: 'agent', port });
   log.logger.info(`stopping: ${await ended}`);
@@ -54,11 +57,11 @@ interface Work {
 }
 
 /** Elsewhere than on Linux the page is there and empty. */
-function idle(log: Log): Work {
+function idle(call: Call, config: Config, log: Log): Work {
   const why =
     process.platform === 'linux' ? 'switched off by configuration' : 'not running on Linux';
   log.logger.info(`eBPF collector: ${why}, metrics will be empty`);
-  process.on('SIGHUP', () => log.reopen());
+  reloadOnHup('agent', call, config, log);
   const { ended } = lifetime(log.logger, () => undefined);
   // The page alone does not keep the process where it has no connection.
   const stay = setInterval(() => undefined, 1 << 30);
@@ -80,7 +83,7 @@ async function gather(call: Call, config: Config, agent: Agent, log: Log): Promi
     nameOf: subCollectorOf,
   });
   started.collector = collector;
-  reloadOnHup(call, config, log, (next) => collector.reload(next));
+  reloadOnHup('agent', call, config, log, (next) => collector.reload(next));
   keepSmall();
   return { ended, stop: async () => void (await collector.stop(STOP_MS)) };
 }
@@ -96,24 +99,6 @@ function checkRights({ collector }: Config): void {
   const wanted = probes.filter((probe) => isWanted(probe, collector.probes));
   const refusal = refusalOf(wanted.map(({ name, rights }) => ({ name, rights })));
   if (refusal !== undefined) throw new CliError(refusal, EXIT_OPERATOR);
-}
-
-function reloadOnHup(call: Call, first: Config, log: Log, apply: (next: Config) => void): void {
-  let now = first;
-  process.on('SIGHUP', () => {
-    log.reopen();
-    try {
-      const next = configOf('agent', call).config;
-      const { live, restart } = diffConfig(now, next);
-      log.setLevel(next.log.level);
-      apply(next);
-      now = next;
-      log.logger.info({ changed: live.map(({ key }) => key) }, 'configuration read again');
-      for (const { key } of restart) log.logger.warn({ key }, `${key} changes at the next start`);
-    } catch (error) {
-      log.logger.error({ err: error }, 'the configuration in force stays: the new one is faulty');
-    }
-  });
 }
 
 /** The page: the document's metrics, and what the collector says of itself. */

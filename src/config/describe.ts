@@ -30,13 +30,16 @@ const FOREIGN: Readonly<Record<Role, readonly string[]>> = {
   ],
 };
 
+export function readsKey(role: Role, key: string): boolean {
+  return !FOREIGN[role].some((head) => key.startsWith(head));
+}
+
 /** What --help of a role shows: the keys that it reads; a flag that means several keys stands once. */
 export function describeConfig(
   sources?: readonly string[],
   role: Role = 'run',
 ): readonly ConfigRow[] {
-  const foreign = FOREIGN[role];
-  const rows = allRows(sources).filter((row) => !foreign.some((head) => row.key.startsWith(head)));
+  const rows = allRows(sources).filter((row) => readsKey(role, row.key));
   const first = new Map([...rows].reverse().map((row) => [row.flag, row.key]));
   return rows.map((row) => ({
     ...row,

@@ -47,12 +47,6 @@ export function openLog(config: Config['log'], options: LogOptions): Log {
   };
 }
 
-/** HUP reopens the log file, as log rotation expects. Returns what undoes it. */
-export function reopenOnHup(log: Log): () => void {
-  process.on('SIGHUP', log.reopen);
-  return () => process.off('SIGHUP', log.reopen);
-}
-
 function isoTime(): string {
   return `,"time":"${new Date().toISOString()}"`;
 }
