@@ -14,7 +14,7 @@ import type { Config } from '../config/schema.ts';
 import { PrometheusOutlet } from '../outlet/prometheus.ts';
 import { tfo_metrics } from '../outlet/tfo.ts';
 import { TfoOutlet } from '../outlet/tfo_series.ts';
-import { type HttpPort, servePages } from '../reducer/http.ts';
+import { alive, type HttpPort, servePages } from '../reducer/http.ts';
 import type { Batch } from '../table/columns.ts';
 import { ledgerTable } from '../table/ledger.ts';
 import { isWanted } from '../table/probe.ts';
@@ -123,10 +123,10 @@ class Agent {
 
   async serve(at: Config['agent']['metrics']): Promise<HttpPort> {
     const page = { content_type: this.#page.content_type, text: () => this.#page.text() };
-    const health = { content_type: 'text/plain', text: async () => 'ok\n' };
     const pages = new Map([
       ['/metrics', page],
-      ['/healthz', health],
+      ['/healthz', alive],
+      ['/livez', alive],
     ]);
     this.#port = await servePages(at, pages);
     return this.#port;

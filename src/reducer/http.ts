@@ -1,5 +1,6 @@
 // src/reducer/http.ts
-// The small HTTP port: GET /metrics for Prometheus, GET /healthz for whoever watches the process.
+// The small HTTP port: GET /metrics for Prometheus; GET /livez for who starts the process again when it no longer answers,
+// GET /healthz for who wants to know whether it can do its work.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -9,6 +10,8 @@ import { OperatorError, reasonOf } from '../wire/error.ts';
 export interface Page {
   readonly content_type: string;
   readonly text: () => Promise<string>;
+  /** False: the status is 503. */
+  readonly isWell?: () => boolean;
 }
 
 export interface HttpPort {
@@ -66,7 +69,8 @@ async function answer(
   try {
     const text = making.get(path) ?? page.text();
     making.set(path, text);
-    end(response, 200, page.content_type, await text);
+    const body = await text;
+    end(response, page.isWell?.() === false ? 503 : 200, page.content_type, body);
   } catch (error) {
     end(response, 500, 'text/plain', `${error instanceof Error ? error.message : error}\n`);
   } finally {
@@ -88,3 +92,6 @@ async function close(server: Server): Promise<void> {
   server.closeAllConnections();
   await closed;
 }
+
+/** Says no more than that the process answers. */
+export const alive: Page = { content_type: 'text/plain', text: async () => 'ok\n' };

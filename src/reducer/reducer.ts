@@ -13,7 +13,7 @@ import { FlightServer, type ServerLimits, type ServerTls } from '../wire/server.
 import { answers } from './answers.ts';
 import { addressTypes, type Enricher } from './enrich.ts';
 import { FlushBoard } from './flush.ts';
-import { type HttpPort, servePages } from './http.ts';
+import { alive, type HttpPort, servePages } from './http.ts';
 import { Intake } from './intake.ts';
 import { LedgerWriter } from './ledger-writer.ts';
 import { registerSelf } from './self.ts';
@@ -180,17 +180,20 @@ function listen(
 async function serveMetrics(
   options: ReducerOptions,
   outlet: PrometheusOutlet,
-  health: () => unknown,
+  health: () => { readonly ok: boolean },
 ): Promise<HttpPort | undefined> {
   if (options.metrics === undefined) return undefined;
+  const healthPage = {
+    content_type: 'application/json',
+    text: async () => `${JSON.stringify(health())}\n`,
+    isWell: () => health().ok,
+  };
   return await servePages(
     options.metrics,
     new Map([
       ['/metrics', { content_type: outlet.content_type, text: () => outlet.text() }],
-      [
-        '/healthz',
-        { content_type: 'application/json', text: async () => `${JSON.stringify(health())}\n` },
-      ],
+      ['/healthz', healthPage],
+      ['/livez', alive],
     ]),
   );
 }
