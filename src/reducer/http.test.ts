@@ -1,15 +1,17 @@
-// The small HTTP port: what its status says.
+// The small HTTP port: what its status says, and that those who say nothing do not keep others out.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { alive, type Page, servePages } from './http.ts';
 
 const host = '127.0.0.1';
 
-async function serve(t: TestContext, pages: readonly [string, Page][]) {
-  const http = await servePages({ host, port: 0 }, new Map(pages));
+async function serve(t: TestContext, pages: readonly [string, Page][], timeout_ms?: number) {
+  const http = await servePages({ host, port: 0 }, new Map(pages), timeout_ms);
   t.after(() => http.close());
-  return { url: `http://${host}:${http.port}` };
+  return { port: http.port, url: `http://${host}:${http.port}` };
 }
 
 test('a page of what is not well has status 503, and its text', async (t) => {
@@ -27,4 +29,17 @@ test('a page of what is not well has status 503, and its text', async (t) => {
   well = false;
   assert.deepEqual(await statusOf('/healthz'), [503, 'false']);
   assert.deepEqual(await statusOf('/livez'), [200, 'ok\n']);
+});
+
+test('connections that say nothing are closed in time', async (t) => {
+  const timeout_ms = 500;
+  const { port, url } = await serve(t, [['/livez', alive]], timeout_ms);
+  const silent = Array.from({ length: 64 }, () => connect(port, host).resume());
+  for (const socket of silent) socket.on('error', () => undefined);
+  await Promise.all(silent.map((socket) => once(socket, 'connect')));
+  await assert.rejects(fetch(`${url}/livez`), 'all places are taken');
+  const begin_ms = performance.now();
+  await Promise.all(silent.map((socket) => once(socket, 'close')));
+  assert.ok(performance.now() - begin_ms < 10 * timeout_ms);
+  assert.equal((await fetch(`${url}/livez`)).status, 200);
 });

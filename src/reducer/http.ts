@@ -26,11 +26,17 @@ const TIMEOUT_MS = 10_000;
 export async function servePages(
   at: { readonly host: string; readonly port: number },
   pages: ReadonlyMap<string, Page>,
+  timeout_ms = TIMEOUT_MS,
 ): Promise<HttpPort> {
   // Pages are made one at a time: who asks meanwhile gets the same text.
   const making = new Map<string, Promise<string>>();
   const server = createServer(
-    { requestTimeout: TIMEOUT_MS, headersTimeout: TIMEOUT_MS, keepAliveTimeout: TIMEOUT_MS },
+    {
+      requestTimeout: timeout_ms,
+      headersTimeout: timeout_ms,
+      keepAliveTimeout: timeout_ms,
+      connectionsCheckingInterval: timeout_ms / 10, // by default half a minute
+    },
     (request, response) => void answer(request, response, pages, making),
   );
   server.maxConnections = CONNECTIONS_MAX;
