@@ -73,10 +73,14 @@ function place(at: ReducerAt): string {
   return plain ? address : `${address}, as ${origin} says`;
 }
 
+/** Node's timers hold no more than 2^31 ms, less what is added to a time: 23 days. */
+const SECONDS_MAX = 2_000_000;
+
 export function seconds(value: string | boolean | undefined, flag: string): number {
   const number = Number(value);
-  if (Number.isFinite(number) && number > 0) return number;
-  throw new CliError(`${flag} ${String(value)}: give a number of seconds above 0`, EXIT_OPERATOR);
+  if (number > 0 && number <= SECONDS_MAX) return number;
+  const cure = `give a number of seconds above 0, ${SECONDS_MAX} at most`;
+  throw new CliError(`${flag} ${String(value)}: ${cure}`, EXIT_OPERATOR);
 }
 
 function text(value: string | boolean | undefined): string | undefined {

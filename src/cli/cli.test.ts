@@ -142,6 +142,9 @@ test('values that mean nothing are refused, with what would', () => {
   if (is_root) refuses(['profile', '--pid', '4194304'], /--pid 4194304: no such process/);
   refuses(['top', '--sort', 'size'], /--sort size: take one of read, written/);
   refuses(['run', '--for', 'ever'], /--for ever: give a number of seconds/);
+  const seconds = /: give a number of seconds above 0, 2000000 at most/;
+  refuses(['run', '--for', '2147484'], seconds); // more than a timer holds
+  refuses(['query', 'SELECT 1', '--timeout', '2200000'], seconds);
   refuses(['reducer', '--interval', '5s'], /unknown option '--interval'/);
   refuses(
     ['run', '--interval', '5'],
