@@ -82,7 +82,7 @@ const INTRODUCTION = `# Configuration
 
 Written by \`npm run docs\` from the schema in \`src/config/schema.ts\`; change it there.
 
-A flag wins over a variable, a variable over the file (\`--config FILE\`, YAML), the file over the default. Durations carry a
+A flag wins over a variable, a variable over the file (\`--config FILE\`, YAML with merge keys), the file over the default. Durations carry a
 unit (\`500ms\`, \`10s\`, \`1m\`, \`7d\`), sizes too (\`64KiB\`, \`8MiB\`, \`1GB\`). Lists in variables and flags are separated by
 commas. A faulty value stops the start with its place and the cure, exit status 2; so does an unknown key. Keys marked *live*
 change on HUP, the others at the next start. \`${SOURCE_PLACEHOLDER}\` stands for the name of a source (\`tcp\`, \`udp\`). The section

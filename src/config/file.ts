@@ -1,5 +1,5 @@
-// Reads the YAML file: YAML 1.2 core schema, no duplicate keys, no tags of one's own, and for every value its line and
-// column, so that a fault found later by the schema can still point into the file.
+// Reads the YAML file: YAML 1.2 core schema and merge keys (`<<: *anchor`), no duplicate keys, no tags of one's own, and for
+// every value its line and column, so that a fault found later by the schema can still point into the file.
 
 import { readFileSync } from 'node:fs';
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
@@ -35,7 +35,8 @@ export function parseConfigFile(name: string, text: string): ConfigFile {
   if (text.length > FILE_BYTES_MAX)
     throw fault(name, 'is longer than 1 MiB', 'give a smaller file');
   const lines = new LineCounter();
-  const document = parseDocument(text, { version: '1.2', schema: 'core', lineCounter: lines });
+  const options = { version: '1.2', schema: 'core', merge: true, lineCounter: lines } as const;
+  const document = parseDocument(text, options);
   const at = (offset: number): string => {
     const { line, col } = lines.linePos(offset);
     return `${name}:${line}:${col}`;

@@ -180,6 +180,17 @@ test('a bomb of aliases is refused, not unfolded', () => {
   assert.match(faults(lines.join('\n'))[0], /cannot be unfolded/);
 });
 
+test('merge keys bring the keys of an anchor, and those beside them win', () => {
+  const { probes } = load('collector: {probes: {tcp: &a {enabled: false}, udp: {<<: *a}}}').config
+    .collector;
+  assert.deepEqual([probes.tcp?.enabled, probes.udp?.enabled], [false, false]);
+  assert.equal(load('log: {<<: {level: warn}, level: error}').config.log.level, 'error');
+  assert.deepEqual(faults('log: {<<: {levl: warn}}'), [
+    'F:1:1: log.levl: is no known key; did you mean level?',
+  ]);
+  assert.match(faults('log: {<<: 5}')[0], /cannot be unfolded \(Merge sources must be maps/);
+});
+
 test('names of the prototype are keys like any other', () => {
   assert.match(faults('__proto__: {x: 1}')[0], /__proto__: is no known key/);
   assert.match(faults('log: {constructor: 1}')[0], /log.constructor: is no known key/);
