@@ -9,7 +9,7 @@ import { openLog } from '../config/log.ts';
 import { refusalOf } from '../config/rights.ts';
 import { intakeOf, intakeTls } from '../config/role.ts';
 import type { Config } from '../config/schema.ts';
-import { asker, listenForControl } from '../wire/ask.ts';
+import { asker, leaveControl, listenForControl } from '../wire/ask.ts';
 import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { lifetime, tellParent } from './lifetime.ts';
@@ -49,7 +49,7 @@ export async function run(call: Call): Promise<number> {
   log.logger.info(`stopping: ${await ended}`);
   stop.abort();
   const whole = await collector.stop(STOP_MS);
-  listening.close();
+  await listening.leave(collector.delivered);
   return whole ? 0 : 1;
 }
 
@@ -65,7 +65,7 @@ function listen(
   config: Config,
   intake: { host: string; port: number },
   signal: AbortSignal,
-): { close(): void } {
+): { leave(delivered: boolean): Promise<void> } {
   const { token } = config.collector;
   const tls = intakeTls(config);
   const asking = asker({
@@ -73,11 +73,12 @@ function listen(
     ...(token !== undefined && { token }),
     ...(tls !== undefined && { tls }),
   });
-  void listenForControl(asking, {
-    collector_id: collector.id,
-    host: hostname(),
-    on_flush: () => collector.flush(),
-    signal,
-  });
-  return asking;
+  const who = { collector_id: collector.id, host: hostname() };
+  void listenForControl(asking, { ...who, on_flush: () => collector.flush(), signal });
+  return {
+    leave: async (delivered) => {
+      await leaveControl(asking, who, delivered);
+      asking.close();
+    },
+  };
 }

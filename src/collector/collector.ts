@@ -144,6 +144,12 @@ export class Collector {
     return this.#parts.outlet;
   }
 
+  /** True: the reducer has all that was taken until now. */
+  get delivered(): boolean {
+    const { delivery } = this.#parts;
+    return !delivery.holding && delivery.waiting.batches === 0;
+  }
+
   /** Everything that the kernel saw before the call has arrived when this resolves. */
   async flush(): Promise<void> {
     const { pipeline, delivery, self } = this.#parts;

@@ -59,9 +59,10 @@ export function answers(parts: AnswerParts): ReadHandlers {
 
 function controlAction(board: FlushBoard): ActionHandler {
   return {
-    description: 'for collectors: body {"collector_id", "host", "flushed"}; waits for {"flush": n}',
+    description:
+      'for collectors: body {"collector_id", "host", "flushed", "leaving"}; waits for {"flush": n}',
     run: async (body, signal) => {
-      const { collector_id, host, flushed } = parse(body);
+      const { collector_id, host, flushed, leaving } = parse(body);
       if (typeof collector_id !== 'string' || !ID.test(collector_id)) {
         throw new FlightError('invalid', 'collector_id is missing or no id');
       }
@@ -69,6 +70,7 @@ function controlAction(board: FlushBoard): ActionHandler {
         collector_id,
         host: typeof host === 'string' ? host.slice(0, HOST_LENGTH_MAX) : '',
         ...(typeof flushed === 'number' && { flushed }),
+        ...((leaving === 'delivered' || leaving === 'undelivered') && { leaving }),
       };
       return json(await board.control(call, signal));
     },

@@ -57,25 +57,43 @@ test('one that has ended is not, whatever of its batches is still on the way', a
   assert.equal((await flush(1000)).message, 'No collector is connected');
 });
 
-test('one that ends while it is awaited is not awaited for long', async (t) => {
+/** The report of a question, as soon as there is one; time goes on by `tick` alone. */
+function asking(board: FlushBoard) {
+  let report: FlushReport | undefined;
+  void board.flush(60_000).then((one) => {
+    report = one;
+  });
+  return async () => {
+    await new Promise((resolve) => setImmediate(resolve));
+    return report && [report.complete, report.message];
+  };
+}
+
+test('one whose call ends while it is awaited is not awaited for long', async (t) => {
   const { board } = await delivering(t);
   const ended = new AbortController();
   const { flush: wish } = await board.control(CALL);
   assert.ok(wish !== undefined);
   void board.control({ ...CALL, flushed: wish }, ended.signal);
   ended.abort();
-  let report: FlushReport | undefined;
-  void board.flush(60_000).then((one) => {
-    report = one;
-  });
+  const answered = asking(board);
   t.mock.timers.tick(2900);
-  await new Promise((resolve) => setImmediate(resolve));
-  assert.equal(report, undefined, 'it may call again');
+  assert.equal(await answered(), undefined, 'it may call again');
   t.mock.timers.tick(200);
-  await new Promise((resolve) => setImmediate(resolve));
-  assert.deepEqual(report, {
-    complete: true,
-    collectors: [],
-    message: 'No collector is connected',
-  });
+  const words = 'Not all has arrived: stopped before all was delivered: h (a)';
+  assert.deepEqual(await answered(), [false, words]);
+  assert.equal(board.connected, 0);
+});
+
+test('one that says that it ends is not awaited at all, and its last rows count', async (t) => {
+  const { board } = await delivering(t);
+  const first = asking(board);
+  assert.deepEqual(await board.control({ ...CALL, leaving: 'delivered' }), {});
+  assert.deepEqual(await first(), [true, '1 collectors delivered']);
+  assert.equal(board.connected, 0);
+  void board.control(CALL);
+  const second = asking(board);
+  assert.deepEqual(await board.control({ ...CALL, leaving: 'undelivered' }), {});
+  const words = 'Not all has arrived: stopped before all was delivered: h (a)';
+  assert.deepEqual(await second(), [false, words]);
 });

@@ -10,13 +10,15 @@ export interface ControlCall {
   readonly host: string;
   /** The number of the last wish that was fulfilled. */
   readonly flushed?: number;
+  /** Its last call: it ends, and has delivered all or keeps a rest for its next start. */
+  readonly leaving?: 'delivered' | 'undelivered';
 }
 
 interface Collector {
   readonly collector_id: string;
   readonly host: string;
   seen_ms: number;
-  /** `leaving`: its open call ended, it has stopped or calls again at once. `gone`: it did not call again. */
+  /** `leaving`: its open call ended, it has stopped or calls again at once. `gone`: it said so, or did not call again. */
   state: 'here' | 'leaving' | 'gone';
   leaving: NodeJS.Timeout | undefined;
   /** 0: none. */
@@ -60,14 +62,15 @@ export class FlushBoard {
     const collector = this.#collector(call);
     if (collector === undefined) return {};
     collector.seen_ms = Date.now();
-    collector.state = 'here';
+    collector.state = call.leaving === undefined ? 'here' : 'gone';
     clearTimeout(collector.leaving);
-    const flushed = call.flushed ?? 0;
+    const flushed = call.leaving === 'delivered' ? collector.asked : (call.flushed ?? 0);
     if (flushed > collector.flushed && flushed <= collector.asked) collector.flushed = flushed;
     this.#check();
     // A second call of the same collector means that the first one's connection is gone.
     collector.answer?.({});
     collector.answer = undefined;
+    if (call.leaving !== undefined) return {};
     if (collector.asked > collector.flushed) return { flush: collector.asked };
     return await new Promise((resolve) => {
       const timer = setTimeout(() => answer({}), this.#poll_ms);
@@ -113,7 +116,6 @@ export class FlushBoard {
     const asked = [...this.#collectors.values()].filter((one) =>
       isConnected(one, begin_ms - GONE_MS),
     );
-    const awaited = () => asked.filter(({ state }) => state !== 'gone');
     const waited = new Map<string, number>();
     for (const collector of asked) {
       collector.asked = id;
@@ -131,15 +133,13 @@ export class FlushBoard {
           if (flushed < id || waited.has(collector_id)) continue;
           waited.set(collector_id, Date.now() - begin_ms);
         }
-        if (awaited().every(({ collector_id }) => waited.has(collector_id))) done();
+        if (asked.every((one) => one.state === 'gone' || waited.has(one.collector_id))) done();
       };
       const wait = { check, done };
       this.#waiting.add(wait);
       check();
     });
-    // One that stopped while it was awaited had delivered before; what it left in its spool nobody can bring now.
-    const heard = asked.filter((one) => one.state !== 'gone' || waited.has(one.collector_id));
-    return heard.length === 0 ? this.#nobody() : report(heard, waited, timeout_ms);
+    return asked.length === 0 ? this.#nobody() : report(asked, waited, begin_ms, timeout_ms);
   }
 
   #nobody(): FlushReport {
@@ -192,20 +192,33 @@ function isConnected({ state, seen_ms }: Collector, since_ms: number): boolean {
 function report(
   asked: readonly Collector[],
   waited: ReadonlyMap<string, number>,
+  begin_ms: number,
   timeout_ms: number,
 ): FlushReport {
   const collectors = asked.map(({ collector_id, host }) => ({
     collector_id,
     host,
     flushed: waited.has(collector_id),
-    waited_ms: waited.get(collector_id) ?? timeout_ms,
+    waited_ms: waited.get(collector_id) ?? Date.now() - begin_ms,
   }));
-  const late = collectors.filter(({ flushed }) => !flushed);
-  const message =
-    late.length === 0
-      ? `${asked.length} collectors delivered`
-      : `Not all has arrived within ${timeout_ms / 1000} s: no answer from ${late.map(nameOf).join(', ')}`;
-  return { complete: late.length === 0, collectors, message };
+  const late = asked.filter(({ collector_id }) => !waited.has(collector_id));
+  const complete = late.length === 0;
+  return {
+    complete,
+    collectors,
+    message: complete ? `${asked.length} collectors delivered` : lateWords(late, timeout_ms),
+  };
+}
+
+function lateWords(late: readonly Collector[], timeout_ms: number): string {
+  const gone = late.filter(({ state }) => state === 'gone').map(nameOf);
+  const silent = late.filter(({ state }) => state !== 'gone').map(nameOf);
+  const within = silent.length > 0 ? ` within ${timeout_ms / 1000} s` : '';
+  const words = [
+    ...(silent.length > 0 ? [`no answer from ${silent.join(', ')}`] : []),
+    ...(gone.length > 0 ? [`stopped before all was delivered: ${gone.join(', ')}`] : []),
+  ];
+  return `Not all has arrived${within}: ${words.join('; ')}`;
 }
 
 function nameOf({ host, collector_id }: { host: string; collector_id: string }): string {

@@ -44,6 +44,8 @@ const TIMEOUT_MS_DEFAULT = 60_000;
 const RETRY_MS = 1000;
 /** More than the reducer keeps a call open. */
 const CONTROL_TIMEOUT_MS = 30_000;
+/** A collector that ends waits no longer for a reducer that is away. */
+const LEAVE_MS = 1000;
 
 export function asker(options: AskOptions): Asker {
   const { host, port, token, tls } = options;
@@ -133,4 +135,15 @@ export async function listenForControl(asking: Asker, options: ControlOptions): 
       if (!signal.aborted) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
+}
+
+/** A collector's last word, so that nobody waits for it; never throws. */
+export async function leaveControl(
+  asking: Asker,
+  { collector_id, host }: Pick<ControlOptions, 'collector_id' | 'host'>,
+  delivered: boolean,
+): Promise<void> {
+  const body = { collector_id, host, leaving: delivered ? 'delivered' : 'undelivered' };
+  // The reducer is away: the end of the connection tells it as much.
+  await asking.action('control', body, LEAVE_MS).catch(() => undefined);
 }
