@@ -38,5 +38,5 @@ export function lifetime(log: Logger, abandon: () => void): Lifetime {
 
 /** Tells the supervisor, where there is one, that the role is up. */
 export function tellParent(message: Readonly<Record<string, unknown>>): void {
-  if (process.connected) process.send?.(message);
+  if (process.connected) process.send?.(message, () => undefined); // it may end meanwhile
 }

@@ -33,9 +33,11 @@ export async function run(given: Call): Promise<number> {
   if (gathers) checkRights();
   else say(`INFO eBPF collector: ${idleReason()}, metrics will be empty`);
   const from = new Date();
+  const stop = whenAsked();
+  const ended = stop.signal;
   const roles = makeRoles(call, config, gathers);
   for (const role of roles) {
-    const status = await role.start();
+    const status = await Promise.race([role.start(), asked(ended)]);
     if (status === undefined) continue;
     await stopAll(roles);
     return status;
@@ -45,7 +47,7 @@ export async function run(given: Call): Promise<number> {
   process.on('SIGHUP', () => {
     for (const role of roles) role.signal('SIGHUP');
   });
-  const ended = whenToStop(limit_ms);
+  if (limit_ms !== undefined) setTimeout(() => stop.abort(TIME_IS_UP), limit_ms).unref();
   try {
     await watch(config, from, ended);
   } catch (error) {
@@ -128,13 +130,18 @@ function say(line: string): void {
 
 const TIME_IS_UP = 'the time given is up';
 
-/** Aborted by INT, TERM, or the end of the time given. */
-function whenToStop(limit_ms: number | undefined): AbortSignal {
+/** Aborted by INT or TERM; a second INT ends it at once. */
+function whenAsked(): AbortController {
   const stop = new AbortController();
   process.on('SIGINT', () => (stop.signal.aborted ? process.exit(1) : stop.abort()));
   process.on('SIGTERM', () => stop.abort());
-  if (limit_ms !== undefined) setTimeout(() => stop.abort(TIME_IS_UP), limit_ms);
-  return stop.signal;
+  return stop;
+}
+
+/** The exit status of who is asked to end before all is up. */
+async function asked(ended: AbortSignal): Promise<0> {
+  if (!ended.aborted) await once(ended, 'abort');
+  return 0;
 }
 
 /** The first as soon as there is something, then one each interval; in place on a terminal. */

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { NO_LIVE } from '../live.ts';
 import { talk } from '../traffic/traffic.ts';
 import {
@@ -148,4 +149,25 @@ test('the log goes to standard error on demand, and when its file cannot be', {
   assert.equal(code, 0, stderr);
   assert.match(stderr, /Cannot write the log file \/proc\/nowhere\/log, using standard error/);
   assert.match(stderr, /"source":"tcp"/);
+});
+
+test('TERM before all is up ends run and its roles, and the next may start', {
+  skip: NO_LIVE,
+}, async (t) => {
+  const place = await makePlace(t);
+  for (const wait_ms of [1000, 1500, 2500]) {
+    const run = new Running(place, ['run']);
+    await delay(wait_ms);
+    const { code, stderr } = await run.end('SIGTERM');
+    assert.equal(code, 0, stderr);
+    await gone(place);
+  }
+});
+
+test('TERM ends a run for a time before that is over', { skip: NO_LIVE }, async (t) => {
+  const place = await makePlace(t);
+  const run = await startRun(place, ['--for', '600']);
+  const asked_ms = performance.now();
+  assert.equal((await run.end('SIGTERM')).code, 0);
+  assert.ok(performance.now() - asked_ms < 60_000, 'it waited for its time to be over');
 });
