@@ -2,8 +2,9 @@
 // certain. A connection that is older than sonde, or has lost bytes, is read again only behind a pause of both sides, and only
 // counted once all that was asked since then has its answer, one for one.
 
-import { type SegmentBudget, Segments } from '../capture/segments.ts';
+import type { SegmentBudget } from '../capture/segments.ts';
 import type { DbEnds } from './rows.ts';
+import { Side } from './side.ts';
 import type { Command, Talk, TalkSink, Understood } from './talk.ts';
 
 /** So long nothing may have been said before a command that the place is sought at. */
@@ -30,7 +31,7 @@ export class DbConnection implements TalkSink {
   ends_certain = false;
   readonly #sink: DbConnectionSink;
   readonly #talk: Talk;
-  readonly #sides: readonly [Segments, Segments];
+  readonly #sides: readonly [Side, Side];
   #state: 'known' | 'trying' | 'lost' | 'over';
   #tried: Command[] = [];
 
@@ -46,14 +47,12 @@ export class DbConnection implements TalkSink {
     this.#sink = sink;
     this.#talk = of.talk(this);
     this.#state = of.fresh ? 'known' : 'lost';
-    const side = (request: boolean): Segments =>
-      new Segments(
+    const side = (request: boolean): Side =>
+      new Side(
         {
           bytes: (bytes, time_ns) => this.#heard(request, bytes, time_ns),
-          hole: (_, time_ns) => {
-            this.#lose('bytes_missing');
-            this.last_ns = Math.max(this.last_ns, time_ns);
-          },
+          missed: (count, time_ns) => this.#missed(request, count, time_ns),
+          skippable: () => (this.#follows ? this.#talk.skippable(request) : 0),
         },
         budget,
       );
@@ -64,8 +63,12 @@ export class DbConnection implements TalkSink {
     return this.#talk.waiting + this.#tried.length;
   }
 
-  side(request: boolean): Segments {
+  side(request: boolean): Side {
     return this.#sides[request ? 0 : 1];
+  }
+
+  get #follows(): boolean {
+    return this.#state === 'known' || this.#state === 'trying';
   }
 
   done(command: Command): void {
@@ -111,6 +114,19 @@ export class DbConnection implements TalkSink {
     this.#went(request ? talk.asked(bytes, time_ns) : talk.answered(bytes, time_ns));
   }
 
+  /** Bytes of one large value may be missing: its length is known. */
+  #missed(request: boolean, count: number, time_ns: number): void {
+    this.last_ns = Math.max(this.last_ns, time_ns);
+    if (!this.#follows) return;
+    const understood = this.#talk.missed(request, count, time_ns);
+    if (understood === 'lost') {
+      this.#lose('bytes_missing');
+      return;
+    }
+    this.#sink.note('db_bytes_passed_over', count);
+    this.#went(understood);
+  }
+
   #went(understood: Understood): void {
     if (understood === 'ok') {
       if (this.#state !== 'trying') return;
@@ -133,7 +149,7 @@ export class DbConnection implements TalkSink {
   }
 
   #lose(reason: LostReason): void {
-    if (this.#state === 'over' || this.#state === 'lost') return;
+    if (!this.#follows) return;
     if (this.#state === 'known' && reason !== 'open_at_end') this.#sink.note('db_place_lost', 1);
     this.#giveUp(reason);
     this.#state = 'lost';

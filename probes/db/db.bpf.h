@@ -2,7 +2,8 @@
 /*
  * Every packet from or to a port at which a database is spoken, at both ends, in all network namespaces: one record with
  * the payload, in parts of DB_PAYLOAD_MAX. What is said in it is read in user space (decode.ts), for a command may lie
- * anywhere in the bytes. All databases share this; ports alone tell which one it is.
+ * anywhere in the bytes. The fuller the ring, the less of a packet is copied, and the rest is told by its length: the reader
+ * passes over it where it is of one large value. All databases share this; ports alone tell which one it is.
  */
 #ifndef SONDE_DB_H
 #define SONDE_DB_H
@@ -13,6 +14,7 @@
 /* Payloads are cut to these. */
 #define DB_PAYLOAD_SMALL 64
 #define DB_PAYLOAD_MIDDLE 512
+#define DB_PAYLOAD_LARGE 2048
 #define DB_PAYLOAD_MAX 4096
 #define DB_PARTS_MAX 128 /* 512 KB: GSO_MAX_SIZE */
 
@@ -57,7 +59,7 @@ struct db_record {
 	u32 seq; /* of the first byte of the payload */
 	u32 ack_seq;
 	u32 payload_length; /* of the packet, or of a part of it */
-	u16 captured; /* bytes of these that follow this record */
+	u16 captured; /* bytes of these that follow this record; the others are not here */
 	u16 local_port;
 	u16 peer_port;
 	u8 family;
@@ -90,6 +92,24 @@ static __always_inline u32 db_flags(struct packet *packet)
 	if (packet->ingress && packet->sk && packet->sk->state == TCP_LISTEN)
 		flags |= DB_LISTENER;
 	return flags;
+}
+
+/*
+ * Bytes of a packet that may be copied, by what waits in the ring or is read and not safe yet (up to a quarter of it): so
+ * large values leave room for small commands, and databases a quarter to the other sources. 0: nothing may go.
+ */
+static __always_inline u32 db_room(void)
+{
+	u64 part = bpf_ringbuf_query(&sonde_ring, BPF_RB_RING_SIZE) / 32;
+	u64 waiting = bpf_ringbuf_query(&sonde_ring, BPF_RB_AVAIL_DATA);
+
+	if (waiting < 20 * part)
+		return DB_PAYLOAD_MAX * DB_PARTS_MAX;
+	if (waiting < 22 * part)
+		return DB_PAYLOAD_MAX;
+	if (waiting < 23 * part)
+		return DB_PAYLOAD_MIDDLE;
+	return waiting < 24 * part ? DB_PAYLOAD_SMALL : 0;
 }
 
 /* `at`: where in the payload the part begins that goes with this record; `length`: of the part. */
@@ -126,7 +146,8 @@ static __always_inline void db_count_lost(void)
 
 DEFINE_SEND(db, small, DB_PAYLOAD_SMALL)
 DEFINE_SEND(db, middle, DB_PAYLOAD_MIDDLE)
-DEFINE_SEND(db, large, DB_PAYLOAD_MAX)
+DEFINE_SEND(db, large, DB_PAYLOAD_LARGE)
+DEFINE_SEND(db, max, DB_PAYLOAD_MAX)
 
 /* A begin or an end without payload. */
 static __always_inline void db_send_bare(struct packet *packet)
@@ -142,6 +163,19 @@ static __always_inline void db_send_bare(struct packet *packet)
 	bpf_ringbuf_submit(out, ring_flags(sizeof(*out)));
 }
 
+/* In room of the least size that holds it. */
+static __always_inline void db_send(struct packet *packet, u32 at, u32 length)
+{
+	if (length <= DB_PAYLOAD_SMALL)
+		db_send_small(packet, at, length);
+	else if (length <= DB_PAYLOAD_MIDDLE)
+		db_send_middle(packet, at, length);
+	else if (length <= DB_PAYLOAD_LARGE)
+		db_send_large(packet, at, length);
+	else
+		db_send_max(packet, at, length);
+}
+
 __noinline int db_send_part(struct __sk_buff *skb, u32 ingress, u32 at, u32 length)
 {
 	struct packet packet;
@@ -150,7 +184,7 @@ __noinline int db_send_part(struct __sk_buff *skb, u32 ingress, u32 at, u32 leng
 		return 0;
 	if (at + length < packet.payload_length)
 		packet.tcp_flags &= ~(TCP_FLAG_FIN | TCP_FLAG_RST); /* behind the last part */
-	db_send_large(&packet, at, length);
+	db_send(&packet, at, length);
 	return 0;
 }
 
@@ -165,21 +199,26 @@ static __always_inline bool db_is_at(struct packet *packet)
 static __always_inline void db_on_packet(struct packet *packet)
 {
 	u32 length = packet->payload_length;
+	u32 room;
 
 	if (packet->protocol != IPPROTO_TCP)
 		return;
-	if (!length) {
+	room = db_room();
+	if (!room) {
+		db_count_lost();
+	} else if (!length) {
 		/* what a listening socket sends are answers to SYN, which have its cookie */
 		if (packet->ingress || !packet->sk || packet->sk->state != TCP_LISTEN)
 			db_send_bare(packet);
-	} else if (length <= DB_PAYLOAD_SMALL) {
+	} else if (length <= DB_PAYLOAD_SMALL ||
+		   (room == DB_PAYLOAD_SMALL && length > DB_PAYLOAD_MIDDLE)) {
 		db_send_small(packet, 0, length);
-	} else if (length <= DB_PAYLOAD_MIDDLE) {
+	} else if (length <= DB_PAYLOAD_MIDDLE || room == DB_PAYLOAD_MIDDLE) {
 		db_send_middle(packet, 0, length);
-	} else if (length <= DB_PAYLOAD_MAX) {
-		db_send_large(packet, 0, length);
-	} else {
+	} else if (length <= room) {
 		db_send_parts(packet->skb, packet->ingress, length);
+	} else {
+		db_send_max(packet, 0, length);
 	}
 }
 

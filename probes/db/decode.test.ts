@@ -312,3 +312,42 @@ test(`any records: nothing is thrown, and memory stays bounded (seed ${SEED})`, 
   assert.equal(bench.decoder.decode(0, bytes.length, NOW_MS), false);
   assert.equal(bench.decoder.decode(0, db_record.SIZE - 1, NOW_MS), false);
 });
+
+test('bytes within a large value may be missing, told by their length or not', () => {
+  const [head, value] = ['*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5000\r\n', 'v'.repeat(5000)];
+  const set = `${head}${value}\r\n`;
+  const got = `$5000\r\n${value}\r\n`;
+  const told = new Bench().hear(
+    BEGIN,
+    asked(0, set, { captured: 100 }),
+    answered(0),
+    asked(set.length, PING),
+    answered(7, got.slice(0, 4000), { captured: 64 }),
+  );
+  assert.deepEqual(told.counts(), { SET: 1 });
+  told.hear(answered(4007, got.slice(4000) + PONG, { captured: 0 }));
+  assert.deepEqual(told.counts(), {});
+  assert.equal(told.books.db_place_lost, 1, 'the hole goes beyond the value');
+  const untold = new Bench().hear(
+    BEGIN,
+    asked(0, set.slice(0, 100)),
+    asked(4000, set.slice(4000) + PING),
+  );
+  untold.hear(answered(0, PONG + PONG));
+  assert.deepEqual(untold.counts(), { SET: 1, PING: 1 });
+  assert.deepEqual(untold.books, { db_bytes_passed_over: 3900 });
+});
+
+test('a value whose last bytes are missing is whole, and the next command follows it', () => {
+  const got = `$5000\r\n${'v'.repeat(5000)}\r\n`;
+  const bench = new Bench().hear(
+    BEGIN,
+    asked(0, '*2\r\n$3\r\nGET\r\n$1\r\nk\r\n'),
+    answered(0, got, { captured: 64, time_ns: 100 * SECOND + 9 }),
+    asked(20, PING),
+    answered(got.length, PONG),
+  );
+  const [row] = bench.rows();
+  assert.deepEqual([row?.bytes_read, row?.count], [got.length, 1]);
+  assert.deepEqual(bench.books, { db_bytes_passed_over: got.length - 64 });
+});

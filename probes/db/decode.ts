@@ -173,10 +173,7 @@ export class DbDecoder implements RecordDecoder, DbConnectionSink {
       if (request) connection.side(false).begin(view.ack_seq);
       const from = view.at + db_record.SIZE;
       const bytes = this.#bytes.subarray(from, from + captured);
-      const side = connection.side(request);
-      if (captured > 0) side.push(seq, captured, bytes, time_ns);
-      if (captured < payload_length)
-        side.push((seq + captured) >>> 0, payload_length - captured, undefined, time_ns);
+      connection.side(request).push(seq, payload_length, bytes, time_ns);
     }
     if ((flags & DB_END) !== 0) connection.ended |= sent ? ENDED_SENT : ENDED_CAME;
     if ((flags & DB_RESET) !== 0) connection.ended = ENDED_BOTH;

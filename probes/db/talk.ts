@@ -45,6 +45,10 @@ export type Understood = 'ok' | 'lost' | 'over';
 export interface Talk {
   asked(bytes: Uint8Array, time_ns: number): Understood;
   answered(bytes: Uint8Array, time_ns: number): Understood;
+  /** `count` bytes of a side are not here. `ok`: they are all of one value, and nothing in them is asked for. */
+  missed(request: boolean, count: number, time_ns: number): Understood;
+  /** So many of the next bytes of a side may be missing. */
+  skippable(request: boolean): number;
   /** Things that are waited for: what the reader's memory grows by. */
   readonly waiting: number;
   /** Both sides stand between messages, and every command has its answer. */
@@ -64,6 +68,10 @@ interface Scanner {
   readonly malformed: boolean;
   /** Takes bytes from `at` on, to the end of a message at most; gives where it stopped. */
   feed(bytes: Uint8Array, at: number): number;
+  /** So many of the next bytes are not asked for: all of one value. */
+  readonly skippable: number;
+  /** Passes over no more of them than that, which are not here. */
+  skip(count: number): void;
 }
 
 /** Feeds all bytes: `begins` is called before each message, `ends` behind each that is whole; what it says but `ok` ends it. */
@@ -83,4 +91,11 @@ export function eachMessage(
     if (understood !== 'ok') return understood;
   }
   return 'ok';
+}
+
+/** Bytes that are not here: `ends` is called if a message is whole with them. */
+export function missedBytes(scanner: Scanner, count: number, ends: () => Understood): Understood {
+  if (count > scanner.skippable) return 'lost';
+  scanner.skip(count);
+  return scanner.complete ? ends() : 'ok';
 }

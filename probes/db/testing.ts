@@ -2,8 +2,8 @@
 
 import type { Command, Talk, TalkSink, Understood } from './talk.ts';
 
-/** What one side says: `>` the client, `<` the server. */
-export type Said = readonly (readonly [side: '>' | '<', text: string])[];
+/** What one side says: `>` the client, `<` the server; and how many bytes are missing behind it. */
+export type Said = readonly (readonly [side: '>' | '<', text: string, missing?: number])[];
 
 export interface Heard {
   /** Operation, and its error behind a blank. */
@@ -27,12 +27,16 @@ export function hear(make: (sink: TalkSink) => Talk, said: Said, piece = 1 << 20
   });
   let understood: Understood = 'ok';
   let now_ns = 0;
-  for (const [side, text] of said) {
+  for (const [side, text, missing = 0] of said) {
     const bytes = Buffer.from(text, 'latin1');
     for (let at = 0; at < bytes.length && understood === 'ok'; at += piece) {
       now_ns += 1;
       const part = bytes.subarray(at, at + piece);
       understood = side === '>' ? talk.asked(part, now_ns) : talk.answered(part, now_ns);
+    }
+    if (missing > 0 && understood === 'ok') {
+      now_ns += 1;
+      understood = talk.missed(side === '>', missing, now_ns);
     }
   }
   const { settled } = talk;

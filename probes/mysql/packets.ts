@@ -6,6 +6,8 @@ import { keyword, type Skip, skipping } from '../db/keyword.ts';
 const HEAD = 4;
 /** A packet of this length is not the last of what it is part of. */
 const LENGTH_MAX = 0xff_ffff;
+/** Of content that is not all here, so much must be: more than there is in packets that are short. */
+const SKIP_KEPT = 32;
 
 export class PacketScanner {
   /** Its bytes so far, with its heads, and without. */
@@ -18,6 +20,8 @@ export class PacketScanner {
   malformed = false;
   readonly #body: Buffer;
   #body_length = 0;
+  /** So much is kept of this content. */
+  #kept = 0;
   /** Bytes read of the head, and what they say. */
   #head_length = 0;
   #packet_length = 0;
@@ -59,11 +63,24 @@ export class PacketScanner {
     return at;
   }
 
+  /** Within a packet, behind what tells its kind; of the content no more is kept then. */
+  get skippable(): number {
+    if (this.complete || this.#head_length < HEAD) return 0;
+    return this.#body_length < Math.min(SKIP_KEPT, this.#body.length) ? 0 : this.#left;
+  }
+
+  skip(count: number): void {
+    this.#kept = this.#body_length;
+    this.length += count;
+    this.#passes(count);
+  }
+
   #begin(): void {
     this.complete = false;
     this.length = 0;
     this.payload_length = 0;
     this.#body_length = 0;
+    this.#kept = this.#body.length;
     this.#head_length = 0;
     this.#packet_length = 0;
     this.#packets = 0;
@@ -86,13 +103,17 @@ export class PacketScanner {
 
   #inBody(bytes: Uint8Array, at: number): number {
     const taken = Math.min(this.#left, bytes.length - at);
-    const kept = Math.min(taken, this.#body.length - this.#body_length);
+    const kept = Math.min(taken, this.#kept - this.#body_length);
     for (let i = 0; i < kept; i += 1) this.#body[this.#body_length + i] = bytes[at + i]!;
     this.#body_length += kept;
-    this.payload_length += taken;
-    this.#left -= taken;
-    if (this.#left === 0) this.#ends();
+    this.#passes(taken);
     return at + taken;
+  }
+
+  #passes(count: number): void {
+    this.payload_length += count;
+    this.#left -= count;
+    if (this.#left === 0) this.#ends();
   }
 
   #ends(): void {

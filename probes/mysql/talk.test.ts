@@ -328,3 +328,28 @@ test('a scanner keeps no more than it was told', () => {
   assert.equal(scanner.body.toString(), 'abcd');
   assert.deepEqual([scanner.payload_length, scanner.length, scanner.sequence], [8, 12, 9]);
 });
+
+test('the inside of a packet may be missing behind its beginning, and no more', () => {
+  const insert = `INSERT INTO t VALUES ('${'v'.repeat(40)}`;
+  const asked = packet(0, `\x03${insert}${' '.repeat(9000)}`);
+  const here = 5 + insert.length;
+  const rows = packets(1, '\x01', column, eof());
+  const row = packet(4, `\xfc\x28\x23${'v'.repeat(9000)}`);
+  const heard = hear(make, [
+    ...begin(),
+    ['>', asked.slice(0, here), asked.length - here],
+    ['<', packet(1, ok())],
+    ['>', query('SELECT 1')],
+    ['<', rows + row.slice(0, 50), row.length - 60],
+    ['<', row.slice(-10) + packet(5, eof())],
+  ]);
+  assert.deepEqual([heard.commands, heard.settled], [['INSERT', 'SELECT'], true]);
+  const [first, second] = heard.whole;
+  assert.deepEqual(
+    [first?.bytes_request, second?.bytes_response],
+    [asked.length, rows.length + row.length + 9],
+  );
+  const more: Said = [...begin(), ['>', asked.slice(0, here), asked.length - here + 1]];
+  const head: Said = [...begin(), ['>', asked.slice(0, 10), 100]];
+  for (const said of [more, head]) assert.equal(hear(make, said).understood, 'lost');
+});

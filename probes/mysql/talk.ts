@@ -6,6 +6,7 @@ import {
   addAnswer,
   type Command,
   eachMessage,
+  missedBytes,
   newCommand,
   type Talk,
   type TalkSink,
@@ -112,9 +113,22 @@ export class MysqlTalk implements Talk {
     const begins = () => {
       this.#answer_ns = time_ns;
     };
-    return eachMessage(scanner, bytes, begins, () =>
-      this.#phase === 'commands' ? this.#answer(scanner, time_ns) : this.#begins(scanner),
-    );
+    return eachMessage(scanner, bytes, begins, () => this.#said(scanner, time_ns));
+  }
+
+  skippable(request: boolean): number {
+    return (request ? this.#asks : this.#answers).skippable;
+  }
+
+  missed(request: boolean, count: number, time_ns: number): Understood {
+    const asks = this.#asks;
+    const answers = this.#answers;
+    if (request) return missedBytes(asks, count, () => this.#ask(asks));
+    return missedBytes(answers, count, () => this.#said(answers, time_ns));
+  }
+
+  #said(scanner: PacketScanner, time_ns: number): Understood {
+    return this.#phase === 'commands' ? this.#answer(scanner, time_ns) : this.#begins(scanner);
   }
 
   /** The server's part of greeting and login. */

@@ -5,6 +5,8 @@ import { keyword, skipping } from '../db/keyword.ts';
 
 /** Of the content, kept: names and the beginning of a statement, fields of an error. */
 export const BODY_KEPT = 512;
+/** Of content that is asked for and not all here, so much must be. */
+const SKIP_KEPT = 32;
 const HEAD = 5;
 const LENGTH_MIN = 4;
 const LENGTH_MAX = 2 ** 30;
@@ -27,6 +29,8 @@ export class MessageScanner {
   readonly #kept: ReadonlySet<number>;
   readonly #body = Buffer.alloc(BODY_KEPT);
   #body_length = 0;
+  /** So much is kept of this content. */
+  #kept_max = BODY_KEPT;
   #head_length = 0;
   #want = 0;
   /** Of the content, still to come. */
@@ -64,10 +68,23 @@ export class MessageScanner {
     return at;
   }
 
+  /** Within the content, behind the beginning of what is asked for, of which no more is kept then. */
+  get skippable(): number {
+    if (this.complete || this.#head_length < HEAD) return 0;
+    return this.#keeps() && this.#body_length < SKIP_KEPT ? 0 : this.#left;
+  }
+
+  skip(count: number): void {
+    this.#kept_max = this.#body_length;
+    this.length += count;
+    this.#passes(count);
+  }
+
   #begin(): void {
     this.complete = false;
     this.length = 0;
     this.#body_length = 0;
+    this.#kept_max = BODY_KEPT;
     this.#want = 0;
     this.#left = 0;
     this.type = 0;
@@ -97,14 +114,22 @@ export class MessageScanner {
 
   #inBody(bytes: Uint8Array, at: number): number {
     const taken = Math.min(this.#left, bytes.length - at);
-    if (this.#body_length < BODY_KEPT && (this.type === 0 || this.#kept.has(this.type))) {
-      const kept = Math.min(taken, BODY_KEPT - this.#body_length);
+    if (this.#body_length < this.#kept_max && this.#keeps()) {
+      const kept = Math.min(taken, this.#kept_max - this.#body_length);
       this.#body.set(bytes.subarray(at, at + kept), this.#body_length);
       this.#body_length += kept;
     }
-    this.#left -= taken;
-    this.complete = this.#left === 0;
+    this.#passes(taken);
     return at + taken;
+  }
+
+  #keeps(): boolean {
+    return this.type === 0 || this.#kept.has(this.type);
+  }
+
+  #passes(count: number): void {
+    this.#left -= count;
+    this.complete = this.#left === 0;
   }
 }
 

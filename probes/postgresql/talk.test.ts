@@ -212,3 +212,24 @@ test(`any bytes, cut anywhere: nothing is thrown (seed ${SEED})`, () => {
     { seed: SEED, numRuns: 2000 },
   );
 });
+
+test('the inside of a message may be missing behind its beginning, and no more', () => {
+  const insert = query(`INSERT INTO t VALUES ('${'v'.repeat(9000)}')`);
+  const value = message('D', `\0\u0001\0\0#(${'v'.repeat(9000)}`);
+  const rows = message('T', '\0\0');
+  const heard = hear(make, [
+    ...BEGIN,
+    ['>', insert.slice(0, 60), insert.length - 60],
+    ['<', tag('INSERT 0 1') + ready],
+    ['>', query('SELECT 1')],
+    ['<', rows + value.slice(0, 7), value.length - 10],
+    ['<', value.slice(-3) + tag('SELECT 1') + ready],
+  ]);
+  assert.deepEqual([heard.commands, heard.settled], [['INSERT', 'SELECT'], true]);
+  const [first, second] = heard.whole;
+  const bytes = rows.length + value.length + tag('SELECT 1').length + ready.length;
+  assert.deepEqual([first?.bytes_request, second?.bytes_response], [insert.length, bytes]);
+  const more: Said = [...BEGIN, ['>', insert.slice(0, 60), insert.length - 59]];
+  const head: Said = [...BEGIN, ['>', insert.slice(0, 9), 100]];
+  for (const said of [more, head]) assert.equal(hear(make, said).understood, 'lost');
+});

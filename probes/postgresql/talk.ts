@@ -7,6 +7,7 @@ import {
   addAnswer,
   type Command,
   eachMessage,
+  missedBytes,
   newCommand,
   type Talk,
   type TalkSink,
@@ -104,8 +105,7 @@ export class PostgresqlTalk implements Talk {
       // before the first message: TLS that is not asked for, or an older version
       if (scanner.malformed) return scanner.framing === 'startup' ? 'over' : 'lost';
       if (!scanner.complete) break;
-      if (scanner.framing !== 'startup') this.#ask(String.fromCharCode(scanner.type), scanner);
-      else if (!this.#starts(scanner)) return 'over';
+      if (this.#said(scanner) === 'over') return 'over';
     }
     return 'ok';
   }
@@ -119,6 +119,25 @@ export class PostgresqlTalk implements Talk {
     return eachMessage(scanner, bytes, begins, () =>
       this.#answer(String.fromCharCode(scanner.type), time_ns),
     );
+  }
+
+  skippable(request: boolean): number {
+    return (request ? this.#asks : this.#answers).skippable;
+  }
+
+  missed(request: boolean, count: number, time_ns: number): Understood {
+    const asks = this.#asks;
+    const answers = this.#answers;
+    if (request) return missedBytes(asks, count, () => this.#said(asks));
+    return missedBytes(answers, count, () =>
+      this.#answer(String.fromCharCode(answers.type), time_ns),
+    );
+  }
+
+  #said(scanner: MessageScanner): Understood {
+    if (scanner.framing === 'startup') return this.#starts(scanner) ? 'ok' : 'over';
+    this.#ask(String.fromCharCode(scanner.type), scanner);
+    return 'ok';
   }
 
   /** False: nothing of what follows can be read. */

@@ -70,11 +70,11 @@ async function startRedis(t: TestContext): Promise<Redis> {
   };
 }
 
-function start(t: TestContext, port: number): Promise<Live> {
+function start(t: TestContext, port: number, ring_bytes = RING_BYTES): Promise<Live> {
   const collector = {
     redis: { ports: [port] },
     probes: { redis: { enabled: true } },
-    ring_bytes: RING_BYTES,
+    ring_bytes,
   };
   return startLive(t, { collector });
 }
@@ -153,6 +153,25 @@ test('large values, in both versions of the protocol', { skip: NO_REDIS }, async
   const written = sums(rowsAt(live, redis.port, 'outgoing'), 'bytes_written').SET ?? 0;
   assert.ok(written > 16 * 300_000, `SET has ${written} bytes`);
 });
+
+test('a value larger than the ring is counted exactly', { skip: NO_REDIS }, larger);
+
+async function larger(t: TestContext): Promise<void> {
+  const redis = await startRedis(t);
+  const live = await start(t, redis.port, 8 << 20);
+  const words = ['-p', `${redis.port}`, '-n', '6', '-c', '1', '-q', '-d', String(20 << 20)];
+  await output('redis-benchmark', [...words, '-t', 'set,get']);
+  await asServer(live, redis, ['INFO', 'CONFIG']);
+  const { 'db_bytes_passed_over kept': passed = 0, ...others } = turnedAway(live);
+  assert.deepEqual(others, {});
+  assert.ok(passed > 20 << 20);
+  for (const direction of ['incoming', 'outgoing']) {
+    const rows = rowsAt(live, redis.port, direction);
+    const [read, written] = direction === 'incoming' ? ['SET', 'GET'] : ['GET', 'SET'];
+    assert.ok((sums(rows, 'bytes_read')[read] ?? 0) > 6 * (20 << 20));
+    assert.ok((sums(rows, 'bytes_written')[written] ?? 0) > 6 * (20 << 20));
+  }
+}
 
 const ERRORS = ['SET s text', 'LPUSH s 1', 'INCR s', 'GET', 'NOSUCH 1', 'HGET s f', 'GET s'];
 

@@ -77,6 +77,24 @@ export class RespScanner {
     return to;
   }
 
+  /** Within a body whose beginning is kept, if that is asked for. */
+  get skippable(): number {
+    if (this.complete) return 0;
+    if (!this.#isInWord) return this.#body;
+    // The first one names a command, or an error; a later one is of interest if it is short.
+    return this.#word === 0 || this.#word_lengths[this.#word]! <= WORD_KEPT ? 0 : this.#body;
+  }
+
+  skip(count: number): void {
+    if (this.#isInWord) this.#word_lengths[this.#word] = 0;
+    this.#word = WORDS;
+    const content = Math.min(count, Math.max(0, this.#body - 2));
+    this.#body_at += content;
+    this.#body -= count;
+    this.length += count;
+    if (this.#body === 0) this.#leaf();
+  }
+
   restart(): void {
     this.complete = true;
     this.malformed = false;
@@ -99,6 +117,11 @@ export class RespScanner {
     const end = this.type === TYPE.inline ? 0 : 1;
     const kept = Math.min(this.#line_length, LINE_KEPT);
     return this.#line.toString('latin1', end, kept).replace(/\r?\n$/, '');
+  }
+
+  /** More of its beginning is to be kept. */
+  get #isInWord(): boolean {
+    return this.#word < WORDS && this.#body_at < WORD_KEPT;
   }
 
   #begin(): void {

@@ -153,3 +153,37 @@ test(`what is cut and joined at random counts the same (seed ${SEED})`, () => {
     { seed: SEED },
   );
 });
+
+test('the inside of a value may be missing, and no more', () => {
+  const value = 'v'.repeat(40);
+  const bytes = 100_000;
+  const set = `*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$${bytes}\r\n`;
+  const get = command('GET', 'k');
+  const heard = hear(make, [
+    ['>', set, bytes],
+    ['>', `\r\n${get}`],
+    ['<', `+OK\r\n$${bytes}\r\n${value}`, bytes - 40 + 2],
+    ['>', command('PING')],
+    ['<', '+PONG\r\n'],
+  ]);
+  assert.deepEqual(heard.commands, ['SET', 'GET', 'PING']);
+  const of = heard.whole.map(({ bytes_request, bytes_response }) => [
+    bytes_request,
+    bytes_response,
+  ]);
+  assert.deepEqual(of.slice(0, 2), [
+    [set.length + bytes + 2, 5],
+    [get.length, bytes + 11],
+  ]);
+  const lost: readonly Said[] = [
+    [['>', set, bytes + 3]],
+    [['>', '*1\r\n$4\r\n', 6]], // a name
+    [['>', '*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$3\r\n', 5]],
+    [['>', '*1\r\n$4', 2]],
+    [
+      ['>', get],
+      ['<', '!50\r\n', 20], // an error
+    ],
+  ];
+  for (const said of lost) assert.equal(hear(make, said).understood, 'lost', JSON.stringify(said));
+});

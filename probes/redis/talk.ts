@@ -6,6 +6,7 @@ import {
   addAnswer,
   type Command,
   eachMessage,
+  missedBytes,
   newCommand,
   type Talk,
   type TalkSink,
@@ -110,6 +111,18 @@ export class RedisTalk implements Talk {
       this.#answer_ns = time_ns;
     };
     return eachMessage(scanner, bytes, begins, () => this.#answer(scanner, time_ns));
+  }
+
+  skippable(request: boolean): number {
+    return (request ? this.#commands : this.#answers).skippable;
+  }
+
+  missed(request: boolean, count: number, time_ns: number): Understood {
+    const commands = this.#commands;
+    const answers = this.#answers;
+    if (request)
+      return missedBytes(commands, count, () => (this.#command(commands) ? 'ok' : 'over'));
+    return missedBytes(answers, count, () => this.#answer(answers, time_ns));
   }
 
   /** False: what follows is not for us. */

@@ -41,6 +41,9 @@ import { Users } from './users.ts';
 const TURN_MS = 200;
 /** Captured bodies fill it faster. */
 const CAPTURE_TURN_MS = 20;
+/** After a turn that found so much in the ring. */
+const BUSY_BYTES = 64 << 10;
+const BUSY_TURN_MS = 20;
 /** The same where programs are placed in what processes run: many a process lives no longer. A turn for nothing takes 0.2 ms. */
 const EXEC_TURN_MS = 100;
 /** Value of an entry of `nat_services`: when it was seen first does not count, since NAT leads it elsewhere. */
@@ -251,6 +254,7 @@ export class Collector {
     const now = Date.now();
     const { pipeline, self, identity } = this.#parts;
     self.ring_used = Math.max(self.ring_used, pipeline.drain.waiting + pipeline.drain.uncommitted);
+    const { waiting } = pipeline.drain;
     const more = pipeline.turn(now);
     this.#parts.uprobes.turn(Date.now()); // what the ring announced this moment is due
     if (now >= this.#interval_end_ms || now < this.#interval_end_ms - this.#interval_ms) {
@@ -266,11 +270,13 @@ export class Collector {
       identity.tick(now);
     }
     this.#noteDisk(this.#parts.delivery);
-    this.#schedule(more ? 0 : this.#pause());
+    this.#schedule(more ? 0 : this.#pause(waiting));
   }
 
-  #pause(): number {
+  /** The fuller the ring was, the sooner the next turn. */
+  #pause(waiting: number): number {
     const { selection, uprobes } = this.#parts;
+    if (waiting > BUSY_BYTES) return BUSY_TURN_MS;
     if (selection !== undefined) return CAPTURE_TURN_MS;
     return uprobes.has_sources ? EXEC_TURN_MS : TURN_MS;
   }
