@@ -42,6 +42,7 @@ struct flow_record {
 	s64 packets_read;
 	s64 packets_written;
 	s64 retransmits;
+	u64 begin_ns; /* CLOCK_MONOTONIC: of connect(), with the first record; of the first datagram; 0: not known */
 	u64 connect_ns; /* SYN to established, of the end that connected; 0: none */
 	u32 srtt_us; /* 0: no sample */
 	u32 rttvar_us;

@@ -22,6 +22,22 @@ export interface OwnedView {
   readonly owner_cgroup_id: number;
 }
 
+/** Of a connection: the name that its peer had when it began, once that was asked for. */
+export interface Named {
+  /** CLOCK_MONOTONIC. */
+  readonly begin_ns: number;
+  domain: string | undefined;
+}
+
+interface Filling {
+  /** Undefined: not known which end asks. */
+  readonly serves?: boolean;
+  readonly transport: number;
+  readonly now_ms: number;
+  /** Undefined: it is not known when the connection began. */
+  readonly named?: Named;
+}
+
 export class EndColumns {
   readonly #context: DecodeContext;
   readonly #interned: Interned;
@@ -36,12 +52,12 @@ export class EndColumns {
     this.#nat = at.dst_nat_ip === undefined ? undefined : new NatColumns(context, interned, at);
   }
 
-  /** All but the owner. `serves` undefined: not known which end asks. Returns the text of the peer's address. */
+  /** All but the owner. Returns the text of the peer's address. */
   fill(
     dims: Float64Array,
     view: EndsView,
     bytes: Buffer,
-    { serves, transport, now_ms }: { serves?: boolean; transport: number; now_ms: number },
+    { serves, transport, now_ms, named }: Filling,
   ): string {
     const at = this.#at;
     const words = this.#interned;
@@ -60,11 +76,19 @@ export class EndColumns {
     dims[at.dst_ip_type!] = peer.type;
     dims[at.dst_port!] = serves && view.peer_port >= ephemeral_port ? 0 : view.peer_port;
     dims[at.netns!] = view.netns;
-    const domain = serves ? '' : this.#context.domains.find(view.netns, peer.ip, now_ms);
-    dims[at.dst_domain!] = words.word(domain);
+    dims[at.dst_domain!] = words.word(
+      serves ? '' : this.#domain(view.netns, peer.ip, now_ms, named),
+    );
     if (serves === false) this.#nat?.fill(dims, transport, view, bytes, false);
     else this.#nat?.clear(dims);
     return peer.ip;
+  }
+
+  #domain(netns: number, ip: string, now_ms: number, named: Named | undefined): string {
+    const { domains } = this.#context;
+    if (named === undefined) return domains.find(netns, ip, now_ms);
+    named.domain ??= domains.find(netns, ip, now_ms, named.begin_ns);
+    return named.domain;
   }
 
   /** Of tables with `socketOwnerColumns`. */

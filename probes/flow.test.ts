@@ -305,23 +305,34 @@ test('outgoing flows have the name that their peer was looked up by when they be
   const decoder = made(() => OWNER, domains);
   const peer_addr = Uint8Array.of(192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
   const ends = { peer_addr, netns: 5, peer_port: 443, family: AF_INET };
-  const of = (role: number, head_flags: number, local_port: number, transport = TCP) =>
-    decode([record({ ...ends, role, head_flags, local_port, transport })], decoder).map(
+  const of = (
+    role: number,
+    head_flags: number,
+    local_port: number,
+    transport = TCP,
+    begin_ns = 0,
+  ) =>
+    decode([record({ ...ends, role, head_flags, local_port, transport, begin_ns })], decoder).map(
       (row) => row.dst_domain,
     )[0];
   const { FLOW_ESTABLISHED, FLOW_CLOSED, FLOW_FAILED } = flow_flag;
   const { ROLE_OUTGOING, ROLE_INCOMING } = flow_role;
   assert.equal(of(ROLE_OUTGOING, FLOW_ESTABLISHED, 999), '', 'before the look-up');
-  domains.note(5, '192.0.2.7', 'a.example', 60, NOW_MS);
+  domains.note(5, '192.0.2.7', 'a.example', 60, { now_ms: NOW_MS, time_ns: 1e9 });
   assert.equal(of(ROLE_OUTGOING, FLOW_ESTABLISHED, 1000), 'a.example');
   assert.equal(of(ROLE_OUTGOING, 0, 2000, UDP), 'a.example');
   assert.equal(of(ROLE_INCOMING, FLOW_ESTABLISHED, 1001), '');
-  domains.note(5, '192.0.2.7', 'b.example', 60, NOW_MS);
+  domains.note(5, '192.0.2.7', 'b.example', 60, { now_ms: NOW_MS, time_ns: 3e9 });
   assert.equal(of(ROLE_OUTGOING, 0, 1000), 'a.example', 'it keeps its name');
   assert.equal(of(ROLE_OUTGOING, 0, 2000, UDP), 'a.example');
   assert.equal(of(ROLE_OUTGOING, 0, 999), '', 'older than the look-up');
   assert.equal(of(ROLE_OUTGOING, FLOW_ESTABLISHED | FLOW_CLOSED, 1002), 'b.example');
   assert.equal(of(ROLE_OUTGOING, FLOW_FAILED, 1003), 'b.example');
+  const whole = FLOW_ESTABLISHED | FLOW_CLOSED;
+  assert.equal(of(ROLE_OUTGOING, whole, 1004, TCP, 2e9), 'a.example', 'reported after the next');
+  assert.equal(of(ROLE_OUTGOING, FLOW_FAILED, 1004, TCP, 4e9), 'b.example');
+  assert.equal(of(ROLE_OUTGOING, 0, 2001, UDP, 2e9), 'a.example');
+  assert.equal(of(ROLE_OUTGOING, 0, 2002, UDP, 0.5e9), '', 'it is older than the look-up');
   assert.equal(of(ROLE_OUTGOING, FLOW_CLOSED, 1000), 'a.example');
   assert.equal(of(ROLE_OUTGOING, 0, 1000), '', 'another connection has its ports now');
 });

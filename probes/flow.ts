@@ -118,18 +118,19 @@ export class FlowDecoder implements RecordDecoder {
     dims[D.dst_nat_port] = view.nat_port;
   }
 
-  /** A connection has the name that its peer was looked up by when it began; a UDP flow, when it was first reported. */
+  /** A connection has the name that its peer was looked up by when it began; a UDP flow, at its first datagram. */
   #domain(view: FlowRecordView, flags: number, ip: string, now_ms: number): string {
     const { domains } = this.#context;
     if (domains.size + this.#domains.size === 0) return '';
     const first = (flags & (flow_flag.FLOW_ESTABLISHED | flow_flag.FLOW_FAILED)) !== 0;
     const last = (flags & (flow_flag.FLOW_CLOSED | flow_flag.FLOW_FAILED)) !== 0;
-    if (first && last) return domains.find(view.netns, ip, now_ms);
+    const { begin_ns } = view;
+    if (first && last) return domains.find(view.netns, ip, now_ms, begin_ns);
     const at = view.local_addr_offset;
     const flow = `${view.netns} ${this.#bytes.toString('latin1', at, at + ENDS_BYTES)}`;
     let name = first ? undefined : this.#domains.get(flow);
     if (name === undefined && (first || view.transport !== IPPROTO_TCP)) {
-      name = domains.find(view.netns, ip, now_ms);
+      name = domains.find(view.netns, ip, now_ms, begin_ns);
       if (name !== '') this.#domains.set(flow, name);
     }
     if (last) this.#domains.delete(flow);

@@ -72,6 +72,7 @@ type Row = Record<string, string | number>;
 
 class Bench {
   readonly books: Record<string, number> = {};
+  readonly domains = new DomainCache();
   readonly decoder: DbDecoder;
   readonly #fold = new Fold(dbflow);
   now_ns = 99 * SECOND;
@@ -89,7 +90,7 @@ class Bench {
         container_id: 'c0ffee',
       }),
       options: { ...probeOptions, redis: { ports: [6379] }, ...DATABASES },
-      domains: new DomainCache(),
+      domains: this.domains,
       note: book,
       dropped: (what, reason, count) => book(`${what} ${reason}`, count),
     };
@@ -172,6 +173,20 @@ test('a command of each end, to columns', () => {
     ...{ direction: 'incoming', src_port: 6379, dst_port: 0, error_type: '' },
     ...{ bytes_read: 14, bytes_written: 7, latency: 5, latency_max: 5, duration: 5 },
   });
+});
+
+test('a connection keeps the name that its server had when it began', () => {
+  const bench = new Bench();
+  const heard = (name: string, second: number): void =>
+    bench.domains.note(0xf001_0203, '192.0.2.53', name, 9, {
+      ...{ now_ms: NOW_MS, time_ns: second * SECOND },
+    });
+  heard('a.example', 99);
+  heard('b.example', 101);
+  bench.hear(BEGIN, asked(0), answered(0));
+  assert.equal(bench.rows()[0]?.dst_domain, 'a.example');
+  bench.hear(asked(14, PING, { time_ns: 190 * SECOND }), answered(7));
+  assert.equal(bench.rows()[0]?.dst_domain, 'a.example');
 });
 
 test('the columns in the exposition', async () => {

@@ -192,6 +192,7 @@ export class DbDecoder implements RecordDecoder, DbConnectionSink {
     ends.record.writeUInt16LE(view.peer_port, db_record.peer_port);
     ends.record[db_record.family] = view.family;
     connection.ends_certain = !sent;
+    ends.domain = undefined;
     ends.epoch = -1;
   }
 
@@ -232,7 +233,10 @@ export class DbDecoder implements RecordDecoder, DbConnectionSink {
     const record = Buffer.from(this.#bytes.subarray(view.at, view.at + db_record.SIZE));
     const { system, serves } = at;
     const connection = new DbConnection(
-      { system: system.name, serves, record, dims: undefined, epoch: -1 },
+      {
+        ...{ system: system.name, serves, record, dims: undefined, epoch: -1 },
+        ...{ begin_ns: view.time_ns, domain: undefined },
+      },
       this,
       this.#segments,
       { talk: system.talk, fresh, last_ns: this.#silent_ns },

@@ -3,7 +3,7 @@
 import type { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext } from '../../src/table/probe.ts';
 import { dbflow } from '../dbflow.ts';
-import { EndColumns } from '../end_columns.ts';
+import { EndColumns, type Named } from '../end_columns.ts';
 import { Interned, IPPROTO_TCP, positions } from '../interned.ts';
 import { DbRecordView } from '../layout.gen.ts';
 import type { Command } from './talk.ts';
@@ -17,7 +17,7 @@ const D = positions(dbflow.dimensions);
 const M = positions(dbflow.measures);
 
 /** Whose commands they are. */
-export interface DbEnds {
+export interface DbEnds extends Named {
   readonly system: string;
   readonly serves: boolean;
   /** The record that tells addresses and owner. */
@@ -81,11 +81,12 @@ export class DbRows {
     return dims;
   }
 
-  #fill(dims: Float64Array, { record, serves, system }: DbEnds): void {
+  #fill(dims: Float64Array, named: DbEnds): void {
+    const { record, serves, system } = named;
     this.#view.over(record);
     const view = this.#view.move(0);
     const { now_ms } = this;
-    this.#ends.fill(dims, view, record, { serves, transport: IPPROTO_TCP, now_ms });
+    this.#ends.fill(dims, view, record, { serves, transport: IPPROTO_TCP, now_ms, named });
     this.#ends.fillOwner(dims, view);
     dims[D.db_system_name] = this.#interned.word(system);
   }

@@ -319,6 +319,7 @@ export class DnsDecoder implements RecordDecoder {
   /** Addresses that the name asked for leads to, over its aliases. */
   #learn(view: DnsRecordView, asked: string, { answers, rcode }: Message): void {
     if (asked === '' || asked === '.' || rcode !== 0) return;
+    const heard = { now_ms: this.#now_ms, time_ns: view.time_ns };
     const ttls = new Map([[asked, Number.POSITIVE_INFINITY]]);
     for (let pass = 0; pass < ALIASES_MAX; pass += 1) {
       const before = ttls.size;
@@ -331,7 +332,7 @@ export class DnsDecoder implements RecordDecoder {
     for (const { name, type, ttl, value } of answers) {
       const so_far = type === TYPE_CNAME ? undefined : ttls.get(name);
       if (so_far === undefined) continue;
-      this.#context.domains.note(view.netns, value, asked, Math.min(so_far, ttl), this.#now_ms);
+      this.#context.domains.note(view.netns, value, asked, Math.min(so_far, ttl), heard);
     }
   }
 

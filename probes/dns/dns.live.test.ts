@@ -3,10 +3,10 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { createSocket, type Socket } from 'node:dgram';
+import { createSocket, type Socket as Datagrams } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -172,7 +172,7 @@ test('an answer is of its question, whatever the identifier says', { skip: NO_LI
   const { port } = server.address();
   const dns = { ports: [port], timeout: 60_000, domains_max: 1000 };
   const live = await startLive(t, { collector: { dns } });
-  const heard = (socket: Socket) => once(socket, 'message');
+  const heard = (socket: Datagrams) => once(socket, 'message');
   const tell = async (name: string, address: number, flags = RESPONSE) => {
     const own = record(pointer(12), A, 300, Uint8Array.of(127, 0, 0, address));
     const bytes = message({ id: 7, flags, questions: [[name, A]], answers: [own] });
@@ -228,6 +228,51 @@ test('a query over TCP without an answer is its server’s', { skip: NO_LIVE }, 
     },
   );
 });
+
+test('of two names of one address, a connection has that of its begin', { skip: NO_LIVE }, twice);
+
+async function twice(t: TestContext): Promise<void> {
+  const names = createSocket('udp4').bind(0, '127.0.0.1');
+  const pages = createServer((socket) => socket.resume()).listen(0, '127.0.0.90');
+  const client = createSocket('udp4');
+  t.after(() => [names, pages, client].map((socket) => socket.close()));
+  await Promise.all([once(names, 'listening'), once(pages, 'listening')]);
+  const { port: peer_port } = pages.address() as AddressInfo; // TCP
+  names.on('message', (query, { address, port }) => {
+    const [id, name] = [query.readUInt16BE(0), query.toString('latin1', 13, 13 + query[12]!)];
+    const own = record(pointer(12), A, 2, Uint8Array.of(127, 0, 0, 90));
+    const questions = [[`${name}.example`, A]] as const;
+    names.send(message({ id, flags: RESPONSE, questions, answers: [own] }), port, address);
+  });
+  const { port } = names.address();
+  const live = await startLive(t, { collector: config(port) });
+  const ask = async (id: number, name: string): Promise<void> => {
+    client.send(message({ id, questions: [[`${name}.example`, A]] }), port, '127.0.0.1');
+    await once(client, 'message');
+  };
+  const open = async (): Promise<Socket> => {
+    const socket = connect(peer_port, '127.0.0.90');
+    await once(socket, 'connect');
+    return socket;
+  };
+  await ask(1, 'first');
+  const one = await open();
+  await ask(2, 'second');
+  one.destroy();
+  (await open()).destroy();
+  await delay(3100); // its time, and a moment
+  (await open()).destroy();
+  const found = (): Counts => {
+    const sums: Record<string, number> = {};
+    const rows = live.sink.rows({ direction: 'outgoing', dst_port: peer_port });
+    for (const { dst_domain, tcp_established } of rows)
+      sums[String(dst_domain)] = (sums[String(dst_domain)] ?? 0) + Number(tcp_established);
+    return sums;
+  };
+  await settles(() => live.collector.flush(), found, {
+    ...{ 'first.example': 1, 'second.example': 1, '': 1 },
+  });
+}
 
 const NS = '/proc/self/ns/net';
 

@@ -250,6 +250,14 @@ static __always_inline void flow_head(struct flow_record *flow, struct conn *con
 	flow->role = conn->role;
 }
 
+/* The age is taken first: nothing that came before connect() may seem to have come after it. */
+static __always_inline u64 conn_begin(struct conn *conn)
+{
+	u64 age_ns = bpf_ktime_get_boot_ns() - conn->born_ns;
+
+	return conn->born_ns ? bpf_ktime_get_ns() - age_ns : 0;
+}
+
 /* The establishment is part of a connection's first record, whoever sends it. */
 static __always_inline void flow_established(struct flow_record *flow, struct conn *conn, u32 state)
 {
@@ -258,6 +266,7 @@ static __always_inline void flow_established(struct flow_record *flow, struct co
 		flow->head.flags |= FLOW_PREEXISTING;
 	flow->connections_established = 1;
 	flow->connect_ns = conn->connect_ns;
+	flow->begin_ns = conn_begin(conn);
 }
 
 /* The last record; `state`: the entry's until now. */
@@ -267,6 +276,7 @@ static __always_inline void flow_ended(struct flow_record *flow, struct conn *co
 	if (failed) {
 		flow->head.flags |= FLOW_FAILED;
 		flow->connections_failed = 1;
+		flow->begin_ns = conn_begin(conn);
 		return;
 	}
 	flow->head.flags |= FLOW_CLOSED;

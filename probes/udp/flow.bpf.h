@@ -31,6 +31,7 @@ enum udp_state {
 struct udp_flow {
 	u64 total[UDP_TOTAL_MAX];
 	u64 claimed[UDP_TOTAL_MAX]; /* what was reported */
+	u64 first_ns; /* CLOCK_MONOTONIC: of the first datagram */
 	u64 last_ns;
 	struct owner owner;
 	u8 local_addr[16]; /* zero: the socket is bound to the wildcard address */
@@ -149,6 +150,7 @@ static __always_inline void udp_report(struct udp_key *key, struct udp_flow *fro
 	flow.family = key->family;
 	flow.owner = from->owner;
 	flow.role = from->role;
+	flow.begin_ns = from->first_ns;
 	flow.netns = from->netns;
 	flow.local_port = from->local_port;
 	flow.peer_port = key->peer_port;
@@ -230,6 +232,7 @@ static __noinline int udp_new_flow(struct datagram *gram)
 	flow.local_port = gram->local_port;
 	flow.netns = gram->netns;
 	flow.role = gram->role;
+	flow.first_ns = bpf_ktime_get_ns();
 	/* NOEXIST: of two threads that come first at once, one makes the entry and both count in it */
 	bpf_map_update_elem(&udp_flows, &gram->key, &flow, BPF_NOEXIST);
 	return 0;
