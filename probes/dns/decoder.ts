@@ -182,7 +182,9 @@ export class DnsDecoder implements RecordDecoder {
       client,
     };
     const match = this.#pending.answer(to, view.time_ns);
-    if (match === 'answered') {
+    if (typeof match === 'object' && 'transfer' in match) {
+      this.#goesOn(view, heard, match.transfer);
+    } else if (match === 'answered') {
       this.#context.note('dns_answers_repeated', 1);
     } else if (match === 'unknown') {
       this.#unmatched(view, heard);
@@ -213,6 +215,19 @@ export class DnsDecoder implements RecordDecoder {
     m[M.bytes_query] = query.bytes;
     m[M.bytes_answer] = bytes;
     this.#fold.add(this.#dims, m);
+  }
+
+  /** A further message of a zone's transfer: only its bytes count. Over UDP there is but one. */
+  #goesOn(view: DnsRecordView, { message, bytes, client }: Heard, query: Query): void {
+    if (view.transport !== IPPROTO_TCP) {
+      this.#context.note('dns_answers_repeated', 1);
+      return;
+    }
+    const asked = this.#over(query.head);
+    this.#decodeKey(client ? view : asked, client, query.domain, query.query_type, message.rcode);
+    this.#decodeOwner(asked.owner_tgid === 0 ? view : asked);
+    this.#clear()[M.bytes_answer] = bytes;
+    this.#fold.add(this.#dims, this.#measures);
   }
 
   #timedOut(query: Query, late: number): void {

@@ -33,14 +33,28 @@ export interface Query {
 /** What an answer says of its query. */
 export type AnswerTo = Pick<Query, 'key' | 'question' | 'peer' | 'client'>;
 
-/** What became of an answer's query: `timed_out` and `answered`, it had been done with before. */
-export type Match = Query | 'timed_out' | 'answered' | 'unknown';
+/** What became of an answer's query: `timed_out` and `answered`, it had been done with before. A transfer's answer goes on. */
+export type Match = Query | Transfer | 'timed_out' | 'answered' | 'unknown';
+
+/** Of a zone: its answer is of any number of messages. */
+export interface Transfer {
+  readonly transfer: Query;
+}
+
+interface Done {
+  readonly timed_out: boolean;
+  until_ns: number;
+  /** Undefined: it was none. */
+  readonly transfer: Query | undefined;
+}
+
+const TRANSFERS = ['AXFR', 'IXFR'];
 
 export class Pending {
   /** In the order in which they came. */
   readonly #waiting = new Set<Query>();
   readonly #by_key = new Map<string, Query[]>();
-  readonly #done = new Map<string, { readonly timed_out: boolean; readonly until_ns: number }>();
+  readonly #done = new Map<string, Done>();
 
   get size(): number {
     return this.#waiting.size;
@@ -73,7 +87,10 @@ export class Pending {
     if (same.length === 0) {
       const done = this.#done.get(doneName(key, question));
       if (done === undefined || done.until_ns < time_ns) return 'unknown';
-      return done.timed_out ? 'timed_out' : 'answered';
+      if (done.timed_out) return 'timed_out';
+      if (done.transfer === undefined) return 'answered';
+      done.until_ns = time_ns + DONE_NS;
+      return { transfer: done.transfer };
     }
     const order = client ? same.toReversed() : same;
     const query = order.find((one) => one.peer === peer) ?? order[0]!;
@@ -110,7 +127,8 @@ export class Pending {
 
   #finish(query: Query, timed_out: boolean, now_ns: number): void {
     this.#remove(query);
-    const done = { timed_out, until_ns: now_ns + DONE_NS };
+    const transfer = TRANSFERS.includes(query.query_type) ? query : undefined;
+    const done: Done = { timed_out, until_ns: now_ns + DONE_NS, transfer };
     for (const name of doneNames(query)) {
       this.#done.delete(name);
       if (this.#done.size >= DONE_MAX) this.#forgetOldest();
