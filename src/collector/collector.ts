@@ -19,13 +19,13 @@ import { BudgetKeeper } from './budget_keeper.ts';
 import { CaptureSelection } from './capture_select.ts';
 import { Conntrack, hostNetns } from './conntrack.ts';
 import { Decode } from './decode.ts';
-import { type Delivery, DirectDelivery, SpoolDelivery } from './delivery.ts';
+import { type Delivery, DirectDelivery, SpoolDelivery, spoolInput } from './delivery.ts';
 import { ProcessFilter } from './filter.ts';
 import { hostPaths } from './host.ts';
 import { Identity } from './identity.ts';
 import { type Kernel, openKernel } from './kernel.ts';
 import { kernelOptions } from './kernel_options.ts';
-import { bookLost } from './loss.ts';
+import { bookLost, lossBatch } from './loss.ts';
 import { NatTable } from './nat_table.ts';
 import { OutletBook } from './outlet_book.ts';
 import { lockPins, type PinLock } from './pin_lock.ts';
@@ -410,7 +410,11 @@ function openDelivery(
   if ('reader' in to) return { id: randomUUID(), delivery: new DirectDelivery(to.reader, ledger) };
   const spool = Spool.open(join(config.data_dir, 'spool'), {
     bytes_max: config.collector.spool_bytes_max,
-    on_drop: (lost) => bookLost(ledger, lost, 'spool_full'),
+    notice: (lost) => {
+      const batch = lossBatch(lost, 'spool_full', Date.now());
+      return batch && spoolInput(batch);
+    },
+    on_damage: (lost) => bookLost(ledger, lost, 'spool_damaged'),
   });
   const sender = openSender(spool, ledger, options, to.intake);
   return { id: spool.spool_id, delivery: new SpoolDelivery(spool, sender, ledger) };

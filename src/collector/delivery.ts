@@ -67,7 +67,7 @@ export class SpoolDelivery implements Delivery {
   }
 
   get waiting(): { readonly bytes: number; readonly batches: number } {
-    const batches = (this.#spool.last()?.seq ?? 0) - this.#spool.acknowledged();
+    const batches = (this.#spool.last()?.seq ?? 0) - this.#spool.settled();
     return { bytes: this.#spool.bytes(), batches: Math.max(0, batches) };
   }
 
@@ -77,7 +77,7 @@ export class SpoolDelivery implements Delivery {
   }
 
   take(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void {
-    const inputs = batches.map(input);
+    const inputs = batches.map(spoolInput);
     for (const { table, rows } of inputs) this.#ledger.seen('spool', table, rows);
     this.#append({ inputs, ring, safe }, now_ms);
     this.#look();
@@ -192,7 +192,8 @@ export class DirectDelivery implements Delivery {
   }
 }
 
-function input(batch: Batch): SpoolInput {
+/** The batch as the spool takes it, with what the ledger must say when it is lost. */
+export function spoolInput(batch: Batch): SpoolInput {
   const { name } = batch.definition;
   const counts = name === ledgerTable.name ? ledgerCounts(batch) : sums(batch);
   return { table: name, payload: encodeBatch(batch), rows: batch.rows, counts };

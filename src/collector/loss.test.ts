@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Ledger, ledgerCounts } from '../table/ledger.ts';
-import { bookLost } from './loss.ts';
+import { bookLost, lossBatch } from './loss.ts';
 
 test('what a lost batch held stands in the ledger, by measure', () => {
   const ledger = new Ledger();
@@ -36,4 +36,22 @@ test('a lost batch of the ledger is said again, also to the heir of a spool', ()
     assert.equal(said['fold\nnetflow\ndropped\nrows_max'], 5);
     assert.equal(said['wire\nsonde_ledger\nfolded\n'], lost.rows);
   }
+});
+
+test('what a full spool drops is a ledger of its own, which is said again when it is dropped', () => {
+  const rows = { table: 'netflow', rows: 3, counts: { bytes_read: 700 } };
+  const first = lossBatch([rows], 'spool_full', 1000);
+  assert.ok(first);
+  const again = { table: 'sonde_ledger', rows: first.rows, counts: ledgerCounts(first) };
+  const second = lossBatch([rows, again], 'spool_full', 2000);
+  assert.ok(second);
+  assert.deepEqual(ledgerCounts(second), {
+    'wire\nnetflow\nseen\n': 6,
+    'wire\nnetflow\ndropped\nspool_full': 6,
+    'wire\nnetflow.bytes_read\nseen\n': 1400,
+    'wire\nnetflow.bytes_read\ndropped\nspool_full': 1400,
+    'wire\nsonde_ledger\nseen\n': first.rows,
+    'wire\nsonde_ledger\nfolded\n': first.rows,
+  });
+  assert.equal(lossBatch([], 'spool_full', 3000), undefined);
 });

@@ -1,6 +1,7 @@
 // Batches that are gone after they left the fold: what they held goes into the ledger, rows and each sum of theirs.
 
-import { type Ledger, ledgerTable } from '../table/ledger.ts';
+import type { Batch } from '../table/columns.ts';
+import { Ledger, ledgerTable } from '../table/ledger.ts';
 
 export interface LostRows {
   readonly table: string;
@@ -23,4 +24,15 @@ export function bookLost(ledger: Ledger, { table, rows, counts }: LostRows, reas
     ledger.seen('wire', what, Math.round(sum));
     ledger.dropped('wire', what, reason, Math.round(sum));
   }
+}
+
+/** The same as a ledger of its own, for what is in no other: a spool that must drop batches takes it in their place. */
+export function lossBatch(
+  lost: readonly LostRows[],
+  reason: string,
+  now_ms: number,
+): Batch | undefined {
+  const ledger = new Ledger();
+  for (const one of lost) bookLost(ledger, one, reason);
+  return ledger.takeDeltas(now_ms);
 }

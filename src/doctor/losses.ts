@@ -5,6 +5,7 @@ import { type Check, ok, skip, warn, wordsOf } from './check.ts';
 /** Reasons → what helps. */
 const CURES: ReadonlyMap<string, string> = new Map([
   ['spool_full', 'Bring the reducer back, or give the spool more room: collector.spool_bytes_max.'],
+  ['spool_damaged', 'The disk of the spool gave back other bytes than were written: replace it.'],
   ['process_name_ring_full', 'Give the ring more room: collector.ring_bytes.'],
   ['tcp_map_full', 'Let the kernel side hold more sockets: collector.maps.sockets_max.'],
   [

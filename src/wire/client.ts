@@ -93,7 +93,10 @@ interface Waiter {
 }
 
 type PutStream = ClientDuplexStream<FlightData, Decoded<Uint8Array>>;
-type SenderSpool = Pick<Spool, 'pending' | 'acknowledge' | 'acknowledged' | 'last' | 'noteSent'>;
+type SenderSpool = Pick<
+  Spool,
+  'pending' | 'acknowledge' | 'acknowledged' | 'settled' | 'last' | 'noteSent'
+>;
 
 const EMPTY = new Uint8Array(0);
 const defaults = {
@@ -200,11 +203,15 @@ export class FlightSender {
 
   /** The next entry to send, from disk or memory, whichever is older. */
   private peek(): SpoolEntry | undefined {
-    if (!this.peeked) {
+    // What was read before the spool had to drop it is told of as lost: it must not be sent.
+    while (!this.peeked || this.peeked.seq <= this.spool.settled()) {
       this.reader ??= this.spool.pending(this.sent_seq);
       const next = this.reader.next();
-      if (next.done) this.reader = undefined;
-      else this.peeked = next.value;
+      this.peeked = next.done ? undefined : next.value;
+      if (next.done) {
+        this.reader = undefined;
+        break;
+      }
     }
     const held = this.memory.find((entry) => entry.seq > this.sent_seq);
     if (held && (!this.peeked || held.seq < this.peeked.seq)) return held;

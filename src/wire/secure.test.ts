@@ -193,6 +193,7 @@ test('plain text leaves this machine only when allowed by name', async () => {
     },
     acknowledge: () => undefined,
     acknowledged: () => 0,
+    settled: () => 0,
     last: () => undefined,
     noteSent: () => undefined,
   };

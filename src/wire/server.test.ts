@@ -275,8 +275,9 @@ test('what is in flight is bounded, and silence ends a stream', async (t) => {
 test('flush ends when what it waits for was dropped by the limit', async (t) => {
   const lost: number[] = [];
   const dir = folder(t);
-  const on_drop = (one: { rows: number }) => lost.push(one.rows);
-  const spool = Spool.open(dir, { bytes_max: 65536, segment_bytes: 16384, on_drop });
+  const notice = (some: readonly { rows: number }[]): undefined =>
+    void lost.push(...some.map(({ rows }) => rows));
+  const spool = Spool.open(dir, { bytes_max: 65536, segment_bytes: 16384, notice });
   const put = async () => ({ ok: true }) as const;
   const server = await FlightServer.listen({ host: '127.0.0.1', port: 0 }, { put });
   t.after(() => server.close());

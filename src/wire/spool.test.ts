@@ -17,7 +17,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
 import { OperatorError } from './error.ts';
-import { type Lost, Spool, type SpoolInput } from './spool.ts';
+import { Spool, type SpoolInput } from './spool.ts';
+import type { Lost } from './spool_loss.ts';
 import { StateFile } from './spool_state.ts';
 
 function folder(t: TestContext): string {
@@ -28,6 +29,11 @@ function folder(t: TestContext): string {
 
 function entry(table: string, fill: number, bytes = 100): SpoolInput {
   return { table, payload: new Uint8Array(bytes).fill(fill), rows: fill, counts: { seen: fill } };
+}
+
+/** Takes down what is lost; the log says nothing of it. */
+function into(lost: Lost[]): (some: readonly Lost[]) => undefined {
+  return (some) => void lost.push(...some);
 }
 
 const seqsOf = (spool: Spool) => [...spool.pending()].map((one) => one.seq);
@@ -107,7 +113,7 @@ test('a torn group is dropped as a whole, wherever it was torn', (t) => {
 test('a flipped bit costs its record and what follows in the file, and is counted', (t) => {
   const dir = folder(t);
   const lost: Lost[] = [];
-  const spool = Spool.open(dir, { bytes_max: 1 << 20, on_drop: (one) => lost.push(one) });
+  const spool = Spool.open(dir, { bytes_max: 1 << 20, on_damage: (one) => lost.push(one) });
   for (let turn = 1; turn <= 3; turn++) spool.append(entry('a', turn));
   const path = join(dir, logFiles(dir)[0]);
   const bytes = readFileSync(path);
@@ -151,7 +157,7 @@ test('the oldest go first, and what was lost adds up by table', (t) => {
   const dir = folder(t);
   const lost: Lost[] = [];
   const options = { bytes_max: 65536, segment_bytes: 16384 };
-  const spool = Spool.open(dir, { ...options, on_drop: (one) => lost.push(one) });
+  const spool = Spool.open(dir, { ...options, notice: into(lost) });
   t.after(() => spool.close());
   let rows = 0;
   for (let turn = 1; turn <= 100; turn++) {
@@ -180,7 +186,7 @@ test('the oldest go first, and what was lost adds up by table', (t) => {
 test('what was on the wire when it was dropped is told apart', (t) => {
   const lost: Lost[] = [];
   const options = { bytes_max: 65536, segment_bytes: 16384 };
-  const spool = Spool.open(folder(t), { ...options, on_drop: (one) => lost.push(one) });
+  const spool = Spool.open(folder(t), { ...options, notice: into(lost) });
   t.after(() => spool.close());
   for (let turn = 1; turn <= 4; turn++) spool.append(entry('a', 1, 15000));
   spool.noteSent(1);

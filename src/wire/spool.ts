@@ -6,6 +6,7 @@ import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { OperatorError, reasonOf } from './error.ts';
 import { bootId, lockFolder } from './lock.ts';
+import { type Lost, lossesOf } from './spool_loss.ts';
 import {
   type EntryMeta,
   encodeRecord,
@@ -21,17 +22,13 @@ export interface SpoolOptions {
   readonly segment_bytes?: number;
   /** `none`: survives kill -9, not a power loss. `batch`: each append waits for the disk. */
   readonly fsync?: 'none' | 'batch';
-  /** Unacknowledged entries that had to go, once for each table of a dropped segment. */
-  readonly on_drop?: (lost: Lost) => void;
-}
-
-export interface Lost {
-  readonly table: string;
-  readonly batches: number;
-  readonly rows: number;
-  /** Of `rows`: those that were on the wire already. They may be stored nevertheless; nobody can tell any more. */
-  readonly rows_sent: number;
-  readonly counts: Readonly<Record<string, number>>;
+  /**
+   * Unacknowledged entries have to go, since the log is full: makes the entry that says so, without any other effect. It is
+   * in the log before they leave it, so that a crash in between loses neither them nor the word of it.
+   */
+  readonly notice?: (lost: readonly Lost[]) => SpoolInput | undefined;
+  /** An entry that did not read back as it was written. */
+  readonly on_damage?: (lost: Lost) => void;
 }
 
 export interface SpoolInput {
@@ -90,6 +87,8 @@ export class Spool {
   /** Oldest first; the last one is written to. */
   private segments: Segment[] = [];
   private acknowledged_seq = 0;
+  /** Entries up to here had to go, and the log says so. */
+  private dropped_seq = 0;
   private seq_used = 0;
   private sent_seq = 0;
   /** A damaged record is met again with each resend; it is counted once. */
@@ -150,7 +149,8 @@ export class Spool {
     const names = readdirSync(this.dir).filter((name) => /^[0-9]{12}\.log$/.test(name));
     for (const name of names.sort()) {
       const segment = new Segment(join(this.dir, name));
-      const { torn_bytes, last } = segment.recover(statSync(segment.path).size);
+      const { torn_bytes, last, dropped_seq } = segment.recover(statSync(segment.path).size);
+      this.dropped_seq = Math.max(this.dropped_seq, dropped_seq);
       if (torn_bytes > 0) this.stats.torn_records++;
       this.stats.torn_bytes += torn_bytes;
       this.segments.push(segment);
@@ -163,7 +163,7 @@ export class Spool {
     const rebooted = state !== undefined && state.boot !== bootId();
     const state_lost = state === undefined && this.segments.length > 0;
     if (rebooted || state_lost) this.seq_used += SEQ_SKIP;
-    this.removeAcknowledged();
+    this.removeSettled();
     // Twice: both slots get their blocks now, so that a full disk cannot refuse them later.
     this.state_file.write(this.state(), true);
     this.state_file.write(this.state(), true);
@@ -188,6 +188,11 @@ export class Spool {
     return this.acknowledged_seq;
   }
 
+  /** Entries up to here are no part of the log any more: stored, or dropped. */
+  settled(): number {
+    return Math.max(this.acknowledged_seq, this.dropped_seq);
+  }
+
   /** Bytes of the log on disk. */
   bytes(): number {
     return this.segments.reduce((sum, segment) => sum + segment.bytes, 0);
@@ -210,35 +215,56 @@ export class Spool {
   /** Makes all entries and the ring position durable together, or none. Never throws for the disk's sake. */
   appendGroup(entries: readonly SpoolInput[], ring: RingPosition | undefined): AppendResult {
     if (entries.length === 0) return this.noteRing(ring);
-    const first = this.seq_used + 1;
-    const metas: EntryMeta[] = entries.map((entry, index) => ({
-      table: entry.table,
-      seq: first + index,
-      rows: entry.rows,
-      counts: entry.counts,
-      payload_bytes: entry.payload.length,
-    }));
-    const seqs = metas.map((meta) => meta.seq);
-    const seq_last = first + entries.length - 1;
-    const payload_bytes = metas.reduce((sum, meta) => sum + meta.payload_bytes, 0);
+    const payload_bytes = entries.reduce((sum, { payload }) => sum + payload.length, 0);
     if (payload_bytes > Math.min(RECORD_BYTES_MAX, this.options.bytes_max) / 2) {
-      return this.refuse('too_large', seqs);
+      return this.refuse('too_large', entries);
     }
-    if (ring && ring.ring_id.length > RING_ID_CHARS_MAX) return this.refuse('ring_id', seqs);
+    if (ring && ring.ring_id.length > RING_ID_CHARS_MAX) return this.refuse('ring_id', entries);
     try {
-      const payloads = entries.map((entry) => entry.payload);
-      const record = encodeRecord({ entries: metas, ring }, payloads);
-      this.makeRoom(record.length);
-      this.writable(record.length).append(record, seq_last, this.durable);
+      let record = this.encode(entries, ring);
+      // A notice takes a sequence; the later ones may be a digit longer.
+      if (this.makeRoom(record.length + entries.length)) record = this.encode(entries, ring);
+      return { ok: true, seqs: this.write(record, entries, ring) };
     } catch (error) {
-      return this.refuse(reasonOf(error), seqs);
+      return this.refuse(reasonOf(error), entries);
     }
+  }
+
+  private encode(
+    entries: readonly SpoolInput[],
+    ring: RingPosition | undefined,
+    dropped_seq?: number,
+  ): Buffer {
+    const metas = entries.map(({ table, rows, counts, payload }, index): EntryMeta => {
+      const seq = this.seq_used + 1 + index;
+      return { table, seq, rows, counts, payload_bytes: payload.length };
+    });
+    const payloads = entries.map(({ payload }) => payload);
+    return encodeRecord({ entries: metas, ring, dropped_seq }, payloads);
+  }
+
+  /** Throws what the system calls throw, with nothing changed. */
+  private write(
+    record: Buffer,
+    entries: readonly SpoolInput[],
+    ring: RingPosition | undefined,
+    leaving?: readonly Segment[],
+  ): readonly number[] {
+    const seqs = this.nextSeqs(entries);
+    const seq_last = this.seq_used + entries.length;
+    this.writable(record.length, leaving).append(record, seq_last, this.durable);
     this.seq_used = seq_last;
     this.last_entry = { seq: seq_last, ring };
     this.stats.appended_batches += entries.length;
-    this.stats.appended_bytes += payload_bytes;
-    for (const meta of metas) this.stats.appended_rows += meta.rows;
-    return { ok: true, seqs };
+    for (const { rows, payload } of entries) {
+      this.stats.appended_rows += rows;
+      this.stats.appended_bytes += payload.length;
+    }
+    return seqs;
+  }
+
+  private nextSeqs(entries: readonly SpoolInput[]): readonly number[] {
+    return entries.map((_, index) => this.seq_used + 1 + index);
   }
 
   /** A turn without rows still moves the ring on; and batches sent from memory do, once they are acknowledged. */
@@ -252,10 +278,11 @@ export class Spool {
   }
 
   /** The sequences are spent, so that a restart does not give them to other batches. */
-  private refuse(reason: string, seqs: readonly number[]): AppendResult {
+  private refuse(reason: string, entries: readonly SpoolInput[]): AppendResult {
     this.countFailure(reason);
     const before = this.seq_used;
-    this.seq_used = seqs.at(-1) ?? before;
+    const seqs = this.nextSeqs(entries);
+    this.seq_used = before + entries.length;
     if (this.writeState() === undefined) return { ok: false, reason, seqs };
     this.seq_used = before;
     return { ok: false, reason, seqs: undefined };
@@ -274,10 +301,10 @@ export class Spool {
     }
   }
 
-  /** The segment to write to: a new one when the last is full or broken. Throws what open(2) throws. */
-  private writable(record_bytes: number): Segment {
+  /** The segment to write to: a new one when the last is full, broken or about to go. Throws what open(2) throws. */
+  private writable(record_bytes: number, leaving: readonly Segment[] = []): Segment {
     const active = this.segments.at(-1);
-    if (active && !active.broken) {
+    if (active && !active.broken && !leaving.includes(active)) {
       if (active.bytes === 0 || active.bytes + record_bytes <= this.segment_bytes) return active;
     }
     const number = String(this.segment_number + 1).padStart(12, '0');
@@ -287,54 +314,53 @@ export class Spool {
     return segment;
   }
 
-  private makeRoom(record_bytes: number): void {
-    while (this.segments.length > 0 && this.bytes() + record_bytes > this.options.bytes_max) {
-      const oldest = this.segments[0];
-      // `last` must outlive the file that holds it.
-      this.state_file.write(this.state(), this.durable);
-      this.countLost(oldest);
-      this.remove(oldest);
+  /** Drops the oldest segments until the record fits; before they go, the log says what they held. True: it did so. */
+  private makeRoom(record_bytes: number): boolean {
+    const ring = this.last_entry?.ring;
+    const leaving: Segment[] = [];
+    const entries: EntryMeta[] = [];
+    let dropped_seq = this.dropped_seq;
+    let notice: { readonly entry: SpoolInput; readonly record: Buffer } | undefined;
+    let room = this.options.bytes_max - this.bytes() - record_bytes;
+    for (const segment of this.segments) {
+      if (room >= (notice?.record.length ?? 0)) break;
+      room += segment.bytes;
+      leaving.push(segment);
+      dropped_seq = Math.max(dropped_seq, segment.seq_last);
+      entries.push(...this.unsettled(segment));
+      if (entries.length === 0) continue;
+      const entry = this.options.notice?.(lossesOf(entries, this.sent_seq));
+      if (entry) notice = { entry, record: this.encode([entry], ring, dropped_seq) };
     }
+    if (leaving.length === 0) return false;
+    if (notice) this.write(notice.record, [notice.entry], ring, leaving);
+    // `last` must outlive the file that holds it.
+    else this.state_file.write(this.state(), this.durable);
+    this.dropped_seq = dropped_seq;
+    this.countDropped(entries);
+    for (const segment of leaving) this.remove(segment);
+    return notice !== undefined;
   }
 
-  private countLost(segment: Segment): void {
-    const lost: EntryMeta[] = [];
+  private unsettled(segment: Segment): readonly EntryMeta[] {
+    const entries: EntryMeta[] = [];
     for (let at = 0, found = segment.readMeta(0); found; found = segment.readMeta(at)) {
       at = found.end;
-      lost.push(...found.meta.entries.filter((entry) => entry.seq > this.acknowledged_seq));
+      entries.push(...found.meta.entries.filter(({ seq }) => seq > this.settled()));
     }
-    this.reportLost(lost);
+    return entries;
   }
 
-  private reportLost(entries: readonly EntryMeta[]): void {
-    for (const table of new Set(entries.map((entry) => entry.table))) {
-      const lost = {
-        table,
-        batches: 0,
-        rows: 0,
-        rows_sent: 0,
-        counts: {} as Record<string, number>,
-      };
-      for (const entry of entries) {
-        if (entry.table !== table) continue;
-        lost.batches++;
-        lost.rows += entry.rows;
-        if (entry.seq <= this.sent_seq) lost.rows_sent += entry.rows;
-        for (const [name, count] of Object.entries(entry.counts)) {
-          lost.counts[name] = (lost.counts[name] ?? 0) + count;
-        }
-      }
-      this.stats.dropped_batches += lost.batches;
-      this.stats.dropped_rows += lost.rows;
-      this.options.on_drop?.(lost);
-    }
+  private countDropped(entries: readonly EntryMeta[]): void {
+    this.stats.dropped_batches += entries.length;
+    for (const { rows } of entries) this.stats.dropped_rows += rows;
   }
 
   private remove(segment: Segment): void {
+    rmSync(segment.path, { force: true });
     this.segments = this.segments.filter((one) => one !== segment);
     if (this.hint?.segment === segment) this.hint = undefined;
     segment.close();
-    rmSync(segment.path, { force: true });
   }
 
   /** The sender's note, so that a later loss can say what was on the wire. */
@@ -349,14 +375,14 @@ export class Spool {
     this.acknowledged_seq = capped;
     // A failure costs a few resends after a restart, which the reducer drops; the next one writes it again.
     const reason = this.writeState();
-    if (reason === undefined) this.removeAcknowledged();
+    if (reason === undefined) this.removeSettled();
     else this.countFailure(reason);
   }
 
-  private removeAcknowledged(): void {
+  private removeSettled(): void {
     try {
       for (const segment of [...this.segments]) {
-        if (segment.seq_last > this.acknowledged_seq) break;
+        if (segment.seq_last > this.settled()) break;
         if (segment !== this.segments.at(-1) || segment.broken) this.remove(segment);
         else if (segment.bytes >= this.segment_bytes / 2) {
           if (this.hint?.segment === segment) this.hint = undefined;
@@ -369,9 +395,9 @@ export class Spool {
     }
   }
 
-  /** Entries after `after` (default: the acknowledged ones), oldest first, read from disk as they are asked for. */
-  *pending(after: number = this.acknowledged_seq): Generator<SpoolEntry> {
-    let seq = Math.max(after, this.acknowledged_seq);
+  /** Entries after `after` (default: the settled ones), oldest first, read from disk as they are asked for. */
+  *pending(after: number = this.settled()): Generator<SpoolEntry> {
+    let seq = Math.max(after, this.settled());
     for (;;) {
       const record = this.recordAfter(seq);
       if (!record) return;
@@ -404,10 +430,15 @@ export class Spool {
         if (last <= this.damaged_seq) continue;
         this.stats.damaged_records++;
         this.damaged_seq = last;
-        this.reportLost(found.meta.entries.filter((entry) => entry.seq > seq));
+        this.reportDamage(found.meta.entries.filter((entry) => entry.seq > seq));
       }
     }
     return undefined;
+  }
+
+  private reportDamage(entries: readonly EntryMeta[]): void {
+    this.countDropped(entries);
+    for (const lost of lossesOf(entries, this.sent_seq)) this.options.on_damage?.(lost);
   }
 
   close(): void {

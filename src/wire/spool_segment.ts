@@ -18,6 +18,8 @@ export interface EntryMeta {
 export interface RecordMeta {
   readonly entries: readonly EntryMeta[];
   readonly ring: RingPosition | undefined;
+  /** Entries up to it are out of the log, and this record says what they were; a crash may have left their files. */
+  readonly dropped_seq?: number | undefined;
 }
 
 const MAGIC = 0x31736e73;
@@ -112,19 +114,25 @@ export class Segment {
     return length < 4 || length > RECORD_BYTES_MAX ? undefined : length;
   }
 
-  /** Walks all records, cuts a torn tail off and returns its length and the last valid record's meta. */
-  recover(file_bytes: number): { torn_bytes: number; last: RecordMeta | undefined } {
+  /** Walks all records, cuts a torn tail off and returns its length, the last valid record's meta and what records dropped. */
+  recover(file_bytes: number): {
+    torn_bytes: number;
+    last: RecordMeta | undefined;
+    dropped_seq: number;
+  } {
     let last: RecordMeta | undefined;
+    let dropped_seq = 0;
     while (this.bytes < file_bytes) {
       const record = this.readRecord(this.bytes);
       if (!record) break;
       last = record.found.meta;
+      dropped_seq = Math.max(dropped_seq, last.dropped_seq ?? 0);
       this.bytes = record.found.end;
       this.seq_last = last.entries.at(-1)?.seq ?? this.seq_last;
     }
     const torn_bytes = file_bytes - this.bytes;
     if (torn_bytes > 0) ftruncateSync(this.fd, this.bytes);
-    return { torn_bytes, last };
+    return { torn_bytes, last, dropped_seq };
   }
 
   /** All or nothing: throws what the system call throws, with the file as it was before. */
