@@ -3,7 +3,7 @@
 
 import { encodeBatch } from '../table/batch.ts';
 import type { Batch } from '../table/columns.ts';
-import { type Ledger, ledgerCounts, ledgerTable } from '../table/ledger.ts';
+import { type Ledger, ledgerCounts, ledgerTable, type Stage } from '../table/ledger.ts';
 import type { FlightSender } from '../wire/client.ts';
 import type { Spool, SpoolEntry, SpoolInput } from '../wire/spool.ts';
 
@@ -16,7 +16,10 @@ export interface RingCursor {
 export interface Delivery {
   /** How far rows of this ring are safe from a run before this one; undefined: none are. */
   cursorOf(ring_id: string): number | undefined;
-  /** Takes rows; `safe` is called once, when they are safe. Not called while `holding`. */
+  /**
+   * Takes rows, and the ledger with them as the last batch: what it says of these rows arrives with them, or neither does.
+   * `safe` is called once, when they are safe. Not called while `holding`.
+   */
   take(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void;
   /** True while rows wait for room. Meanwhile nothing is read: the kernel keeps totals. */
   readonly holding: boolean;
@@ -77,10 +80,18 @@ export class SpoolDelivery implements Delivery {
   }
 
   take(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void {
-    const inputs = batches.map(spoolInput);
-    for (const { table, rows } of inputs) this.#ledger.seen('spool', table, rows);
+    const inputs = [...batches, ...this.#booked(batches, now_ms)].map(spoolInput);
     this.#append({ inputs, ring, safe }, now_ms);
     this.#look();
+  }
+
+  /** The ledger, with these batches in it; of its own rows the next one tells. */
+  #booked(batches: readonly Batch[], now_ms: number): readonly Batch[] {
+    for (const batch of batches) bookKept(this.#ledger, 'spool', batch);
+    const said = this.#ledger.takeDeltas(now_ms);
+    if (said === undefined) return [];
+    bookKept(this.#ledger, 'spool', said);
+    return [said];
   }
 
   unsaved(): ReadonlyMap<string, number> {
@@ -140,8 +151,7 @@ export class SpoolDelivery implements Delivery {
   }
 
   /** The rows are on disk or in the store: the kernel may write over their records. */
-  #safe({ inputs, safe }: Held): void {
-    for (const { table, rows } of inputs) this.#ledger.kept('spool', table, rows);
+  #safe({ safe }: Held): void {
     this.#held = undefined;
     safe();
   }
@@ -166,13 +176,15 @@ export class DirectDelivery implements Delivery {
   }
 
   take(batches: readonly Batch[], _ring: RingCursor, now_ms: number, safe: () => void): void {
-    for (const batch of batches) {
-      const { name } = batch.definition;
-      this.#ledger.seen('outlet', name, batch.rows);
-      this.#reader(batch, now_ms);
-      this.#ledger.kept('outlet', name, batch.rows);
-    }
+    for (const batch of batches) this.#give(batch, now_ms);
+    const said = this.#ledger.takeDeltas(now_ms);
+    if (said !== undefined) this.#give(said, now_ms);
     safe();
+  }
+
+  #give(batch: Batch, now_ms: number): void {
+    this.#reader(batch, now_ms);
+    bookKept(this.#ledger, 'outlet', batch);
   }
 
   retry(): void {
@@ -190,6 +202,12 @@ export class DirectDelivery implements Delivery {
   close(): void {
     // holds nothing
   }
+}
+
+/** Seen and kept at once: rows that do not arrive take along the ledger that says so. */
+function bookKept(ledger: Ledger, stage: Stage, { definition, rows }: Batch): void {
+  ledger.seen(stage, definition.name, rows);
+  ledger.kept(stage, definition.name, rows);
 }
 
 /** The batch as the spool takes it, with what the ledger must say when it is lost. */

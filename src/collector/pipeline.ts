@@ -78,7 +78,7 @@ export class Pipeline {
     this.#release(now_ms, true);
   }
 
-  /** `whole`: with self-report and ledger, which need not come more often than the interval does. */
+  /** `whole`: with what need not come more often than the interval does: sweeps of maps, and the report on sonde itself. */
   #release(now_ms: number, whole: boolean): void {
     const { delivery, ring_id } = this.#options;
     if (delivery.holding) return;
@@ -111,16 +111,13 @@ export class Pipeline {
     this.drain.close();
   }
 
-  /** The batches of this moment: flows, what the caller adds, and the ledger as the last. */
-  #close(now_ms: number, whole: boolean): Batch[] {
+  /** The batches of this moment: flows, and what the caller adds. All is booked. */
+  #close(now_ms: number, whole: boolean): readonly Batch[] {
     if (whole) this.#decode.tick(now_ms, this.ending);
-    const batches = [...this.#options.filter.apply(this.#decode.close(now_ms))];
+    const batches = this.#options.filter.apply(this.#decode.close(now_ms));
     this.#book();
     if (!whole) return batches;
-    batches.push(...this.#options.extra(now_ms));
-    const ledger = this.#options.ledger.takeDeltas(now_ms);
-    if (ledger !== undefined) batches.push(ledger);
-    return batches;
+    return [...batches, ...this.#options.extra(now_ms)];
   }
 
   #booked = { records: 0, decoded: 0, bad: 0 };

@@ -168,17 +168,16 @@ test('a spool that overflows: what is lost stands in the ledger', { skip: NO_LIV
 
 /**
  * Rows of `netflow` that the collector put into its spool, those of them that were lost, and those that are in the store,
- * as of one moment: its ledger of one batch covers all groups before that batch's own.
+ * as of one moment: its ledger of one batch covers all groups up to that batch's own, whose last it is.
  */
 async function rowsOf(place: Place): Promise<{ kept: number; lost: number; there: number }> {
   const ledger = "sonde_ledger WHERE collector_id NOT LIKE 'reducer%'";
   const sum = (what: string) =>
     `(SELECT toFloat64(sum(count)) FROM ${ledger} AND batch_seq <= last AND \`table\` = 'netflow' AND ${what})`;
-  const sql = `WITH (SELECT max(batch_seq) FROM ${ledger}) AS last,
-      (SELECT max(batch_seq) FROM ${ledger} AND batch_seq < last) AS before
+  const sql = `WITH (SELECT max(batch_seq) FROM ${ledger}) AS last
     SELECT ${sum("stage = 'spool' AND outcome = 'kept'")} AS kept,
       ${sum("stage = 'wire' AND outcome = 'dropped'")} AS lost,
-      (SELECT toFloat64(count()) FROM netflow WHERE batch_seq < before) AS there`;
+      (SELECT toFloat64(count()) FROM netflow WHERE batch_seq < last) AS there`;
   const [row] = await ask(place, sql);
   return { kept: Number(row?.kept), lost: Number(row?.lost), there: Number(row?.there) };
 }
