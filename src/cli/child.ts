@@ -37,7 +37,7 @@ export class Child {
   /** Resolves when the role is up: undefined; or when it ended before: its exit status. */
   start(): Promise<number | undefined> {
     const { role, words, onReady } = this.#options;
-    const started_ms = Date.now();
+    const started_ms = performance.now();
     // The launcher knows which flags, and which program, a role takes; it becomes that process itself.
     const child = spawn(LAUNCHER, [role, ...words], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -84,7 +84,7 @@ export class Child {
   }
 
   #crashed(how: string, started_ms: number): void {
-    this.#crashes = Date.now() - started_ms > HEALTHY_MS ? 1 : this.#crashes + 1;
+    this.#crashes = performance.now() - started_ms > HEALTHY_MS ? 1 : this.#crashes + 1;
     const wait = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** (this.#crashes - 1));
     this.#options.say(
       `${this.#options.role} ended (${how}); starting it again in ${wait / 1000} s`,
@@ -93,7 +93,7 @@ export class Child {
       if (this.#stopping) return;
       void this.start().then((status) => {
         if (status !== undefined && !this.#stopping)
-          this.#crashed(`exit status ${status}`, Date.now());
+          this.#crashed(`exit status ${status}`, performance.now());
       });
     }, wait);
   }

@@ -256,7 +256,7 @@ export class Collector {
     self.ring_used = Math.max(self.ring_used, pipeline.drain.waiting + pipeline.drain.uncommitted);
     const { waiting } = pipeline.drain;
     const more = pipeline.turn(now);
-    this.#parts.uprobes.turn(Date.now()); // what the ring announced this moment is due
+    this.#parts.uprobes.turn(performance.now()); // what the ring announced this moment is due
     if (now >= this.#interval_end_ms || now < this.#interval_end_ms - this.#interval_ms) {
       this.#sweep(); // also after the clock was set back
       this.#parts.selection?.refresh();
@@ -350,7 +350,7 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   const { nat, conntrack } = openNat(kernel, options, ledger, proc);
   const decode = new Decode({
     ...{ probes: on, kernel, identity, ledger, proc, users },
-    on_exec: (pid) => uprobes.announce(pid, Date.now()),
+    on_exec: (pid) => uprobes.announce(pid, performance.now()),
     options: probe_options,
     btf_path: collector.btf_path,
     nat,
@@ -377,7 +377,7 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     },
   });
   if (!kernel.taken_over) sweepFiles(kernel, pipeline);
-  uprobes.turn(Date.now(), UPROBES_START_MS);
+  uprobes.turn(performance.now(), UPROBES_START_MS);
   const own = { ...seen, lock, id, ledger, self, filter, pipeline, conntrack };
   return { ...own, selection, outlet, options: probe_options };
 }

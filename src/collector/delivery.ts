@@ -24,7 +24,7 @@ export interface Delivery {
   /** True while rows wait for room. Meanwhile nothing is read: the kernel keeps totals. */
   readonly holding: boolean;
   /** Tries again what is held. */
-  retry(now_ms: number): void;
+  retry(): void;
   /** Why rows wait; '' while all is well. */
   readonly error: string;
   /** The folder of the spool, if it was removed while in use; else ''. */
@@ -54,6 +54,7 @@ export class SpoolDelivery implements Delivery {
   readonly #ledger: Ledger;
   /** Batches that no disk took and the reducer has not stored. */
   #held: Held | undefined;
+  /** By the clock that nobody sets, as all waits. */
   #retry_ms = 0;
   #closed = false;
   error = '';
@@ -81,7 +82,7 @@ export class SpoolDelivery implements Delivery {
 
   take(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void {
     const inputs = [...batches, ...this.#booked(batches, now_ms)].map(spoolInput);
-    this.#append({ inputs, ring, safe }, now_ms);
+    this.#append({ inputs, ring, safe });
     this.#look();
   }
 
@@ -108,9 +109,9 @@ export class SpoolDelivery implements Delivery {
     this.gone = this.#spool.isGone() ? this.#spool.dir : '';
   }
 
-  retry(now_ms: number): void {
+  retry(): void {
     this.#look();
-    if (this.#held !== undefined && now_ms >= this.#retry_ms) this.#append(this.#held, now_ms);
+    if (this.#held !== undefined && performance.now() >= this.#retry_ms) this.#append(this.#held);
   }
 
   async flush(): Promise<void> {
@@ -123,7 +124,7 @@ export class SpoolDelivery implements Delivery {
     this.#spool.close();
   }
 
-  #append(held: Held, now_ms: number): void {
+  #append(held: Held): void {
     const { inputs, ring } = held;
     const result = this.#spool.appendGroup(inputs, ring);
     if (result.ok) {
@@ -134,7 +135,7 @@ export class SpoolDelivery implements Delivery {
     }
     this.error = result.reason;
     this.#held = held;
-    this.#retry_ms = now_ms + RETRY_MS;
+    this.#retry_ms = performance.now() + RETRY_MS;
     const { seqs } = result;
     if (seqs === undefined) return; // not even a sequence could be noted: tried again
     this.#retry_ms = Number.POSITIVE_INFINITY; // under way from memory, never twice

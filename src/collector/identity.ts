@@ -92,7 +92,7 @@ export class Identity {
 
   /** A cgroup that exists, by its v2 id. */
   readonly cgroup = (cgroup_id: number): CgroupPlace | undefined =>
-    this.#cgroups.find(cgroup_id, Date.now());
+    this.#cgroups.find(cgroup_id, performance.now());
 
   #now_ms = 0;
 
@@ -100,7 +100,7 @@ export class Identity {
   tick(now_ms: number): void {
     this.#now_ms = now_ms;
     for (const [pid, entry] of this.#entries) {
-      if (now_ms - entry.used_ms < 60_000) continue;
+      if (Math.abs(now_ms - entry.used_ms) < 60_000) continue; // also after the clock was set back
       if (readProcess(pid, entry.start_ns, this.#proc) === undefined) this.#entries.delete(pid);
       else entry.used_ms = now_ms;
     }
@@ -172,7 +172,7 @@ export class Identity {
 
   /** The process was gone and its cgroup not found: perhaps it is by now. */
   #seek(entry: Entry): void {
-    const place = this.#cgroups.find(entry.cgroup_id, Date.now());
+    const place = this.#cgroups.find(entry.cgroup_id, performance.now());
     if (place !== undefined) this.#put(entry, place);
   }
 
@@ -184,6 +184,6 @@ export class Identity {
   #place(pid: number, start_ns: number, cgroup_id: number): CgroupPlace {
     const lives = readProcess(pid, start_ns, this.#proc) !== undefined;
     const place = lives ? readCgroup(pid, this.#proc) : undefined;
-    return place ?? this.#cgroups.find(cgroup_id, Date.now()) ?? NO_CGROUP;
+    return place ?? this.#cgroups.find(cgroup_id, performance.now()) ?? NO_CGROUP;
   }
 }

@@ -51,7 +51,7 @@ export class Pipeline {
   /** Reads what waits, within a bound. True: more waits. */
   turn(now_ms: number): boolean {
     const { delivery } = this.#options;
-    if (delivery.holding) delivery.retry(now_ms);
+    if (delivery.holding) delivery.retry();
     if (delivery.holding) return false;
     this.#decode.now_ms = now_ms;
     // What is learnt before the reading is older than no record that is read: none may come in between.

@@ -41,7 +41,7 @@ export class Users {
     try {
       const { dev, ino } = statSync(join(this.#proc, String(pid), 'root'));
       const key = `${dev}:${ino}`;
-      if (!this.#roots.has(key)) this.#read(key, pid, Date.now());
+      if (!this.#roots.has(key)) this.#read(key, pid, performance.now());
     } catch {
       // gone
     }
@@ -49,7 +49,7 @@ export class Users {
 
   readonly name = (uid: number, place: UserPlace): string => {
     const key = `${userDevice(place.root_dev)}:${place.root_ino}`;
-    const now_ms = Date.now();
+    const now_ms = performance.now();
     let known = this.#roots.get(key);
     const found = known?.names.get(uid);
     if (found !== undefined) return found;

@@ -73,8 +73,8 @@ export class UnixSocketOutlet implements LineOutlet {
 
   /** Waits until the reader has what waits, `wait_ms` at most; the rest is counted as dropped. */
   async close(wait_ms: number): Promise<void> {
-    const end = Date.now() + wait_ms;
-    while (this.#connected && this.counts.waiting > 0 && Date.now() < end) {
+    const end = performance.now() + wait_ms;
+    while (this.#connected && this.counts.waiting > 0 && performance.now() < end) {
       await new Promise((done) => setTimeout(done, 10));
     }
     this.#closed = true;

@@ -11,6 +11,7 @@ const CALL = { collector_id: 'a', host: 'h' };
 /** A board whose time goes on by `tick` alone, with a collector that was told to deliver and has not answered. */
 async function delivering(t: TestContext) {
   t.mock.timers.enable({ apis: ['Date', 'setTimeout'], now: 1_700_000_000_000 });
+  t.mock.method(performance, 'now', () => Date.now());
   const board = new FlushBoard();
   const told = board.control(CALL);
   const flush = (timeout_ms: number) => {

@@ -43,14 +43,14 @@ export class FlushBoard {
   readonly #poll_ms: number;
   readonly #waiting = new Set<{ check(): void; done(): void }>();
   /** Numbers of a reducer that ran before must not answer ours. */
-  #last = Date.now();
+  #last = performance.now();
 
   constructor(poll_ms = POLL_MS) {
     this.#poll_ms = poll_ms;
   }
 
   get connected(): number {
-    const since_ms = Date.now() - GONE_MS;
+    const since_ms = performance.now() - GONE_MS;
     return [...this.#collectors.values()].filter((one) => isConnected(one, since_ms)).length;
   }
 
@@ -61,7 +61,7 @@ export class FlushBoard {
   async control(call: ControlCall, signal?: AbortSignal): Promise<ControlReply> {
     const collector = this.#collector(call);
     if (collector === undefined) return {};
-    collector.seen_ms = Date.now();
+    collector.seen_ms = performance.now();
     collector.state = call.leaving === undefined ? 'here' : 'gone';
     clearTimeout(collector.leaving);
     const flushed = call.leaving === 'delivered' ? collector.asked : (call.flushed ?? 0);
@@ -77,7 +77,7 @@ export class FlushBoard {
       const answer = (reply: ControlReply) => {
         clearTimeout(timer);
         if (collector.answer === answer) collector.answer = undefined;
-        collector.seen_ms = Date.now();
+        collector.seen_ms = performance.now();
         resolve(reply);
       };
       collector.answer = answer;
@@ -105,14 +105,14 @@ export class FlushBoard {
   /** A batch of it came: it has no call open while it delivers what a wish has brought, which may take long. */
   heard(collector_id: string): void {
     const collector = this.#collectors.get(collector_id);
-    if (collector?.state === 'here') collector.seen_ms = Date.now();
+    if (collector?.state === 'here') collector.seen_ms = performance.now();
   }
 
   /** Asks all connected collectors and waits for them. */
   async flush(timeout_ms: number): Promise<FlushReport> {
     this.#last += 1;
     const id = this.#last;
-    const begin_ms = Date.now();
+    const begin_ms = performance.now();
     const asked = [...this.#collectors.values()].filter((one) =>
       isConnected(one, begin_ms - GONE_MS),
     );
@@ -131,7 +131,7 @@ export class FlushBoard {
       const check = () => {
         for (const { collector_id, flushed } of asked) {
           if (flushed < id || waited.has(collector_id)) continue;
-          waited.set(collector_id, Date.now() - begin_ms);
+          waited.set(collector_id, performance.now() - begin_ms);
         }
         if (asked.every((one) => one.state === 'gone' || waited.has(one.collector_id))) done();
       };
@@ -145,7 +145,7 @@ export class FlushBoard {
   #nobody(): FlushReport {
     const silent = [...this.#collectors.values()].filter(({ state }) => state === 'here');
     const names = silent.slice(0, SILENT_SHOWN).map((collector) => {
-      const silent_s = Math.round((Date.now() - collector.seen_ms) / 1000);
+      const silent_s = Math.round((performance.now() - collector.seen_ms) / 1000);
       return `${nameOf(collector)} was heard ${silent_s} s ago`;
     });
     const last = names.length === 0 ? '' : `; ${names.join(', ')}`;
@@ -164,7 +164,7 @@ export class FlushBoard {
     if (known !== undefined) return known;
     if (this.#collectors.size >= COLLECTORS_MAX) this.#forget();
     if (this.#collectors.size >= COLLECTORS_MAX) return undefined;
-    const now = Date.now();
+    const now = performance.now();
     const fresh = {
       state: 'here',
       leaving: undefined,
@@ -178,7 +178,7 @@ export class FlushBoard {
   }
 
   #forget(): void {
-    const since_ms = Date.now() - GONE_MS;
+    const since_ms = performance.now() - GONE_MS;
     for (const [id, collector] of this.#collectors) {
       if (!isConnected(collector, since_ms)) this.#collectors.delete(id);
     }
@@ -199,7 +199,7 @@ function report(
     collector_id,
     host,
     flushed: waited.has(collector_id),
-    waited_ms: waited.get(collector_id) ?? Date.now() - begin_ms,
+    waited_ms: waited.get(collector_id) ?? performance.now() - begin_ms,
   }));
   const late = asked.filter(({ collector_id }) => !waited.has(collector_id));
   const complete = late.length === 0;

@@ -253,8 +253,9 @@ export class FlightSender {
   private async pause(attempts: number): Promise<void> {
     const { backoff_ms_min, backoff_ms_max, random } = this.options;
     const ceiling = Math.min(backoff_ms_max, backoff_ms_min * 2 ** Math.min(attempts, 16));
-    const until = Date.now() + backoff_ms_min + random() * Math.max(0, ceiling - backoff_ms_min);
-    for (let left = until - Date.now(); left > 0 && !this.closed; left = until - Date.now()) {
+    const wait = backoff_ms_min + random() * Math.max(0, ceiling - backoff_ms_min);
+    const until = performance.now() + wait;
+    for (let left = wait; left > 0 && !this.closed; left = until - performance.now()) {
       await this.signal.wait(left);
     }
   }

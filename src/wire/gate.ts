@@ -130,7 +130,7 @@ export class Gate {
 
   private admit(socket: Socket): void {
     const peer = peerOf(socket);
-    const connection = { socket, calls: 0, idle_since_ms: Date.now() };
+    const connection = { socket, calls: 0, idle_since_ms: performance.now() };
     this.connections.set(peer, connection);
     socket.once('close', () => {
       if (this.connections.get(peer) === connection) this.connections.delete(peer);
@@ -148,11 +148,11 @@ export class Gate {
     const connection = this.connections.get(peer);
     if (!connection) return;
     connection.calls--;
-    connection.idle_since_ms = Date.now();
+    connection.idle_since_ms = performance.now();
   }
 
   private sweep(): void {
-    const limit = Date.now() - this.limits.idle_ms;
+    const limit = performance.now() - this.limits.idle_ms;
     for (const [peer, connection] of this.connections) {
       if (connection.calls > 0 || connection.idle_since_ms > limit) continue;
       this.counters.refuse('timeout', peer);

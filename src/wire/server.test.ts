@@ -177,6 +177,21 @@ test('a reducer that restarts under load gets every row once', async (t) => {
   assert.ok(sender.stats.connects >= 2, 'the restarts were not noticed');
 });
 
+test('a clock that is set back while the reducer is away delays nothing', async (t) => {
+  const store = memoryStore();
+  const first = await FlightServer.listen({ host: '127.0.0.1', port: 0 }, store);
+  const { port } = first;
+  await first.close();
+  const { sender, append } = collector(t, port);
+  append(0);
+  while (sender.stats.failures < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+  t.mock.timers.enable({ apis: ['Date'], now: Date.now() - 7_200_000 });
+  const second = await FlightServer.listen({ host: '127.0.0.1', port }, store);
+  t.after(() => second.close());
+  await sender.flush();
+  assert.equal(store.rows.length, 1);
+});
+
 test('batches that found the disk full are sent from memory, in their place', async (t) => {
   const store = memoryStore();
   const dedup = new Dedup();

@@ -62,7 +62,7 @@ export class Counters {
 
   refuse(reason: Refusal, peer: string): void {
     this.stats.refused[reason]++;
-    const now = Date.now();
+    const now = performance.now();
     const before = this.logged.get(reason);
     if (before && now - before.at_ms < LOG_PERIOD_MS) return;
     const count = this.stats.refused[reason];
