@@ -12,6 +12,7 @@ import { UnixSocketOutlet } from '../outlet/unix_socket.ts';
 import type { Batch } from '../table/columns.ts';
 import { Ledger } from '../table/ledger.ts';
 import type { ProbeOptions } from '../table/probe.ts';
+import { authority } from '../wire/address.ts';
 import { FlightSender } from '../wire/client.ts';
 import { bootId } from '../wire/lock.ts';
 import { Spool } from '../wire/spool.ts';
@@ -20,6 +21,7 @@ import { CaptureSelection } from './capture_select.ts';
 import { Conntrack, hostNetns } from './conntrack.ts';
 import { Decode } from './decode.ts';
 import { type Delivery, DirectDelivery, SpoolDelivery, spoolInput } from './delivery.ts';
+import { DeliveryLog } from './delivery_log.ts';
 import { ProcessFilter } from './filter.ts';
 import { hostPaths } from './host.ts';
 import { Identity } from './identity.ts';
@@ -96,13 +98,12 @@ interface Parts {
 export class Collector {
   readonly #parts: Parts;
   readonly #log: Logger;
+  readonly #delivery_log: DeliveryLog;
   #interval_ms: number;
   #timer: NodeJS.Timeout | undefined;
   #interval_end_ms = 0;
   #identity_tick_ms = 0;
   #stopped = false;
-  #disk_error = '';
-  #gone = '';
 
   /**
    * Loads, attaches and begins to read.
@@ -113,9 +114,11 @@ export class Collector {
     return new Collector(await openParts(options), options);
   }
 
-  private constructor(parts: Parts, { config, log }: CollectorOptions) {
+  private constructor(parts: Parts, { config, log, to }: CollectorOptions) {
     this.#parts = parts;
     this.#log = log;
+    const reducer = 'reader' in to ? '' : authority(to.intake.host, to.intake.port);
+    this.#delivery_log = new DeliveryLog(log, reducer);
     this.#interval_ms = config.collector.interval;
     this.#startInterval(Date.now());
     this.#schedule(0);
@@ -189,7 +192,7 @@ export class Collector {
     const limit = new Promise((done) => setTimeout(done, wait_ms).unref());
     await Promise.race([delivery.flush(), limit]);
     await this.#parts.outlet?.close(wait_ms);
-    this.#noteDisk(delivery);
+    this.#delivery_log.note(delivery, true);
     const whole = this.#noteLost();
     this.#close();
     return whole;
@@ -269,7 +272,7 @@ export class Collector {
       this.#identity_tick_ms = now;
       identity.tick(now);
     }
-    this.#noteDisk(this.#parts.delivery);
+    this.#delivery_log.note(this.#parts.delivery);
     this.#schedule(more ? 0 : this.#pause(waiting));
   }
 
@@ -284,18 +287,6 @@ export class Collector {
   #startInterval(now: number): void {
     this.#interval_end_ms = (Math.floor(now / this.#interval_ms) + 1) * this.#interval_ms;
     this.#parts.self.sample();
-  }
-
-  #noteDisk({ error, gone }: Delivery): void {
-    if (gone !== this.#gone) {
-      this.#gone = gone;
-      const what = 'the folder of the spool was removed while in use; rows wait in memory alone';
-      if (gone !== '') this.#log.error({ folder: gone }, what);
-    }
-    if (error === this.#disk_error) return;
-    this.#disk_error = error;
-    if (error === '') this.#log.info('the spool can be written again');
-    else this.#log.warn({ reason: error }, 'the spool cannot be written; rows wait in memory');
   }
 
   /** What the end takes along. True: nothing. */

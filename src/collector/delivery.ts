@@ -27,6 +27,10 @@ export interface Delivery {
   retry(): void;
   /** Why rows wait; '' while all is well. */
   readonly error: string;
+  /** Why the reducer takes nothing; '' while it does, or was not tried. */
+  readonly unreachable: string;
+  /** What had to go since the start, for want of room. */
+  readonly dropped: { readonly batches: number; readonly rows: number };
   /** The folder of the spool, if it was removed while in use; else ''. */
   readonly gone: string;
   /** Rows by table that would be lost with this process now, since no disk holds them and the reducer does not yet. */
@@ -68,6 +72,15 @@ export class SpoolDelivery implements Delivery {
 
   get holding(): boolean {
     return this.#held !== undefined;
+  }
+
+  get unreachable(): string {
+    return this.#sender.stats.last_error;
+  }
+
+  get dropped(): { readonly batches: number; readonly rows: number } {
+    const { dropped_batches, dropped_rows } = this.#spool.stats;
+    return { batches: dropped_batches, rows: dropped_rows };
   }
 
   get waiting(): { readonly bytes: number; readonly batches: number } {
@@ -163,6 +176,8 @@ export class DirectDelivery implements Delivery {
   readonly holding = false;
   readonly error = '';
   readonly gone = '';
+  readonly unreachable = '';
+  readonly dropped = { batches: 0, rows: 0 };
   readonly waiting = { bytes: 0, batches: 0 };
   readonly #reader: (batch: Batch, now_ms: number) => void;
   readonly #ledger: Ledger;

@@ -63,7 +63,7 @@ export interface RejectedEntry {
 
 export interface SenderStats {
   connected: boolean;
-  /** The last reason why a stream ended; empty while all is well. */
+  /** The last reason why a stream ended while rows waited for it; empty since the next acknowledgement. */
   last_error: string;
   connects: number;
   failures: number;
@@ -268,7 +268,9 @@ export class FlightSender {
       await this.pump(client);
     } catch (error) {
       this.stats.failures++;
-      this.stats.last_error = reasonOf(error);
+      // An idle stream may end: that is no trouble while nothing waits.
+      const waits = this.in_flight.length > 0 || this.peek() !== undefined;
+      if (waits) this.stats.last_error = reasonOf(error);
     } finally {
       this.stats.connected = false;
       client.close();
@@ -313,7 +315,9 @@ export class FlightSender {
     // Every call ends with a status; an error only repeats it.
     stream.on('error', () => undefined);
     stream.on('status', ({ code, details }) => {
-      ended ??= code === status.OK ? 'closed by the reducer' : details;
+      // grpc-js ends some texts with a heading that nothing follows.
+      const reason = details.replace(/ Resolution note: $/, '');
+      ended ??= code === status.OK ? 'closed by the reducer' : reason;
       this.signal.notify();
     });
     while (ended === undefined && !this.closed) {
