@@ -7,6 +7,7 @@ import type { Store } from '../store/client.ts';
 import type { StoreFailure } from '../store/failure.ts';
 import { collect, isOutputFormat } from '../store/query.ts';
 import { identifier } from '../store/sql.ts';
+import { ledgerTable } from '../table/ledger.ts';
 import {
   type ActionHandler,
   FlightError,
@@ -21,7 +22,7 @@ export interface AnswerParts {
   readonly store: Store;
   readonly board: FlushBoard;
   readonly health: () => unknown;
-  /** Stores what the reducer itself has to say, at the end of a flush. */
+  /** Stores what the reducer itself has to say: at the end of a flush, and before its ledger is read. */
   readonly settle: () => Promise<void>;
   /** Why the store takes nothing now; empty: it does. */
   readonly trouble: () => string;
@@ -36,13 +37,13 @@ const HOST_LENGTH_MAX = 256;
 
 export function answers(parts: AnswerParts): ReadHandlers {
   return {
-    get: (request, signal) => get(parts.store, request, signal),
+    get: (request, signal) => get(parts, request, signal),
     list: (signal) => list(parts.store, signal),
     describe: (request, signal) => describe(parts.store, request, signal),
     actions: {
       query: {
         description: 'body {"sql", "format": "table" | "json" | "csv" | "arrow"}; answers in that',
-        run: (body, signal) => query(parts.store, body, signal),
+        run: (body, signal) => query(parts, body, signal),
       },
       flush: {
         description: 'body {"timeout_ms"}; asks all collectors to deliver, and says which did',
@@ -77,34 +78,45 @@ function controlAction(board: FlushBoard): ActionHandler {
   };
 }
 
-async function query(store: Store, body: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
+async function query(
+  parts: AnswerParts,
+  body: Uint8Array,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
   const { sql, format = 'json' } = parse(body);
   if (typeof sql !== 'string') throw new FlightError('invalid', 'sql is missing');
   if (typeof format !== 'string' || !isOutputFormat(format)) {
     throw new FlightError('invalid', 'format is none of table, json, csv, arrow');
   }
-  const output = await collect(await store.query(sql, format, {}, signal));
+  await settleFor(parts, sql);
+  const output = await collect(await parts.store.query(sql, format, {}, signal));
   if (!Buffer.isBuffer(output)) throw flightError(output);
   return output;
+}
+
+/** Who asks for the ledger is told of all that is stored by now, not as of the last minute. */
+async function settleFor(parts: AnswerParts, sql: string): Promise<void> {
+  if (sql.includes(ledgerTable.name)) await settled(parts, SETTLE_MS_MIN);
+}
+
+/** False: not within this time. An insertion into a full store may take minutes, and the ledger's waits behind it. */
+function settled({ settle }: AnswerParts, limit_ms: number): Promise<boolean> {
+  return Promise.race([settle().then(() => true), delay(limit_ms, false, { ref: false })]);
 }
 
 async function flush(parts: AnswerParts, body: Uint8Array): Promise<Uint8Array> {
   const { timeout_ms } = parse(body);
   const asked = typeof timeout_ms === 'number' ? timeout_ms : FLUSH_MS_DEFAULT;
   const limit_ms = Math.min(Math.max(asked, 0), FLUSH_MS_MAX);
-  const begin_ms = Date.now();
+  const begin_ms = performance.now();
   const report = await parts.board.flush(limit_ms);
-  const left_ms = Math.max(begin_ms + limit_ms - Date.now(), SETTLE_MS_MIN);
-  // An insertion into a full store may take minutes, and the ledger's waits behind it.
-  const settled = await Promise.race([
-    parts.settle().then(() => true),
-    delay(left_ms, false, { ref: false }),
-  ]);
-  const complete = report.complete && settled;
+  const left_ms = Math.max(begin_ms + limit_ms - performance.now(), SETTLE_MS_MIN);
+  const is_settled = await settled(parts, left_ms);
+  const complete = report.complete && is_settled;
   const trouble = parts.trouble();
   const words = [
     report.message,
-    ...(settled ? [] : ["the reducer's own ledger is not stored yet"]),
+    ...(is_settled ? [] : ["the reducer's own ledger is not stored yet"]),
     ...(complete || trouble === '' ? [] : [`the store refuses rows: ${trouble}`]),
   ];
   return json({ ...report, complete, message: words.join('; ') });
@@ -127,11 +139,14 @@ function flightError(failure: StoreFailure): FlightError {
 }
 
 async function* get(
-  store: Store,
+  parts: AnswerParts,
   request: FlightRequest,
   signal: AbortSignal,
 ): AsyncGenerator<FlightMessage> {
-  const { schema, messages } = await arrowOf(store, sqlOf(store, request), signal);
+  const { store } = parts;
+  const sql = sqlOf(store, request);
+  await settleFor(parts, sql);
+  const { schema, messages } = await arrowOf(store, sql, signal);
   yield { data_header: schema, data_body: new Uint8Array() };
   yield* messages;
 }

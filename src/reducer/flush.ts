@@ -43,7 +43,7 @@ export class FlushBoard {
   readonly #poll_ms: number;
   readonly #waiting = new Set<{ check(): void; done(): void }>();
   /** Numbers of a reducer that ran before must not answer ours. */
-  #last = performance.now();
+  #last = Date.now();
 
   constructor(poll_ms = POLL_MS) {
     this.#poll_ms = poll_ms;

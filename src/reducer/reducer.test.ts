@@ -103,7 +103,6 @@ test('a batch of no table is refused for good, and the ledger says why', async (
   await sending.close();
   assert.equal(sending.stats.rejected, 1);
   spool.close();
-  await askFlush(asking, 10);
   const sql = `SELECT stage, reason, sum(count) AS n FROM sonde_ledger
     WHERE outcome = 'dropped' GROUP BY ALL`;
   const answer = await asking.action('query', { sql });
