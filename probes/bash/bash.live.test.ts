@@ -217,9 +217,9 @@ test('programs leave a file some time after its last user', { skip: NO_PTY }, as
   await placed(live);
   const count = uprobes.placed.length;
   await typist.exit(inside);
-  uprobes.turn(Date.now() + 60_000, 10_000);
+  uprobes.turn(performance.now() + 60_000, 10_000);
   assert.equal(uprobes.placed.length, count);
-  uprobes.turn(Date.now() + 3_600_000, 10_000);
+  uprobes.turn(performance.now() + 3_600_000, 10_000);
   assert.equal(uprobes.placed.length, count - 1);
 });
 
