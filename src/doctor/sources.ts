@@ -106,11 +106,14 @@ interface PartState {
 
 function partsFinding(parts: readonly PartState[], head: string): Finding {
   const on = parts.filter(({ state }) => state === 'on');
-  const lost = parts.filter(({ state }) => state !== 'on');
+  // nobody asked for them, or nobody runs what they look at
+  const idle = parts.filter(({ state }) => state === 'off');
+  const lost = parts.filter(({ state }) => state !== 'on' && state !== 'off');
   const words = on.map(({ part, variant, reason }) => {
     return `${part} by ${variant}${reason === '' ? '' : ` (${reason})`}`;
   });
-  const found = `${head}${words.join(', ')}`;
+  const off = idle.length === 0 ? '' : `; off: ${reasonsOf(idle)}`;
+  const found = `${head}${words.join(', ')}${off}`;
   if (lost.length === 0) return ok(found);
   return warn(`${found}; without ${reasonsOf(lost)}`, cureOf(reasonsOf(lost)));
 }

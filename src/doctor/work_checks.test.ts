@@ -163,6 +163,11 @@ const CASES: ReadonlyMap<string, readonly Case[]> = new Map<string, readonly Cas
         'warn',
         /without resets: no x/,
       ],
+      [
+        trial({ state: 'off', reason: 'not asked for', part: 'resets' }, 'on'),
+        'ok',
+        /; off: resets: not asked for$/,
+      ],
       [{ running: { trial: absent } }, 'fail', /nothing can be loaded: connect ECONN/],
       [{ ...NOBODY, running: { trial: absent } }, 'skip', /needs CAP_BPF, CAP_NET_ADMIN/],
       [{ build: { addon: () => 'x' }, running: { trial: absent } }, 'skip', /see the checks/],
