@@ -1,6 +1,7 @@
 // A collector in a process of its own, for tests that kill it. Its parent speaks to it by messages:
-// it says `ready`, and answers `flush` and `stop` when they are done.
+// it says `ready`, and answers `flush`, `settle` (all processes were looked at) and `stop` when they are done.
 
+import { setTimeout as delay } from 'node:timers/promises';
 import pino from 'pino';
 import { Collector } from '../src/collector/collector.ts';
 import { liveConfig } from './live.ts';
@@ -21,6 +22,7 @@ process.send!({ said: 'ready', taken_over: collector.kernel.taken_over });
 
 async function answer(asked: string): Promise<void> {
   if (asked === 'flush') await collector.flush();
+  while (asked === 'settle' && !collector.uprobes.settled) await delay(20);
   if (asked === 'stop') await collector.stop(5000);
   process.send!({ said: asked, taken_over: collector.kernel.taken_over });
   if (asked === 'stop') process.exit(0);

@@ -39,6 +39,8 @@ test(`killed ${KILLS} times under load`, { skip: NO_TLS }, async (t) => {
   const client = new Peer(t, 'python3', [PEER, 'client', `${port}`, '2', `${REQUESTS / 2}`, '2']);
   let child = start();
   assert.deepEqual(await hear(child), { said: 'ready', taken_over: false });
+  child.send('settle');
+  await hear(child);
   client.go();
   for (let kill = 0; kill < KILLS; kill += 1) {
     await delay(500);
