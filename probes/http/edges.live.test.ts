@@ -197,7 +197,7 @@ test('at the edges', { skip: NO_LIVE }, async (t) => {
 });
 
 test('requests that are sent with the SYN', {
-  skip: NO_LIVE || lacksProgram('python3', 'unshare'),
+  skip: NO_LIVE || lacksProgram('python3', 'unshare', 'ip'),
 }, async (t) => {
   const live = await startLive(t);
   const script = join(import.meta.dirname, 'fast_open.py');

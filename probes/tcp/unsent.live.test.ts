@@ -6,7 +6,7 @@ import { NO_LIVE, settles, startLive } from '../../test/live.ts';
 import { lacksProgram, Peer } from '../../test/peer.ts';
 
 test('connects without a route, or without leave', {
-  skip: NO_LIVE || lacksProgram('python3', 'unshare'),
+  skip: NO_LIVE || lacksProgram('python3', 'unshare', 'ip'),
 }, async (t) => {
   const live = await startLive(t);
   const script = join(import.meta.dirname, 'unroutable.py');
