@@ -103,11 +103,11 @@ static __always_inline u32 db_room(void)
 	u64 part = bpf_ringbuf_query(&sonde_ring, BPF_RB_RING_SIZE) / 32;
 	u64 waiting = bpf_ringbuf_query(&sonde_ring, BPF_RB_AVAIL_DATA);
 
-	if (waiting < 12 * part)
-		return DB_PAYLOAD_MAX * DB_PARTS_MAX;
-	if (waiting < 15 * part)
-		return DB_PAYLOAD_MAX;
 	if (waiting < 18 * part)
+		return DB_PAYLOAD_MAX * DB_PARTS_MAX;
+	if (waiting < 19 * part)
+		return DB_PAYLOAD_MAX;
+	if (waiting < 20 * part)
 		return DB_PAYLOAD_MIDDLE;
 	return waiting < 24 * part ? DB_PAYLOAD_SMALL : 0;
 }

@@ -43,8 +43,8 @@ import { Users } from './users.ts';
 const TURN_MS = 200;
 /** Captured bodies fill it faster. */
 const CAPTURE_TURN_MS = 20;
-/** After a turn that found such a share of the ring full. */
-const BUSY_SHARE = 1 / 8;
+/** After a turn that found so much in the ring. */
+const BUSY_BYTES = 64 << 10;
 const BUSY_TURN_MS = 20;
 /** The same where programs are placed in what processes run: many a process lives no longer. A turn for nothing takes 0.2 ms. */
 const EXEC_TURN_MS = 100;
@@ -278,8 +278,8 @@ export class Collector {
 
   /** The fuller the ring was, the sooner the next turn. */
   #pause(waiting: number): number {
-    const { kernel, selection, uprobes } = this.#parts;
-    if (waiting > kernel.ring.maxEntries * BUSY_SHARE) return BUSY_TURN_MS;
+    const { selection, uprobes } = this.#parts;
+    if (waiting > BUSY_BYTES) return BUSY_TURN_MS;
     if (selection !== undefined) return CAPTURE_TURN_MS;
     return uprobes.has_sources ? EXEC_TURN_MS : TURN_MS;
   }
