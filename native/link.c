@@ -264,7 +264,6 @@ static napi_value program_start(napi_env env, napi_callback_info info)
 	struct call call = call_begin(env, info, 2);
 	struct handle *program = call_handle(&call, 0, HANDLE_PROGRAM);
 	struct link_handle *link = call_handle(&call, 1, HANDLE_LINK);
-
 	int event, fd;
 
 	if (!program || !link)

@@ -1,23 +1,16 @@
 // A collector that is killed leaves its placements to the next: a line between the two is seen.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { release } from 'node:os';
-import { join } from 'node:path';
 import test from 'node:test';
+import { hear, startChild } from '../../test/child.ts';
 import { liveFolders, Sink, settles } from '../../test/live.ts';
 import { NO_PTY, Typist } from '../../test/typist.ts';
 
-const CHILD = join(import.meta.dirname, '../../test/collector-child.ts');
 /** Before 5.15 the kernel has no links of perf events, which could be pinned. */
 const OUTLIVES = !/^([0-4]|5\.(\d|1[0-4]))\./.test(release());
 const OWN = JSON.stringify({ probes: { bash: { enabled: true } } });
-
-async function hear(child: ChildProcess): Promise<{ said: string; taken_over: boolean }> {
-  const [message] = await once(child, 'message');
-  return message;
-}
 
 test('lines are seen before, between and after', { skip: NO_PTY }, async (t) => {
   const sink = await Sink.listen();
@@ -26,16 +19,14 @@ test('lines are seen before, between and after', { skip: NO_PTY }, async (t) => 
   const words = [data_dir, pin_path, `${sink.port}`, `${8 << 20}`, OWN];
   const typist = new Typist(t);
   const shell = await typist.open('shell');
-  const first = fork(CHILD, words);
-  t.after(() => first.kill('SIGKILL'));
+  const first = startChild(t, words);
   assert.deepEqual(await hear(first), { said: 'ready', taken_over: false });
   await typist.type(shell, 'echo one');
   const gone = once(first, 'exit');
   first.kill('SIGKILL');
   await gone;
   await typist.type(shell, 'echo between');
-  const second = fork(CHILD, words);
-  t.after(() => second.kill('SIGKILL'));
+  const second = startChild(t, words);
   assert.deepEqual(await hear(second), { said: 'ready', taken_over: true });
   await typist.type(shell, 'echo two');
   const flush = async (): Promise<void> => {

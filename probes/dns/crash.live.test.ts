@@ -1,16 +1,15 @@
 // A collector that is killed between a query and its answer: its successor counts the answer, and makes up no time-out.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import test from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { hear, startChild } from '../../test/child.ts';
 import { liveFolders, NO_LIVE, Sink, settles } from '../../test/live.ts';
-import { type Cleanup, haveIp, makeNamespaces } from '../../test/traffic/traffic.ts';
+import { haveIp, makeNamespaces } from '../../test/traffic/traffic.ts';
 import { Peer } from './peers.ts';
 
-const CHILD = join(import.meta.dirname, '../../test/collector-child.ts');
 const RING_BYTES = 8 << 20;
 const SKIP = NO_LIVE || (!haveIp() && 'needs ip');
 const A = 1;
@@ -18,16 +17,9 @@ const A = 1;
 const HELD = 10;
 const ANSWERED = 200;
 
-async function startChild(t: Cleanup, words: readonly string[]): Promise<ChildProcess> {
-  const child = fork(CHILD, [...words]);
-  t.after(() => child.kill('SIGKILL'));
-  await once(child, 'message');
-  return child;
-}
-
 async function flush(child: ChildProcess): Promise<void> {
   child.send('flush');
-  await once(child, 'message');
+  await hear(child);
 }
 
 test('killed between queries and their answers', { skip: SKIP }, async (t) => {
@@ -42,7 +34,8 @@ test('killed between queries and their answers', { skip: SKIP }, async (t) => {
 
   const server = new Peer(t, ['server', host, '53'], wire.names[1]);
   await server.line();
-  const first = await startChild(t, words);
+  const first = startChild(t, words);
+  await hear(first);
   const spec = [
     ['ok-#.example', A, ANSWERED],
     ['held-#.example', A, HELD],
@@ -69,7 +62,8 @@ test('killed between queries and their answers', { skip: SKIP }, async (t) => {
 
   server.say(); // nobody reads the ring now
   await client.line();
-  const second = await startChild(t, words);
+  const second = startChild(t, words);
+  await hear(second);
   const all = { incoming: ANSWERED + HELD, outgoing: ANSWERED + HELD };
   await settles(
     () => flush(second),

@@ -1,17 +1,16 @@
 // Collectors that are killed under load: the programs in the library go on, and each request has its response.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { hear, startChild } from '../../test/child.ts';
 import { liveFolders, Sink } from '../../test/live.ts';
 import { Peer } from '../../test/peer.ts';
 import { exactIn, makeCertificate, NO_TLS, type Side } from '../../test/tls_peers.ts';
 
-const CHILD = join(import.meta.dirname, '../../test/collector-child.ts');
 const PEER = join(import.meta.dirname, 'peer.py');
 const OWN = JSON.stringify({ probes: { tls: { enabled: true } } });
 /** Holds all that can come while no collector lives. */
@@ -19,20 +18,11 @@ const RING_BYTES = 64 << 20;
 const REQUESTS = 60_000;
 const KILLS = 3;
 
-async function hear(child: ChildProcess): Promise<{ said: string; taken_over: boolean }> {
-  const [message] = await once(child, 'message');
-  return message;
-}
-
 test(`killed ${KILLS} times under load`, { skip: NO_TLS }, async (t) => {
   const sink = await Sink.listen();
   t.after(() => sink.close());
   const { data_dir, pin_path } = liveFolders(t);
-  const start = (): ChildProcess => {
-    const child = fork(CHILD, [data_dir, pin_path, `${sink.port}`, `${RING_BYTES}`, OWN]);
-    t.after(() => child.kill('SIGKILL'));
-    return child;
-  };
+  const start = () => startChild(t, [data_dir, pin_path, `${sink.port}`, `${RING_BYTES}`, OWN]);
   const { cert, key } = makeCertificate(t);
   const server = new Peer(t, 'python3', [PEER, 'server', cert, key]);
   const port = Number(await server.line());
