@@ -16,12 +16,16 @@ const MANY = 24_000;
 const KILLS = 8;
 /** Holds all that can come while no collector lives. */
 const RING_BYTES = 64 << 20;
+/** The load fills a quarter of it, and not the whole while no collector lives. */
+const RING_BYTES_SMALL = 8 << 20;
 const SEED = 20_260_117;
 
 interface Place {
   readonly data_dir: string;
   readonly pin_path: string;
   readonly port: number;
+  /** Of the configuration. */
+  readonly more?: Readonly<Record<string, unknown>>;
 }
 
 interface Said {
@@ -32,8 +36,9 @@ interface Said {
 class Child {
   readonly #process: ChildProcess;
 
-  constructor(t: Cleanup, { data_dir, pin_path, port }: Place) {
-    this.#process = fork(CHILD, [data_dir, pin_path, String(port), String(RING_BYTES)]);
+  constructor(t: Cleanup, { data_dir, pin_path, port, more = {} }: Place) {
+    const words = [data_dir, pin_path, String(port), String(RING_BYTES), JSON.stringify(more)];
+    this.#process = fork(CHILD, words);
     t.after(() => this.kill());
   }
 
@@ -74,37 +79,81 @@ async function place(t: Cleanup): Promise<{ sink: Sink; at: Place }> {
   return { sink, at };
 }
 
+/** Connections between two processes, of which both ends must be told to the last byte. */
+class Load {
+  readonly port: number;
+  readonly #server: Traffic;
+  readonly #client: Traffic;
+  readonly #ended: Promise<unknown>;
+
+  static async start(t: Cleanup): Promise<Load> {
+    const server = await Traffic.start(t, 'server', { connections: MANY });
+    const port = await server.port();
+    const client = await Traffic.start(t, 'client', { port, connections: MANY });
+    return new Load(port, server, client);
+  }
+
+  private constructor(port: number, server: Traffic, client: Traffic) {
+    this.port = port;
+    this.#server = server;
+    this.#client = client;
+    this.#ended = Promise.all([server.counts(), client.counts()]);
+  }
+
+  async isTold(child: Child, sink: Sink): Promise<void> {
+    await this.#ended;
+    const { port } = this;
+    const rows = [
+      { direction: 'incoming', src_port: port, dst_port: 0, pid: this.#server.pid },
+      { direction: 'outgoing', src_port: 0, dst_port: port, pid: this.#client.pid },
+    ];
+    const sums = { process_name: 'traffic', tcp_established: MANY, tcp_closed: MANY };
+    const expected = rows.map((row, i) => ({
+      ...{ ...row, ...sums },
+      bytes_read: (i === 0 ? 100 : 1000) * MANY,
+      bytes_written: (i === 0 ? 1000 : 100) * MANY,
+    }));
+    const view = (): unknown => sink.views('tcp', port);
+    await settles(() => child.ask('flush'), view, expected);
+  }
+}
+
 test(`killed ${KILLS} times under load, seed ${SEED}`, { skip: NO_LIVE }, async (t) => {
   const { sink, at } = await place(t);
   const next = moments(SEED);
   let child = new Child(t, at);
   assert.equal((await child.hear()).taken_over, false);
-
-  const server = await Traffic.start(t, 'server', { connections: MANY });
-  const port = await server.port();
-  const client = await Traffic.start(t, 'client', { port, connections: MANY });
-  const ended = Promise.all([server.counts(), client.counts()]);
+  const load = await Load.start(t);
   for (let kill = 0; kill < KILLS; kill += 1) {
     await delay(next(kill % 2 === 0 ? 1500 : 300)); // some come before it is ready
     await child.kill();
     child = new Child(t, at);
   }
   assert.equal((await child.hear()).taken_over, true);
-  await ended;
-  const rows = [
-    { direction: 'incoming', src_port: port, dst_port: 0, pid: server.pid },
-    { direction: 'outgoing', src_port: 0, dst_port: port, pid: client.pid },
-  ];
-  const sums = { process_name: 'traffic', tcp_established: MANY, tcp_closed: MANY };
-  const expected = rows.map((row, i) => ({
-    ...{ ...row, ...sums },
-    bytes_read: (i === 0 ? 100 : 1000) * MANY,
-    bytes_written: (i === 0 ? 1000 : 100) * MANY,
-  }));
-  const view = (): unknown => sink.views('tcp', port);
-  await settles(() => child.ask('flush'), view, expected);
+  await load.isTold(child, sink);
   await child.ask('stop');
   assert.equal(existsSync(at.pin_path), false);
+});
+
+test('killed with rows of an interval that was not over', { skip: NO_LIVE }, async (t) => {
+  const { sink, at: usual } = await place(t);
+  const at = { ...usual, more: { ring_bytes: RING_BYTES_SMALL, interval: 600_000 } };
+  const open = join(at.data_dir, 'spool/open');
+  let child = new Child(t, at);
+  await child.hear();
+  const load = await Load.start(t);
+  for (let tries = 0; !existsSync(open); tries += 1) {
+    assert.ok(tries < 6000, 'nothing was kept beside the log');
+    await delay(10);
+  }
+  for (let kill = 0; kill < 2; kill += 1) {
+    await child.kill();
+    child = new Child(t, at);
+    assert.equal((await child.hear()).taken_over, true);
+  }
+  await load.isTold(child, sink);
+  assert.equal(existsSync(open), false);
+  await child.ask('stop');
 });
 
 test('killed while it starts for the first time', { skip: NO_LIVE }, async (t) => {

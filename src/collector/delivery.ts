@@ -3,7 +3,8 @@
 
 import { encodeBatch } from '../table/batch.ts';
 import type { Batch } from '../table/columns.ts';
-import { type Ledger, ledgerCounts, ledgerTable, type Stage } from '../table/ledger.ts';
+import { Gather } from '../table/gather.ts';
+import { type Ledger, ledgerCounts, ledgerTable } from '../table/ledger.ts';
 import type { FlightSender } from '../wire/client.ts';
 import type { Spool, SpoolEntry, SpoolInput } from '../wire/spool.ts';
 
@@ -21,6 +22,8 @@ export interface Delivery {
    * `safe` is called once, when they are safe. Not called while `holding`.
    */
   take(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void;
+  /** The same of an interval that goes on: its rows are made safe, and go off with those that `take` brings at its end. */
+  keep(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void;
   /** True while rows wait for room. Meanwhile nothing is read: the kernel keeps totals. */
   readonly holding: boolean;
   /** Tries again what is held. */
@@ -44,6 +47,8 @@ export interface Delivery {
 
 /** A full disk is tried again this often. */
 const RETRY_MS = 1000;
+/** An interval with more rows goes off in parts: to join and write them again and again would cost more than it spares. */
+const OPEN_ROWS_MAX = 4096;
 
 interface Held {
   readonly inputs: readonly SpoolInput[];
@@ -56,6 +61,8 @@ export class SpoolDelivery implements Delivery {
   readonly #spool: Spool;
   readonly #sender: FlightSender;
   readonly #ledger: Ledger;
+  /** The rows of this interval that are kept so far. */
+  readonly #open = new Gather();
   /** Batches that no disk took and the reducer has not stored. */
   #held: Held | undefined;
   /** By the clock that nobody sets, as all waits. */
@@ -68,6 +75,9 @@ export class SpoolDelivery implements Delivery {
     this.#spool = spool;
     this.#sender = sender;
     this.#ledger = ledger;
+    const left = spool.leftOpen();
+    if (left === undefined) spool.forgetOpen();
+    else this.#append({ inputs: left.entries, ring: left.ring, safe: () => undefined });
   }
 
   get holding(): boolean {
@@ -89,30 +99,55 @@ export class SpoolDelivery implements Delivery {
   }
 
   cursorOf(ring_id: string): number | undefined {
-    const last = this.#spool.last()?.ring;
+    const last = this.#held?.ring ?? this.#spool.last()?.ring;
     return last?.ring_id === ring_id ? last.cursor : undefined;
   }
 
   take(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void {
-    const inputs = [...batches, ...this.#booked(batches, now_ms)].map(spoolInput);
+    this.#gather(batches, now_ms);
+    this.#release(ring, safe);
+  }
+
+  keep(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void {
+    this.#gather(batches, now_ms);
+    const is_small = this.#open.rows <= OPEN_ROWS_MAX;
+    const is_safe = is_small && this.#spool.keepOpen(this.#inputs(), ring) === undefined;
+    if (is_safe) safe();
+    else this.#release(ring, safe);
+  }
+
+  /** The interval's rows so far, into the log. */
+  #release(ring: RingCursor, safe: () => void): void {
+    const inputs = this.#inputs();
+    this.#open.clear();
     this.#append({ inputs, ring, safe });
     this.#look();
   }
 
-  /** The ledger, with these batches in it; of its own rows the next one tells. */
-  #booked(batches: readonly Batch[], now_ms: number): readonly Batch[] {
-    for (const batch of batches) bookKept(this.#ledger, 'spool', batch);
+  #inputs(): readonly SpoolInput[] {
+    return this.#open.batches.map(spoolInput);
+  }
+
+  /** The rows, and the ledger with them in it; of its own rows the next one tells. */
+  #gather(batches: readonly Batch[], now_ms: number): void {
+    for (const batch of batches) this.#add(batch);
     const said = this.#ledger.takeDeltas(now_ms);
-    if (said === undefined) return [];
-    bookKept(this.#ledger, 'spool', said);
-    return [said];
+    if (said !== undefined) this.#add(said);
+  }
+
+  #add(batch: Batch): void {
+    const { name } = batch.definition;
+    const kept = this.#open.add(batch);
+    this.#ledger.seen('spool', name, batch.rows);
+    this.#ledger.kept('spool', name, kept);
+    this.#ledger.folded('spool', name, batch.rows - kept);
   }
 
   unsaved(): ReadonlyMap<string, number> {
     const held = this.#held?.inputs ?? [];
-    const spooled = this.#spool.isGone() ? this.#spool.pending() : [];
+    const on_disk = this.#spool.isGone() ? [...this.#spool.pending(), ...this.#inputs()] : [];
     const rows = new Map<string, number>();
-    for (const one of [...held, ...spooled]) {
+    for (const one of [...held, ...on_disk]) {
       rows.set(one.table, (rows.get(one.table) ?? 0) + one.rows);
     }
     return rows;
@@ -167,6 +202,7 @@ export class SpoolDelivery implements Delivery {
   /** The rows are on disk or in the store: the kernel may write over their records. */
   #safe({ safe }: Held): void {
     this.#held = undefined;
+    this.#spool.forgetOpen();
     safe();
   }
 }
@@ -198,9 +234,16 @@ export class DirectDelivery implements Delivery {
     safe();
   }
 
+  keep(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void {
+    this.take(batches, ring, now_ms, safe);
+  }
+
   #give(batch: Batch, now_ms: number): void {
     this.#reader(batch, now_ms);
-    bookKept(this.#ledger, 'outlet', batch);
+    const { definition, rows } = batch;
+    // Seen and kept at once: rows that do not arrive take along the ledger that says so.
+    this.#ledger.seen('outlet', definition.name, rows);
+    this.#ledger.kept('outlet', definition.name, rows);
   }
 
   retry(): void {
@@ -218,12 +261,6 @@ export class DirectDelivery implements Delivery {
   close(): void {
     // holds nothing
   }
-}
-
-/** Seen and kept at once: rows that do not arrive take along the ledger that says so. */
-function bookKept(ledger: Ledger, stage: Stage, { definition, rows }: Batch): void {
-  ledger.seen(stage, definition.name, rows);
-  ledger.kept(stage, definition.name, rows);
 }
 
 /** The batch as the spool takes it, with what the ledger must say when it is lost. */

@@ -1,5 +1,5 @@
 // Ring → rows → batches → delivery, in turns. One turn reads what waits; at the end of an interval, or when much was read
-// and is not yet safe, the fold closes and goes off together with the ring's cursor; then the ring is released.
+// and is not yet safe, the fold closes, its rows are made safe together with the ring's cursor, and the ring is released.
 
 import { kernel_count } from '../../probes/layout.gen.ts';
 import type { Batch } from '../table/columns.ts';
@@ -13,7 +13,7 @@ import { KernelCounts } from './kernel_counts.ts';
 
 /** A turn reads this much of the ring; the rest waits for the next, so that one turn stays short. */
 const TURN_BYTES = 4 << 20;
-/** With this share of the ring read and not safe, the interval's rows so far go off. */
+/** With this share of the ring read and not safe, the interval's rows so far are made so. */
 const UNCOMMITTED_SHARE = 4;
 
 export interface PipelineOptions {
@@ -84,7 +84,9 @@ export class Pipeline {
     if (delivery.holding) return;
     const batches = this.#close(now_ms, whole);
     const ring = { ring_id, cursor: this.drain.cursor };
-    delivery.take(batches, ring, now_ms, () => this.drain.commit());
+    const safe = () => this.drain.commit();
+    if (whole) delivery.take(batches, ring, now_ms, safe);
+    else delivery.keep(batches, ring, now_ms, safe);
   }
 
   /** Connections that sweeps met without an owner, since the programs were loaded. */

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { OperatorError, reasonOf } from './error.ts';
 import { bootId, lockFolder } from './lock.ts';
 import { type Lost, lossesOf } from './spool_loss.ts';
+import { OpenFile } from './spool_open.ts';
 import {
   type EntryMeta,
   encodeRecord,
@@ -69,6 +70,8 @@ export interface SpoolStats {
 const SEGMENT_BYTES_MIN = 16 * 1024;
 const SEGMENT_BYTES_MAX = 8 * 1024 * 1024;
 const BYTES_MIN = 64 * 1024;
+/** Of the limit on disk, what the rows of an open interval may have beside the log. */
+const OPEN_SHARE = 8;
 /** After a power loss entries may be gone whose sequences the reducer has seen: those are not used again. */
 const SEQ_SKIP = 1_000_000;
 const RING_ID_CHARS_MAX = 256;
@@ -84,6 +87,7 @@ export class Spool {
   private readonly durable: boolean;
   private readonly lock: { release(): void };
   private readonly state_file: StateFile;
+  private readonly open_file: OpenFile;
   /** Oldest first; the last one is written to. */
   private segments: Segment[] = [];
   private acknowledged_seq = 0;
@@ -136,6 +140,7 @@ export class Spool {
       this.state_file = new StateFile(join(dir, 'state'));
       this.spool_id = this.state_file.found?.spool_id ?? randomUUID();
       this.recover(this.state_file.found);
+      this.open_file = new OpenFile(dir);
     } catch (error) {
       this.lock.release();
       throw error;
@@ -227,6 +232,44 @@ export class Spool {
       return { ok: true, seqs: this.write(record, entries, ring) };
     } catch (error) {
       return this.refuse(reasonOf(error), entries);
+    }
+  }
+
+  /**
+   * Makes the rows of an interval that is not over safe, with the ring position that they reach, in place of what was safe of
+   * it before. They enter the log with `appendGroup`, and then `forgetOpen` is due. The reason why not, as `AppendResult`.
+   */
+  keepOpen(entries: readonly SpoolInput[], ring: RingPosition): string | undefined {
+    const payload_bytes = entries.reduce((sum, { payload }) => sum + payload.length, 0);
+    if (payload_bytes > this.options.bytes_max / OPEN_SHARE) return 'too_large';
+    try {
+      this.open_file.write(this.encode(entries, ring), this.durable);
+      return undefined;
+    } catch (error) {
+      return reasonOf(error);
+    }
+  }
+
+  /** What a predecessor kept so and did not append. */
+  leftOpen(): { readonly entries: readonly SpoolInput[]; readonly ring: RingPosition } | undefined {
+    const found = this.open_file.read(this.last_entry);
+    if (found?.meta.ring === undefined) return undefined;
+    const { ring } = found.meta;
+    let at = 0;
+    const entries = found.meta.entries.map(({ table, rows, counts, payload_bytes }) => {
+      const payload = found.payloads.subarray(at, at + payload_bytes);
+      at += payload_bytes;
+      return { table, rows, counts, payload };
+    });
+    return { entries, ring };
+  }
+
+  forgetOpen(): void {
+    try {
+      this.open_file.remove();
+    } catch (error) {
+      // It is known as appended by its place in the ring.
+      this.countFailure(reasonOf(error));
     }
   }
 
