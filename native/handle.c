@@ -3,10 +3,28 @@
 #include "sonde_bpf.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static const napi_type_tag handle_tag = { 0x50de0b9f6e617469ULL, 0x9c1f3ad27b5e4480ULL };
+
+const char *fd_kind(int fd)
+{
+	char path[64], target[64] = { 0 };
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (readlink(path, target, sizeof(target) - 1) <= 0)
+		return "other";
+	if (strstr(target, "bpf-map"))
+		return "map";
+	if (strstr(target, "bpf-prog"))
+		return "prog";
+	if (strstr(target, "bpf_link") || strstr(target, "bpf-link"))
+		return "link";
+	return "other";
+}
 
 static void handle_release(struct handle *handle)
 {

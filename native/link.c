@@ -19,22 +19,6 @@
 // there.
 #define ITER_RETRIES_MAX 10000
 
-const char *fd_kind(int fd)
-{
-	char path[64], target[64] = { 0 };
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	if (readlink(path, target, sizeof(target) - 1) <= 0)
-		return "other";
-	if (strstr(target, "bpf-map"))
-		return "map";
-	if (strstr(target, "bpf-prog"))
-		return "prog";
-	if (strstr(target, "bpf_link") || strstr(target, "bpf-link"))
-		return "link";
-	return "other";
-}
-
 // Destroying a perf link disables its event even where a pin holds the link, so a pinned link is
 // let go first. Its perf descriptor then stays open until the process ends: libbpf does not give it
 // out.

@@ -1,15 +1,15 @@
-// src/store/cancel.ts
 // Ends a query of the embedded engine. Its own interface has no interrupt: an abandoned call goes on in its thread. But the
 // engine's SQL has one, KILL QUERY, from another session; the query is known by its `log_comment`.
 
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Engine } from './engine.ts';
+import type { ClickHouseClient } from '@clickhouse/client';
 import { literal } from './sql.ts';
 
 const KILL_EVERY_MS = 250;
 
 interface Running {
-  readonly session: Engine['session'];
+  /** Runs `use` with a client of another session than the query's. */
+  readonly session: (use: (client: ClickHouseClient) => Promise<unknown>) => Promise<unknown>;
   /** The `log_comment` of the query, of no other. */
   readonly mark: string;
 }
