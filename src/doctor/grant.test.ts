@@ -49,3 +49,21 @@ test('setcap, systemd and Kubernetes say the same', () => {
   const without = grantText([plain], PLACE);
   assert.doesNotMatch(without, /net_admin|NET_ADMIN/);
 });
+
+test('the right of a part that is not the source’s own is told, and not given', () => {
+  const parts: Probe['parts'] = [
+    {
+      name: 'part',
+      help: 'what it sees',
+      required: false,
+      variants: [{ name: 'cgroup', programs: [], needs: ['right:CAP_NET_ADMIN'] }],
+    },
+  ];
+  const partly = { ...plain, name: 'partly', parts };
+  const told = { name: 'CAP_NET_ADMIN', why: 'partly: what it sees' };
+  assert.deepEqual(grantOf([partly]).not_needed[0], told);
+  const text = grantText([partly], PLACE);
+  assert.match(text, /CAP_NET_ADMIN +partly: what it sees\n/);
+  assert.doesNotMatch(text, /setcap.*net_admin/);
+  assert.ok(grantOf([partly, net]).not_needed.every(({ name }) => name !== told.name));
+});

@@ -19,6 +19,20 @@ const MORE: readonly (readonly [Right, string])[] = [
   ['CAP_SYS_ADMIN', 'what each program costs (sonde_program); nothing else needs it'],
 ];
 
+/** Of these sources: what a part of them asks for beside the rights of the whole, and what it sees. */
+function moreOf(probes: readonly Probe[]): readonly (readonly [Right, string])[] {
+  const rights = rightsOf(probes);
+  const parts = probes.flatMap(({ name, parts }) =>
+    parts.flatMap(({ help, variants }) =>
+      variants
+        .flatMap(({ needs }) => needs)
+        .filter((need) => need.startsWith('right:'))
+        .map((need) => [need.slice('right:'.length) as Right, `${name}: ${help}`] as const),
+    ),
+  );
+  return [...parts, ...MORE].filter(([right]) => !rights.includes(right));
+}
+
 export interface GrantPlace {
   readonly pin_path: string;
   readonly data_dir: string;
@@ -43,10 +57,7 @@ export function grantOf(probes: readonly Probe[]) {
       why: REASONS[name],
       sources: probes.filter((probe) => probe.rights.includes(name)).map((probe) => probe.name),
     })),
-    not_needed: MORE.filter(([name]) => !rights.includes(name)).map(([name, why]) => ({
-      name,
-      why,
-    })),
+    not_needed: moreOf(probes).map(([name, why]) => ({ name, why })),
   };
 }
 
@@ -59,9 +70,7 @@ export function grantText(probes: readonly Probe[], place: GrantPlace): string {
       return `  ${right.padEnd(19)} ${REASONS[right]} (${users.map(({ name }) => name).join(', ')})`;
     }),
     'Not needed, but without them less is seen',
-    ...MORE.filter(([right]) => !rights.includes(right)).map(
-      ([right, what]) => `  ${right.padEnd(19)} ${what}`,
-    ),
+    ...moreOf(probes).map(([right, what]) => `  ${right.padEnd(19)} ${what}`),
     '',
     setcap(rights, place),
     systemd(rights, place),
