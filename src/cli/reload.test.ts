@@ -56,6 +56,18 @@ test('HUP takes the level over, and says so at the more talkative of the two', a
   assert.equal(log.logger.level, 'debug');
 });
 
+test('what is put back before the next start changes nothing then', async (t) => {
+  const { write, reload } = role(t);
+  const words = async () => (await reload()).map(({ msg }) => msg);
+  const read = 'configuration read again';
+  const later = 'reducer.listen changes at the next start';
+  write('level: info', 'reducer: {listen: "127.0.0.1:9"}\n');
+  assert.deepEqual(await words(), [read, later]);
+  assert.deepEqual(await words(), [read, later], 'it is still so');
+  write('level: info');
+  assert.deepEqual(await words(), [read]);
+});
+
 test('a faulty file, and one that is gone, leave what is in force, and are said', async (t) => {
   const { file, write, log, applied, reload } = role(t);
   write('level: loud');

@@ -20,7 +20,8 @@ export function reloadOnHup(
     log.reopen();
     try {
       const next = configOf(role, call).config;
-      const diff = diffConfig(now, next);
+      // What waits for a start is told against what runs, not against a file that was taken back since.
+      const diff = { live: diffConfig(now, next).live, restart: diffConfig(first, next).restart };
       apply(next);
       now = next;
       takeLevel(log, next, () => say(role, diff, log));
