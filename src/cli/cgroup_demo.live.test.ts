@@ -1,9 +1,9 @@
 // `sonde cgroup-demo` as a user runs it: what it counts, and that nothing of it is left, however it ends.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, type StdioOptions, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -97,6 +97,18 @@ test('a reader that goes away ends it', { skip: NO_LIVE }, async (t) => {
   child.stdout?.destroy();
   const [status] = await once(child, 'close');
   assert.deepEqual([status, existsSync(cgroup)], [0, false]);
+});
+
+test('a full disk ends it, and is told', { skip: NO_LIVE }, () => {
+  const words = ['cgroup-demo', '--for', '5'];
+  const full = openSync('/dev/full', 'w');
+  const stdio: StdioOptions = ['ignore', full, 'pipe'];
+  const ended = spawnSync(SONDE, words, { stdio, encoding: 'utf8' });
+  closeSync(full);
+  const said = 'sonde: standard output: no space left on device\n';
+  assert.deepEqual([ended.status, ended.stderr], [1, said]);
+  const left = spawnSync('ls', [findMount('cgroup2') ?? '/'], { encoding: 'utf8' }).stdout;
+  assert.doesNotMatch(left, new RegExp(`sonde-demo-${ended.pid}\\b`));
 });
 
 const AS_NOBODY = ['--reuid=65534', '--regid=65534', '--clear-groups'];

@@ -11,6 +11,7 @@ import { BpfObject } from '../bpf/object.ts';
 import { missingRights } from '../config/rights.ts';
 import type { Call } from './call.ts';
 import { CliError, EXIT_FAILED, EXIT_OPERATOR } from './failure.ts';
+import { unwritable } from './output.ts';
 
 const OBJECT = new URL('../../build/cgroup_demo.bpf.o', import.meta.url);
 const PROGRAM = 'count_egress';
@@ -40,6 +41,7 @@ export async function run(call: Call): Promise<number> {
   } finally {
     demo.close();
   }
+  if (stop.signal.reason instanceof CliError) throw stop.signal.reason;
   say(`stopped: ${stop.signal.reason}`);
   return 0;
 }
@@ -98,7 +100,9 @@ function stopper(for_ms: number | undefined): AbortController {
       stop.abort(name);
     });
   }
-  process.stdout.on('error', () => stop.abort('nobody reads'));
+  process.stdout.on('error', (error: NodeJS.ErrnoException) =>
+    stop.abort(error.code === 'EPIPE' ? 'nobody reads' : unwritable(error)),
+  );
   if (for_ms !== undefined) setTimeout(() => stop.abort('the time is over'), for_ms).unref();
   return stop;
 }

@@ -19,10 +19,15 @@ export function print(output: string | Buffer): void {
     } catch (error) {
       const code = error instanceof Error && 'code' in error ? error.code : '';
       if (code === 'EPIPE') return;
-      if (code !== 'EAGAIN') throw new CliError(`standard output: ${wordsOf(error)}`);
+      if (code !== 'EAGAIN') throw unwritable(error);
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
     }
   }
+}
+
+/** A full disk, in the words that every command has for it. */
+export function unwritable(error: unknown): CliError {
+  return new CliError(`standard output: ${wordsOf(error)}`);
 }
 
 /** `ENOSPC: no space left on device, write` without the code and the call. */
