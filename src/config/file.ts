@@ -42,7 +42,10 @@ export function parseConfigFile(name: string, text: string): ConfigFile {
     return `${name}:${line}:${col}`;
   };
   const errors = [...document.errors, ...document.warnings].map((error): ConfigIssue => {
-    const problem = error.message.split('\n')[0].replace(/ at line \d+, column \d+:?$/, '');
+    const problem =
+      error.code === 'MULTIPLE_DOCS'
+        ? 'begins a second document, and one alone is read'
+        : error.message.split('\n')[0].replace(/ at line \d+, column \d+:?$/, '');
     return { where: at(error.pos[0]), key: '', problem, cure: 'mend the YAML there' };
   });
   if (errors.length > 0) throw new ConfigError(errors);

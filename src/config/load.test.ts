@@ -162,7 +162,9 @@ test('YAML itself: duplicates, tags, several documents, no mapping, comments onl
     'F:2:1: Map keys must be unique; mend the YAML there',
   ]);
   assert.match(faults('log: !!js/function x')[0], /^F:1:6: /);
-  assert.match(faults('log: {}\n---\nlog: {}')[0], /^F:1:\d+: |^F:[23]:1: /);
+  assert.deepEqual(faults('log: {}\n---\nlog: {}'), [
+    'F:2:1: begins a second document, and one alone is read; mend the YAML there',
+  ]);
   assert.match(faults('log: {level: "x')[0], /^F:1:/);
   assert.match(faults('- a')[0], /^F:1:1: holds no mapping/);
   assert.match(faults('x'.repeat(2 ** 20 + 1))[0], /^F: is longer than 1 MiB/);
