@@ -138,6 +138,8 @@ export class FlightSender {
   private sent_seq: number;
   private sent_seq_max: number;
   private in_flight: InFlight[] = [];
+  /** When a batch in flight was last acknowledged. */
+  private acknowledged_ms = Number.NEGATIVE_INFINITY;
   /** Batches that found the disk full, in ascending sequence. */
   private memory: SpoolEntry[] = [];
   private reader: Iterator<SpoolEntry> | undefined;
@@ -343,7 +345,10 @@ export class FlightSender {
 
   private overdue(): boolean {
     const oldest = this.in_flight.at(0);
-    return oldest !== undefined && performance.now() - oldest.sent_ms > this.options.ack_timeout_ms;
+    if (oldest === undefined) return false;
+    // A reducer that is slow is not silent: what is in flight may take it longer than this, one by one.
+    const since_ms = Math.max(oldest.sent_ms, this.acknowledged_ms);
+    return performance.now() - since_ms > this.options.ack_timeout_ms;
   }
 
   private send(stream: PutStream, entry: SpoolEntry): void {
@@ -410,6 +415,7 @@ export class FlightSender {
     const now = performance.now();
     for (let flown = this.in_flight.at(0); flown && flown.entry.seq <= ack.seq; ) {
       this.in_flight.shift();
+      this.acknowledged_ms = now;
       this.stats.bytes_in_flight -= flown.bytes;
       this.stats.batches_acknowledged++;
       if (flown.entry.seq === ack.seq) {

@@ -287,6 +287,30 @@ test('what is in flight is bounded, and silence ends a stream', async (t) => {
   );
 });
 
+test('a reducer that takes one batch after another is slow, and not silent', async (t) => {
+  const store = memoryStore();
+  const real = performance.now.bind(performance);
+  let passed_ms = 0;
+  t.mock.method(performance, 'now', () => real() + passed_ms);
+  const put: typeof store.put = async (from, batch) => {
+    const before = store.rows.length;
+    const waits = () => sender.stats.batches_acknowledged < before && sender.stats.failures === 0;
+    while (waits()) await new Promise(setImmediate);
+    passed_ms += 20_000; // of the 30 s that it may be silent
+    sender.kick();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    return store.put(from, batch);
+  };
+  const dedup = new Dedup();
+  const server = await FlightServer.listen({ host: '127.0.0.1', port: 0 }, { put, dedup });
+  t.after(() => server.close());
+  const { sender, append } = collector(t, server.port);
+  for (let turn = 0; turn < 10; turn++) append(turn);
+  await sender.flush();
+  assert.equal(store.rows.length, 10);
+  assert.deepEqual([sender.stats.resends, sender.stats.failures], [0, 0]);
+});
+
 test('flush ends when what it waits for was dropped by the limit', async (t) => {
   const lost: number[] = [];
   const dir = folder(t);
