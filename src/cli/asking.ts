@@ -2,7 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { formatHostPort, parseHostPort } from '../config/leaf.ts';
+import { formatHostPort, isToken, parseHostPort } from '../config/leaf.ts';
 import type { ReducerAt } from '../config/role.ts';
 import type { OutputFormat } from '../store/query.ts';
 import { type Asker, asker, askFlush } from '../wire/ask.ts';
@@ -25,6 +25,10 @@ export async function openQuestions(call: Call): Promise<Questions> {
   const at = named(options) ?? reducerOf(call);
   const timeout_ms = seconds(options['--timeout'], '--timeout') * 1000;
   const token = text(options['--token']) ?? process.env.SONDE_TOKEN ?? at.token;
+  if (token !== undefined && !isToken(token)) {
+    const cure = 'give printable ASCII characters alone: --token, SONDE_TOKEN';
+    throw new CliError(`the token cannot be sent in a header; ${cure}`, EXIT_OPERATOR);
+  }
   const ca = text(options['--ca']);
   const tls = ca === undefined ? at.tls : { ca };
   const dir = text(options['--data-dir']);

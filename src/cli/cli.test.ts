@@ -139,6 +139,7 @@ test('values that mean nothing are refused, with what would', () => {
   refuses(['query', 'SELECT 1', '--format', 'xml'], /--format xml: take one of table, json, csv/);
   refuses(['query', 'SELECT 1', '--timeout', 'soon'], /--timeout soon: give a number of seconds/);
   refuses(['query', 'SELECT 1', '--reducer', 'here'], /--reducer here: write HOST:PORT/);
+  refuses(['query', 'SELECT 1', '--token', 'schlüssel'], /^sonde: the token cannot be sent/);
   if (is_root) refuses(['profile', '--pid', '4194304'], /--pid 4194304: no such process/);
   refuses(['top', '--sort', 'size'], /--sort size: take one of read, written/);
   refuses(['run', '--for', 'ever'], /--for ever: give a number of seconds/);

@@ -191,6 +191,20 @@ export function text(name = 'text'): Kind<string> {
 
 export const path = text('path');
 
+/** A bearer token goes into a header of gRPC, which carries no others. */
+export function isToken(value: string): boolean {
+  return /^[ -~]*$/.test(value);
+}
+
+export const bearerToken: Kind<string> = {
+  name: 'text',
+  parse(value) {
+    const found = text().parse(value);
+    if (found instanceof Fault || isToken(found)) return found;
+    return new Fault('cannot be sent in a header', 'give printable ASCII characters alone');
+  },
+};
+
 /** A folder for pinned objects: one of sonde's own, since others pin at the root of bpffs. */
 export const pinPath: Kind<string> = {
   name: 'path',

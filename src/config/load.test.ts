@@ -204,6 +204,13 @@ test('a secret is never quoted', () => {
   assert.doesNotMatch(lines.join(), /hunter2/);
 });
 
+test('a token that no header can carry is refused where it stands', () => {
+  const lines = faults('collector: {token: schlüssel}\nreducer: {token: "a\\nb"}');
+  assert.match(lines[0], /collector\.token: cannot be sent in a header; give printable ASCII/);
+  assert.match(lines[1], /reducer\.token: cannot be sent in a header/);
+  assert.doesNotMatch(lines.join(), /schl/);
+});
+
 test('collectors.ebpf of the documents', () => {
   const yaml = `
 collectors:

@@ -4,6 +4,7 @@
 import * as z from 'zod';
 import { capture } from './capture.ts';
 import {
+  bearerToken,
   bool,
   choice,
   count,
@@ -171,7 +172,7 @@ const probe = z.strictObject({
   enabled: optionalKey(bool, { help: "Load this source; default: the source's own" }),
 });
 
-const token = optionalKey(text(), {
+const token = optionalKey(bearerToken, {
   help: 'Bearer token that the collector shows and the reducer asks for',
   secret: true,
 });
