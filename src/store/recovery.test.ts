@@ -70,9 +70,33 @@ for (const [state, statements] of Object.entries(states)) {
   });
 }
 
+test('recovery when rows are kept for an hour only', async () => {
+  const dir = temporaryDir();
+  const retention = { raw_s: 3600, minute_s: 86_400, hour_s: 86_400 };
+  const open = () => Store.open({ target: { dir: dir.path }, tables: [netflow], retention });
+  const now_ms = Date.now();
+  try {
+    const first = await open();
+    assert.equal((await first.insert(flowBatch(SEQ, ROWS, now_ms))).ok, true);
+    await first.close();
+    const engine = await openEngine({ dir: dir.path });
+    const query = 'ALTER TABLE netflow_1m DELETE WHERE 1';
+    const clickhouse_settings = { mutations_sync: '2' } as const;
+    await engine.session((client) => client.command({ query, clickhouse_settings }));
+    leaveBehind(dir.path, now_ms);
+    await engine.close();
+    const store = await open();
+    const rows = await rowsOf(store, 'SELECT sum(bytes_read) AS bytes FROM netflow_1m');
+    assert.deepEqual(rows, [{ bytes: bytesRead(SEQ, ROWS) }]);
+    await store.close();
+  } finally {
+    dir.remove();
+  }
+});
+
 /** The journal as it is while batch 2 is being inserted. */
-function leaveBehind(dir: string): void {
-  const { table, collector_id, seq, host, arrow } = flowBatch(SEQ, ROWS, TIME_MS);
+function leaveBehind(dir: string, time_ms = TIME_MS): void {
+  const { table, collector_id, seq, host, arrow } = flowBatch(SEQ, ROWS, time_ms);
   const columns = ['time', ...netflow.dimensions.map(({ name }) => name)];
   for (const { name, fold } of netflow.measures) {
     const parts = ['_buckets', '_counts', '_sum'].map((part) => name + part);

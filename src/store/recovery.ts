@@ -54,6 +54,9 @@ async function countRows(client: ClickHouseClient, query: string): Promise<numbe
   return Number(await result.text());
 }
 
+/** What a repair takes at most: rows that expire meanwhile would be missing in what it computes. */
+const REPAIR_S = 60;
+
 /** Starts of the intervals that the batch touched, of those whose rows the base table still has. */
 async function bucketsOf(
   client: ClickHouseClient,
@@ -62,7 +65,7 @@ async function bucketsOf(
   raw_s: number,
 ): Promise<readonly number[]> {
   const bucket = `intDiv(toUnixTimestamp(time), ${bucket_s}) * ${bucket_s}`;
-  const kept = `toUnixTimestamp(now() - INTERVAL ${raw_s} SECOND + INTERVAL 1 HOUR)`;
+  const kept = `toUnixTimestamp(now() - INTERVAL ${raw_s} SECOND + INTERVAL ${REPAIR_S} SECOND)`;
   const query = `SELECT DISTINCT ${bucket} AS b ${from} AND b >= ${kept} ORDER BY b`;
   const text = await (await client.query({ query, format: 'TabSeparated' })).text();
   return text.split('\n').filter(Boolean).map(Number);
