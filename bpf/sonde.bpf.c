@@ -9,6 +9,7 @@
 #include "../probes/dns/dns.bpf.h"
 #include "../probes/http/http.bpf.h"
 #include "../probes/http2/http2.bpf.h"
+#include "../probes/http2/upgrade.bpf.h"
 #include "../probes/nat/packet.bpf.h"
 #include "../probes/network/network.bpf.h"
 #include "../probes/process/process.bpf.h"
@@ -180,6 +181,7 @@ static __noinline int probe##_looks(struct packet *packet) \
 }
 
 LOOKS(http2)
+LOOKS(http2_upgrade)
 LOOKS(dns)
 LOOKS(db)
 LOOKS(nat)
@@ -233,8 +235,11 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress, bool a
 	packet_socket_ports(&packet);
 	if (db_enabled() && db_is_at(&packet))
 		db_looks(&packet);
-	if (atomics && http_enabled && look < HTTP_NOTED)
+	if (atomics && http_enabled && look < HTTP_NOTED) {
 		http_on_packet(&packet, look);
+		if (http2_enabled)
+			http2_upgrade_looks(&packet);
+	}
 	if (http2_enabled)
 		http2_looks(&packet);
 	if (dns_enabled)

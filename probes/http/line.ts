@@ -1,5 +1,7 @@
 // A request line, as the kernel side kept it: up to 128 bytes, with its line end if that is there.
 
+import { isUtf8 } from 'node:buffer';
+
 export interface RequestLine {
   readonly method: string;
   /** Without scheme, authority, query and fragment; empty for CONNECT. */
@@ -11,6 +13,11 @@ export interface RequestLine {
 }
 
 const UNKNOWN: RequestLine = { method: '', path: '', version: '', truncated: false };
+
+/** Paths are mostly ASCII, or escaped; of those that are not, UTF-8 is what clients mean. Cut within a letter, it is none. */
+export function requestLineOf(line: Uint8Array): RequestLine {
+  return parseRequestLine(Buffer.from(line).toString(isUtf8(line) ? 'utf8' : 'latin1'));
+}
 
 /** Hostile bytes give odd words, never an error. */
 export function parseRequestLine(text: string): RequestLine {

@@ -1,14 +1,13 @@
 // Rows of `httpflow` from what the kernel side says of requests: its dimensions from the head of a record, which is also the
 // key of totals (record.bpf.h). One for all decoders of a collector, so that a path has one route, however it comes.
 
-import { isUtf8 } from 'node:buffer';
 import type { Fold } from '../../src/table/fold.ts';
 import type { DecodeContext } from '../../src/table/probe.ts';
 import { EndColumns } from '../end_columns.ts';
 import { httpflow } from '../httpflow.ts';
 import { Interned, IPPROTO_TCP, positions } from '../interned.ts';
 import { flow_role, type HttpRecordView, http_flag, http_record } from '../layout.gen.ts';
-import { parseRequestLine } from './line.ts';
+import { requestLineOf } from './line.ts';
 import { Routes, type ServiceRoutes } from './route.ts';
 
 const OTHER = '<other>';
@@ -101,9 +100,7 @@ export class HttpRows {
     const service = this.#service(service_name);
     const known = service.lines.get(text);
     if (known !== undefined) return known;
-    const { method, path, version, truncated } = parseRequestLine(
-      textOf(bytes.subarray(at, at + length), text),
-    );
+    const { method, path, version, truncated } = requestLineOf(bytes.subarray(at, at + length));
     const route = length === 0 ? OTHER : service.routes.of(path);
     const shown = this.#context.options.http?.raw_path === true && length > 0 ? path : route;
     const fresh: Line = {
@@ -150,9 +147,4 @@ export class HttpRows {
   #word(text: string): number {
     return this.#interned.word(text);
   }
-}
-
-/** Paths are mostly ASCII, or escaped; of those that are not, UTF-8 is what clients mean. Cut within a letter, it is none. */
-function textOf(line: Buffer, latin1: string): string {
-  return isUtf8(line) ? line.toString('utf8') : latin1;
 }

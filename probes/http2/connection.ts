@@ -3,6 +3,7 @@
 //
 // What a connection joined late cannot tell is `undefined`, never a guess. README.md tells how it is fed.
 
+import type { RequestLine } from '../http/line.ts';
 import { FrameReader, type FrameSink, startsWithFrames } from './frames.ts';
 import { HpackDecoder } from './hpack.ts';
 
@@ -160,6 +161,18 @@ export class Http2Connection {
   resync(side: Side): void {
     this.readers[side].lose('a part is missing');
     this.readers[side].resync();
+  }
+
+  /**
+   * Stream 1 answers what was asked as HTTP/1, before the client's preface (h2c by Upgrade). `request_bytes` are those of the
+   * whole message.
+   */
+  upgraded({ method, path, truncated }: RequestLine, request_bytes: number, now_ns: number): void {
+    if (this.#last_id > 0) return;
+    this.#last_id = 1;
+    const request = { method, path, path_cut: truncated, request_bytes, start_ns: now_ns };
+    const seen = { request_seen: true, request_ended: true };
+    Object.assign(this.#open(1), request, seen);
   }
 
   /** The connection is over. */

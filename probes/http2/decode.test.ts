@@ -17,7 +17,7 @@ const SEED = { seed: 20260731, numRuns: 1500 };
 const EPHEMERAL = 10_001;
 const { HTTP2_EGRESS, HTTP2_BEGIN, HTTP2_AT_HEAD, HTTP2_RESYNC, HTTP2_END, HTTP2_RESET } =
   http2_flag;
-const { HTTP2_SERVER, HTTP2_CLIENT } = http2_flag;
+const { HTTP2_SERVER, HTTP2_CLIENT, HTTP2_UPGRADE } = http2_flag;
 
 interface Fields {
   readonly flags: number;
@@ -157,6 +157,37 @@ function call(): Buffer[] {
     record({ flags: out_flags, now_ns: 4000, after: 7, to: 7 + answer.length + 5, data: answer }),
   ];
 }
+
+test('a request of HTTP/1 that goes over by Upgrade is a row with the status of stream 1', () => {
+  const one = made();
+  const line = Buffer.from('PUT /über?q=1 HTTP/1.1\r');
+  const answer = Buffer.concat([frame(4, 0, 0, 0), frame(1, 4, 1, OK), frame(0, 1, 1, 5)]);
+  feed(one, [
+    record({
+      flags: HTTP2_SERVER | HTTP2_UPGRADE,
+      now_ns: 1000,
+      after: 0xffff_fff0,
+      to: 90,
+      data: line,
+    }),
+    record({
+      flags: HTTP2_SERVER | HTTP2_BEGIN | HTTP2_AT_HEAD | HTTP2_EGRESS,
+      now_ns: 4000,
+      after: 7,
+      to: 7 + answer.length + 5,
+      data: answer,
+    }),
+  ]);
+  const [row, ...more] = one.rows();
+  assert.deepEqual(more, []);
+  const { method, path, status_code, http_version, count, bytes_read, bytes_written } = row!;
+  assert.deepEqual(
+    [method, path, status_code, http_version, count, bytes_read, bytes_written],
+    ['PUT', '/über', 200, '2', 1, 106, 5],
+  );
+  assert.equal(row!.latency_max, 3000);
+  assert.deepEqual(one.notes, {});
+});
 
 test('a gRPC call in golden records → its row', () => {
   const one = made();

@@ -2,6 +2,7 @@
 // one that sends no end is let go when it is idle.
 
 import type { DecodeContext, RecordDecoder, RecordSource } from '../../src/table/probe.ts';
+import { requestLineOf } from '../http/line.ts';
 import {
   flow_role,
   Http2RecordView,
@@ -84,6 +85,11 @@ export class Http2Decoder implements RecordDecoder {
     const peer = known ?? this.#open(view, now_ms);
     peer.last_ms = now_ms;
     this.#keepEnds(peer, view, at);
+    if ((flags & http2_flag.HTTP2_UPGRADE) !== 0) {
+      const line = requestLineOf(piece.bytes);
+      peer.connection.upgraded(line, (view.to - view.after) >>> 0, now_ns);
+      return true;
+    }
     peer.orders[sideOf(flags)].add(piece);
     if ((flags & http2_flag.HTTP2_RESET) !== 0 || peer.ended === BOTH) this.#close(peer, now_ns);
     return true;
@@ -138,7 +144,8 @@ export class Http2Decoder implements RecordDecoder {
     const rows = this.#rows;
     const adopted = (flags & http2_flag.HTTP2_ADOPTED) !== 0;
     const pieces = this.#parked.take(adopted ? endsOf(view) : String(view.cookie));
-    const joined = (flags & http2_flag.HTTP2_BEGIN) === 0 && !pieces.some(begins);
+    const is_begin = (flags & (http2_flag.HTTP2_BEGIN | http2_flag.HTTP2_UPGRADE)) !== 0;
+    const joined = !is_begin && !pieces.some(begins);
     const sink = {
       exchange: (one: Http2Exchange) => {
         peer.ends.serves ??=

@@ -191,6 +191,27 @@ static __noinline struct http2_conn *http2_early_goes_on(struct packet *p, struc
 	return NULL;
 }
 
+/*
+ * A packet of a client that asked by Upgrade: what comes before its preface, more of the request's body, is still of HTTP/1. Its
+ * preface begins wherever it comes.
+ */
+static __always_inline bool http2_still_upgrades(struct packet *p, struct http2_conn *conn,
+						 u32 *ahead)
+{
+	struct http2_way *way = http2_way_of(&conn->talk, p->ingress);
+	u64 word = 0;
+
+	if (!way->upgrades || way->state != HTTP2_WAITING || !p->payload_length)
+		return false;
+	if (p->payload_length < HTTP2_HEAD_BYTES ||
+	    bpf_skb_load_bytes(p->skb, p->payload_offset, &word, sizeof(word)) ||
+	    !http2_is_preface(p, word))
+		return true;
+	*ahead = HTTP2_PREFACE_BYTES;
+	way->next = p->seq;
+	return false;
+}
+
 /* The state of a packet's connection; NULL: it does not speak HTTP/2, so far. `ahead`: bytes of the preface. */
 static __always_inline struct http2_conn *http2_conn_of(struct packet *p, u32 *ahead)
 {
@@ -201,7 +222,7 @@ static __always_inline struct http2_conn *http2_conn_of(struct packet *p, u32 *a
 	if (conn && http2_is_early(conn))
 		return http2_early_goes_on(p, conn, ahead);
 	if (conn && conn->talk.way[0].state != HTTP2_UNKNOWN)
-		return conn;
+		return http2_still_upgrades(p, conn, ahead) ? NULL : conn;
 	if (p->payload_length < HTTP2_HEAD_BYTES ||
 	    bpf_skb_load_bytes(p->skb, p->payload_offset, &word, sizeof(word)))
 		return NULL;

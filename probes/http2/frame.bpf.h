@@ -56,6 +56,7 @@ enum http2_flag {
 	HTTP2_TLS = 1024, /* plain text from within a TLS library */
 	HTTP2_PARKED = 2048, /* came on the listening socket: the connection's own is known by its ends alone */
 	HTTP2_ADOPTED = 4096, /* this connection has such records */
+	HTTP2_UPGRADE = 8192, /* the line of the request of HTTP/1 that stream 1 answers; its begin, and from `after` to `to` its bytes */
 };
 
 struct http2_record {
@@ -99,7 +100,8 @@ struct http2_way {
 	u8 ends_stream; /* `skip` is the last of a stream: its end is told */
 	u8 ended;
 	u8 fits; /* packets in a row that began with frames */
-	u8 unused[3];
+	u8 upgrades; /* of HTTP/1 until the preface comes */
+	u8 unused[2];
 };
 
 /* Both directions. */
