@@ -5,7 +5,7 @@ import net from 'node:net';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { shown } from '../../test/h2.ts';
-import { type Live, NO_LIVE, settles, startLive } from '../../test/live.ts';
+import { type Live, lacks, NO_LIVE, settles, startLive } from '../../test/live.ts';
 import { portOf } from '../../test/traffic/h2.ts';
 
 const SWITCH = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n';
@@ -78,6 +78,8 @@ test('h2c by Upgrade', { skip: NO_LIVE }, async (t) => {
   const live = await startLive(t, {
     collector: { probes: { http: { enabled: true }, http2: { enabled: true } } },
   });
+  const missing = lacks(live, 'http');
+  if (missing !== false) return t.skip(missing);
   const first = asks('GET /first');
   await t.test('answered in the segment of the 101, before the preface', async (s) => {
     const port = await talk(s, {
