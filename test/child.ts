@@ -10,14 +10,27 @@ const CHILD = join(import.meta.dirname, 'collector-child.ts');
 /** `words`: data folder, pin path, port, bytes of the ring, and perhaps more configuration as JSON. */
 export function startChild(t: Cleanup, words: readonly string[]): ChildProcess {
   const child = fork(CHILD, [...words]);
-  t.after(() => child.kill('SIGKILL'));
+  t.after(() => kill(child));
   return child;
 }
 
-/** What it says next. */
-export async function hear(
-  child: ChildProcess,
-): Promise<{ readonly said: string; readonly taken_over: boolean }> {
-  const [message] = await once(child, 'message');
-  return message;
+export interface Said {
+  readonly said: 'ready' | 'flush' | 'settle' | 'stop';
+  readonly taken_over: boolean;
+}
+
+/** What it says next; a child that ends before is an error. */
+export async function hear(child: ChildProcess): Promise<Said> {
+  const ended = once(child, 'exit').then(([code, signal]) => {
+    throw new Error(`the collector ended: ${code ?? signal}`);
+  });
+  return Promise.race([once(child, 'message').then(([said]) => said as Said), ended]);
+}
+
+/** It has ended when this has. */
+export async function kill(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = once(child, 'exit');
+  child.kill('SIGKILL');
+  await ended;
 }

@@ -2,16 +2,15 @@
 // collector, once. The moments follow from a fixed seed; what they hit differs from run to run.
 
 import assert from 'node:assert/strict';
-import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { hear, kill, type Said, startChild } from '../../test/child.ts';
 import { liveFolders, NO_LIVE, Sink, settles } from '../../test/live.ts';
 import { type Cleanup, Traffic } from '../../test/traffic/traffic.ts';
 
-const CHILD = join(import.meta.dirname, '../../test/collector-child.ts');
 const MANY = 24_000;
 const KILLS = 8;
 /** Holds all that can come while no collector lives. */
@@ -28,26 +27,16 @@ interface Place {
   readonly more?: Readonly<Record<string, unknown>>;
 }
 
-interface Said {
-  readonly said: 'ready' | 'flush' | 'stop';
-  readonly taken_over: boolean;
-}
-
 class Child {
   readonly #process: ChildProcess;
 
   constructor(t: Cleanup, { data_dir, pin_path, port, more = {} }: Place) {
     const words = [data_dir, pin_path, String(port), String(RING_BYTES), JSON.stringify(more)];
-    this.#process = fork(CHILD, words);
-    t.after(() => this.kill());
+    this.#process = startChild(t, words);
   }
 
-  /** What it says next; a child that ends before is an error. */
-  async hear(): Promise<Said> {
-    const ended = once(this.#process, 'exit').then(([code, signal]) => {
-      throw new Error(`the collector ended: ${code ?? signal}`);
-    });
-    return Promise.race([once(this.#process, 'message').then(([said]) => said as Said), ended]);
+  hear(): Promise<Said> {
+    return hear(this.#process);
   }
 
   async ask(what: 'flush' | 'stop'): Promise<void> {
@@ -55,11 +44,8 @@ class Child {
     assert.equal((await this.hear()).said, what);
   }
 
-  async kill(): Promise<void> {
-    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
-    const ended = once(this.#process, 'exit');
-    this.#process.kill('SIGKILL');
-    await ended;
+  kill(): Promise<void> {
+    return kill(this.#process);
   }
 }
 

@@ -24,8 +24,7 @@ const ROW: SampleRow = {
 };
 
 function sample(rows: number): Batch {
-  const row = ROW;
-  const batch = foldRows(sampleEvents, Array<SampleRow>(rows).fill(row)).close(1000);
+  const batch = foldRows(sampleEvents, Array<SampleRow>(rows).fill(ROW)).close(1000);
   assert.equal(batch?.rows, rows);
   return batch;
 }

@@ -145,11 +145,13 @@ export class SpoolDelivery implements Delivery {
 
   unsaved(): ReadonlyMap<string, number> {
     const held = this.#held?.inputs ?? [];
-    const on_disk = this.#spool.isGone() ? [...this.#spool.pending(), ...this.#inputs()] : [];
+    const is_gone = this.#spool.isGone();
+    const spooled = is_gone ? this.#spool.pending() : [];
+    const open = is_gone ? this.#open.batches : [];
     const rows = new Map<string, number>();
-    for (const one of [...held, ...on_disk]) {
-      rows.set(one.table, (rows.get(one.table) ?? 0) + one.rows);
-    }
+    const count = (table: string, more: number) => rows.set(table, (rows.get(table) ?? 0) + more);
+    for (const one of [...held, ...spooled]) count(one.table, one.rows);
+    for (const one of open) count(one.definition.name, one.rows);
     return rows;
   }
 

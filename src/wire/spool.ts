@@ -11,8 +11,9 @@ import { OpenFile } from './spool_open.ts';
 import {
   type EntryMeta,
   encodeRecord,
-  type FoundRecord,
+  entriesOf,
   RECORD_BYTES_MAX,
+  type ReadRecord,
   Segment,
 } from './spool_segment.ts';
 import { type LastEntry, type RingPosition, type SpoolState, StateFile } from './spool_state.ts';
@@ -252,15 +253,10 @@ export class Spool {
 
   /** What a predecessor kept so and did not append. */
   leftOpen(): { readonly entries: readonly SpoolInput[]; readonly ring: RingPosition } | undefined {
-    const found = this.open_file.read(this.last_entry);
-    if (found?.meta.ring === undefined) return undefined;
-    const { ring } = found.meta;
-    let at = 0;
-    const entries = found.meta.entries.map(({ table, rows, counts, payload_bytes }) => {
-      const payload = found.payloads.subarray(at, at + payload_bytes);
-      at += payload_bytes;
-      return { table, rows, counts, payload };
-    });
+    const record = this.open_file.read(this.last_entry);
+    const ring = record?.found.meta.ring;
+    if (record === undefined || ring === undefined) return undefined;
+    const entries = [...entriesOf(record)].map(({ seq: _, ...input }) => input);
     return { entries, ring };
   }
 
@@ -444,19 +440,12 @@ export class Spool {
     for (;;) {
       const record = this.recordAfter(seq);
       if (!record) return;
-      let at = 0;
-      for (const meta of record.found.meta.entries) {
-        const payload = record.payloads.subarray(at, at + meta.payload_bytes);
-        at += meta.payload_bytes;
-        if (meta.seq <= seq) continue;
-        const { table, rows, counts } = meta;
-        yield { table, seq: meta.seq, rows, counts, payload };
-      }
+      for (const entry of entriesOf(record)) if (entry.seq > seq) yield entry;
       seq = record.found.meta.entries.at(-1)?.seq ?? seq;
     }
   }
 
-  private recordAfter(seq: number): { found: FoundRecord; payloads: Buffer } | undefined {
+  private recordAfter(seq: number): ReadRecord | undefined {
     for (const segment of this.segments) {
       if (segment.seq_last <= seq) continue;
       let at = this.hint?.after === seq && this.hint.segment === segment ? this.hint.at : 0;

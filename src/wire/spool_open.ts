@@ -1,62 +1,36 @@
 // Beside the log: the rows of an interval that is not over. They are safe here while more of them come, each time as a whole
 // in place of what stood before, and enter the log when the interval ends. One record of the log's form in a file of its own.
 
-import {
-  closeSync,
-  existsSync,
-  fdatasyncSync,
-  openSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type RecordMeta, Segment } from './spool_segment.ts';
+import { type ReadRecord, type RecordMeta, Segment } from './spool_segment.ts';
 import type { LastEntry } from './spool_state.ts';
-
-export interface FoundOpen {
-  readonly meta: RecordMeta;
-  readonly payloads: Buffer;
-}
 
 export class OpenFile {
   readonly #path: string;
-  /** Unknown at the start: a predecessor may have left one. */
-  #is_there: boolean;
 
   constructor(dir: string) {
     this.#path = join(dir, 'open');
-    this.#is_there = existsSync(this.#path);
   }
 
   /** The record stands there in place of the former, or the former does. Throws what the system calls throw. */
   write(record: Buffer, durable: boolean): void {
     const partial = `${this.#path}.new`;
-    const fd = openSync(partial, 'w', 0o600);
-    try {
-      writeFileSync(fd, record);
-      if (durable) fdatasyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
+    writeFileSync(partial, record, { mode: 0o600, flush: durable });
     renameSync(partial, this.#path);
-    this.#is_there = true;
   }
 
   /** What a predecessor left, unless it has come into the log since. */
-  read(last: LastEntry | undefined): FoundOpen | undefined {
-    if (!this.#is_there) return undefined;
+  read(last: LastEntry | undefined): ReadRecord | undefined {
+    if (!existsSync(this.#path)) return undefined;
     const file = new Segment(this.#path);
     const record = file.readRecord(0);
     file.close();
-    if (record === undefined || isInLog(record.found.meta, last)) return undefined;
-    return { meta: record.found.meta, payloads: record.payloads };
+    return record && isInLog(record.found.meta, last) ? undefined : record;
   }
 
   remove(): void {
-    if (!this.#is_there) return;
     rmSync(this.#path, { force: true });
-    this.#is_there = false;
   }
 }
 

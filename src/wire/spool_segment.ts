@@ -46,6 +46,22 @@ export interface FoundRecord {
   readonly end: number;
 }
 
+/** A whole record: `payloads` are those of its entries, one behind the other. */
+export interface ReadRecord {
+  readonly found: FoundRecord;
+  readonly payloads: Buffer;
+}
+
+/** The entries of a record, each with its payload. */
+export function* entriesOf({ found, payloads }: ReadRecord) {
+  let at = 0;
+  for (const { table, seq, rows, counts, payload_bytes } of found.meta.entries) {
+    const payload = payloads.subarray(at, at + payload_bytes);
+    at += payload_bytes;
+    yield { table, seq, rows, counts, payload };
+  }
+}
+
 export class Segment {
   readonly path: string;
   /** Valid bytes; what lies behind them is torn. */
@@ -80,7 +96,7 @@ export class Segment {
   }
 
   /** The whole record at `at` with its checksum verified; undefined when there is none. */
-  readRecord(at: number): { found: FoundRecord; payloads: Buffer } | undefined {
+  readRecord(at: number): ReadRecord | undefined {
     const head = this.readExactly(at, HEAD_BYTES);
     const length = this.lengthOf(head);
     if (!head || length === undefined) return undefined;
