@@ -2,8 +2,9 @@
 /*
  * Totals that are taken out each interval without losing one. A program that has looked an entry up may still add to it
  * after it was taken; so there are two maps: programs fill the one that `sonde_turn` names; the collector turns it over, waits
- * until no program is left that saw the old turn (an RCU grace period), and takes all entries of the idle map. Memory follows
- * what was active in one interval, and nothing of a dead process stays. Reader: src/collector/decode.ts (`turns`).
+ * until no program is left that saw the old turn (an RCU grace period), and reads the idle map, which it empties when the rows
+ * are safe. Memory follows what was active in one interval, and nothing of a dead process stays.
+ * Reader: src/collector/turns.ts, decode.ts.
  */
 #ifndef SONDE_TURNS_H
 #define SONDE_TURNS_H

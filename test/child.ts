@@ -21,10 +21,22 @@ export interface Said {
 
 /** What it says next; a child that ends before is an error. */
 export async function hear(child: ChildProcess): Promise<Said> {
-  const ended = once(child, 'exit').then(([code, signal]) => {
-    throw new Error(`the collector ended: ${code ?? signal}`);
+  const over = new AbortController();
+  const { signal } = over;
+  const ended = once(child, 'exit', { signal }).then(([code, by]) => {
+    throw new Error(`the collector ended: ${code ?? by}`);
   });
-  return Promise.race([once(child, 'message').then(([said]) => said as Said), ended]);
+  try {
+    return await Promise.race([said(child, signal), ended]);
+  } finally {
+    ended.catch(() => undefined);
+    over.abort();
+  }
+}
+
+async function said(child: ChildProcess, signal: AbortSignal): Promise<Said> {
+  const [message] = await once(child, 'message', { signal });
+  return message as Said;
 }
 
 /** It has ended when this has. */

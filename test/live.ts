@@ -61,10 +61,11 @@ export class Sink {
   readonly #kept: KeptTables;
   readonly #server: FlightServer;
 
-  static async listen(): Promise<Sink> {
+  /** `port`: 0 for any that is free. */
+  static async listen(port = 0): Promise<Sink> {
     const kept: KeptTables = new Map();
     const server = await FlightServer.listen(
-      { host: '127.0.0.1', port: 0 },
+      { host: '127.0.0.1', port },
       {
         dedup: new Dedup(),
         put: async (_, batch) => {

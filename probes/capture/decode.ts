@@ -154,9 +154,6 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
 
   /** What the kernel counted, each interval (`capture_counts`). */
   kernelCounts(counts: readonly number[]): void {
-    const lost = (of: readonly number[]): number => of[capture_count.CAPTURE_LOST] ?? 0;
-    const more = Math.max(0, lost(counts) - lost(this.#kernel_counts));
-    this.#context.dropped('capture_records', 'ring_full', more);
     this.#kernel_counts = counts;
   }
 

@@ -339,7 +339,10 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
   const self = new SelfReport({ ...seen, period_ms });
   const { selection, outlet } = kernel.isOn('capture') ? openCapture(kernel, options) : {};
   const { nat, conntrack } = openNat(kernel, options, ledger, proc);
+  const ring_id = `${bootId()}:${kernel.ring.id}`;
+  const told = delivery.positionOf(ring_id);
   const decode = new Decode({
+    told_turn: told?.turn,
     ...{ probes: on, kernel, identity, ledger, proc, users },
     on_exec: (pid) => uprobes.announce(pid, performance.now()),
     options: probe_options,
@@ -357,7 +360,8 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     decode,
     filter,
     ledger,
-    ring_id: `${bootId()}:${kernel.ring.id}`,
+    ring_id,
+    told,
     before: (now_ms) => {
       nat?.turn(now_ms);
       conntrack?.read(now_ms);

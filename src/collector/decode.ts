@@ -25,6 +25,7 @@ import { FrontReader } from './front.ts';
 import type { Identity } from './identity.ts';
 import type { Kernel } from './kernel.ts';
 import { readNetns } from './netns.ts';
+import { Turns } from './turns.ts';
 import type { Users } from './users.ts';
 
 export interface DecodeOptions {
@@ -43,6 +44,8 @@ export interface DecodeOptions {
   /** procfs of the host. */
   readonly proc: string;
   readonly btf_path?: string | undefined;
+  /** The last turn of the maps whose rows are safe from a run before this one. */
+  readonly told_turn?: number | undefined;
 }
 
 interface MapReader {
@@ -73,6 +76,9 @@ export class Decode implements RecordSink {
   readonly #opened: RecordDecoder[] = [];
   readonly #readers: MapReader[] = [];
   readonly #pollers: Poller[] = [];
+  readonly #turns: Turns;
+  /** Rows were made of what stands in the idle maps, and are not safe yet. */
+  #untold = false;
   #bytes: Uint8Array = new Uint8Array(0);
   readonly #exec = new ExecRecordView(this.#bytes);
   #decoded = 0;
@@ -93,6 +99,11 @@ export class Decode implements RecordSink {
       for (const source of probe.map_sources ?? []) this.#openMap(source, context);
       for (const { open } of probe.polls ?? []) this.#pollers.push(open(context));
     }
+    const { kernel, told_turn: told } = options;
+    const { taken_over } = kernel;
+    this.#turns = new Turns({ map: kernel.map('sonde_turn'), taken_over, told });
+    // Told, and perhaps not all cleared any more.
+    if (taken_over && !this.#turns.left) this.#clear((reader) => this.#look(reader));
   }
 
   get totals(): DecodeTotals {
@@ -124,12 +135,29 @@ export class Decode implements RecordSink {
     this.#bad += 1;
   }
 
+  /** A predecessor left totals that it did not tell: a `tick` takes those alone, and another is due. */
+  get left(): boolean {
+    return this.#takesTurns && this.#turns.left;
+  }
+
+  /** The last turn whose totals are in the rows until now; undefined: none. */
+  get turn(): number | undefined {
+    return this.#turns.reached;
+  }
+
   /** Before the folds close at the end of an interval: what the kernel keeps in maps, and what decoders remember. */
   tick(now_ms: number, last = false): void {
-    const idle = this.#takesTurns ? this.#options.kernel.takeTurn() : 0;
-    for (const reader of this.#readers) this.#read(reader, idle, now_ms);
+    if (this.#takesTurns) this.#turns.end();
+    this.#untold = true;
+    for (const reader of this.#readers) this.#read(reader, now_ms);
     for (const decoder of this.#opened) decoder.tick?.(now_ms, last);
     for (const poller of this.#pollers) poller.poll(now_ms);
+  }
+
+  /** The rows until now are safe: what they tell of leaves the maps. */
+  settle(): void {
+    if (this.#untold) this.#clear(({ buffers }) => buffers[this.#turns.idle]!.count);
+    this.#untold = false;
   }
 
   /** The rows so far, one batch a table that has any. */
@@ -204,21 +232,33 @@ export class Decode implements RecordSink {
     });
   }
 
-  /** `idle`: of the pairs of maps, the one that no program uses now. */
-  #read(
-    { source, buffers, front, decoder, key_size, value_stride }: MapReader,
-    idle: number,
-    now_ms: number,
-  ): void {
-    const buffer = buffers[source.read === 'turns' ? idle : 0]!;
-    front?.take(idle);
-    const count = source.read === 'copy' ? buffer.read() : buffer.drain();
+  #read(reader: MapReader, now_ms: number): void {
+    const { source, buffers, front, decoder, key_size, value_stride } = reader;
+    const buffer = buffers[source.read === 'turns' ? this.#turns.idle : 0]!;
+    const count = source.read === 'drain' ? buffer.drain() : this.#look(reader);
     const { keys, values } = buffer;
     const behind = { count, keys, values, key_size, value_stride };
     const entries = front?.joined(behind) ?? behind;
     // Of what stays, its end is news as well.
     if (entries.count === 0 && source.read !== 'copy') return;
     decoder.rows(entries, now_ms);
+  }
+
+  /** Reads what stays in the map; the number of entries. */
+  #look({ source, buffers, front }: MapReader): number {
+    if (source.read !== 'turns') return buffers[0]!.read();
+    front?.read(this.#turns.idle);
+    return buffers[this.#turns.idle]!.read();
+  }
+
+  /** Empties the idle maps, and the slots before them. `countOf`: how many entries there are. */
+  #clear(countOf: (reader: MapReader) => number): void {
+    for (const reader of this.#readers) {
+      if (reader.source.read !== 'turns') continue;
+      const count = countOf(reader);
+      reader.front?.clear();
+      if (count > 0) reader.buffers[this.#turns.idle]!.drain();
+    }
   }
 }
 

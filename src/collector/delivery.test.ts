@@ -111,7 +111,7 @@ test('a successor takes the parts of a killed one, once, and goes on behind them
       copyFileSync(join(from, name), join(to, name));
     }
     const { spool, delivery } = spoolDelivery(t, new Ledger(), to);
-    assert.equal(delivery.cursorOf('r'), 70);
+    assert.equal(delivery.positionOf('r')?.cursor, 70);
     const found = [...spool.pending()].map(({ table, counts }) => [table, counts.bytes]);
     assert.deepEqual(found[0], ['sample', 7]);
     assert.equal(found.length, 2); // and the ledger

@@ -7,23 +7,18 @@ import { Gather } from '../table/gather.ts';
 import { type Ledger, ledgerCounts, ledgerTable } from '../table/ledger.ts';
 import type { FlightSender } from '../wire/client.ts';
 import type { Spool, SpoolEntry, SpoolInput } from '../wire/spool.ts';
-
-/** The ring and how far in it the rows reach. */
-export interface RingCursor {
-  readonly ring_id: string;
-  readonly cursor: number;
-}
+import type { RingPosition } from '../wire/spool_state.ts';
 
 export interface Delivery {
   /** How far rows of this ring are safe from a run before this one; undefined: none are. */
-  cursorOf(ring_id: string): number | undefined;
+  positionOf(ring_id: string): RingPosition | undefined;
   /**
    * Takes rows, and the ledger with them as the last batch: what it says of these rows arrives with them, or neither does.
    * `safe` is called once, when they are safe. Not called while `holding`.
    */
-  take(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void;
+  take(batches: readonly Batch[], ring: RingPosition, now_ms: number, safe: () => void): void;
   /** The same of an interval that goes on: its rows are made safe, and go off with those that `take` brings at its end. */
-  keep(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void;
+  keep(batches: readonly Batch[], ring: RingPosition, now_ms: number, safe: () => void): void;
   /** True while rows wait for room. Meanwhile nothing is read: the kernel keeps totals. */
   readonly holding: boolean;
   /** Tries again what is held. */
@@ -52,7 +47,7 @@ const OPEN_ROWS_MAX = 4096;
 
 interface Held {
   readonly inputs: readonly SpoolInput[];
-  readonly ring: RingCursor;
+  readonly ring: RingPosition;
   readonly safe: () => void;
 }
 
@@ -98,17 +93,17 @@ export class SpoolDelivery implements Delivery {
     return { bytes: this.#spool.bytes(), batches: Math.max(0, batches) };
   }
 
-  cursorOf(ring_id: string): number | undefined {
+  positionOf(ring_id: string): RingPosition | undefined {
     const last = this.#held?.ring ?? this.#spool.last()?.ring;
-    return last?.ring_id === ring_id ? last.cursor : undefined;
+    return last?.ring_id === ring_id ? last : undefined;
   }
 
-  take(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void {
+  take(batches: readonly Batch[], ring: RingPosition, now_ms: number, safe: () => void): void {
     this.#gather(batches, now_ms);
     this.#release(ring, safe);
   }
 
-  keep(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void {
+  keep(batches: readonly Batch[], ring: RingPosition, now_ms: number, safe: () => void): void {
     this.#gather(batches, now_ms);
     const is_small = this.#open.rows <= OPEN_ROWS_MAX;
     const is_safe = is_small && this.#spool.keepOpen(this.#inputs(), ring) === undefined;
@@ -117,7 +112,7 @@ export class SpoolDelivery implements Delivery {
   }
 
   /** The interval's rows so far, into the log. */
-  #release(ring: RingCursor, safe: () => void): void {
+  #release(ring: RingPosition, safe: () => void): void {
     const inputs = this.#inputs();
     this.#open.clear();
     this.#append({ inputs, ring, safe });
@@ -225,18 +220,18 @@ export class DirectDelivery implements Delivery {
     this.#ledger = ledger;
   }
 
-  cursorOf(): undefined {
+  positionOf(): undefined {
     return undefined;
   }
 
-  take(batches: readonly Batch[], _ring: RingCursor, now_ms: number, safe: () => void): void {
+  take(batches: readonly Batch[], _ring: RingPosition, now_ms: number, safe: () => void): void {
     for (const batch of batches) this.#give(batch, now_ms);
     const said = this.#ledger.takeDeltas(now_ms);
     if (said !== undefined) this.#give(said, now_ms);
     safe();
   }
 
-  keep(batches: readonly Batch[], ring: RingCursor, now_ms: number, safe: () => void): void {
+  keep(batches: readonly Batch[], ring: RingPosition, now_ms: number, safe: () => void): void {
     this.take(batches, ring, now_ms, safe);
   }
 

@@ -45,7 +45,7 @@ test('the slots in use have the owner of the entry with their key', () => {
   const taken = [5n, 1n, 2n, 7n, 0n, 0n, 7n, 3n, 0n, 5n, 0n, 9n];
   const slots = new Slots(EMPTY, words(...taken));
   const reader = new FrontReader(slots, FRONT);
-  reader.take(1);
+  reader.read(1);
   const values = words(70n, 1n, 1n, 1n, 50n, 2n, 2n, 2n);
   const { count, keys, values: sums } = reader.joined(behind(8, words(7n, 5n), values));
   assert.equal(count, 5); // the other slot holds nothing
@@ -53,12 +53,14 @@ test('the slots in use have the owner of the entry with their key', () => {
   assert.deepEqual(sums.subarray(0, values.length), values);
   const added = words(50n, 1n, 2n, 0n, 70n, 3n, 0n, 0n, 50n, 0n, 9n, 0n);
   assert.deepEqual(sums.subarray(values.length), added);
+  assert.deepEqual(slots.written, []);
+  reader.clear();
   assert.deepEqual(slots.written, [[1, EMPTY]]);
 });
 
 test('keys of 4 bytes', () => {
   const reader = new FrontReader(new Slots(words(5n, 1n, 2n, ...Array<bigint>(9).fill(0n))), FRONT);
-  reader.take(0);
+  reader.read(0);
   const keys = new Uint8Array(Uint32Array.of(5).buffer);
   const found = reader.joined(behind(4, keys, words(50n, 0n, 0n, 0n)));
   assert.deepEqual(found.keys, new Uint8Array(Uint32Array.of(5, 5).buffer));
@@ -68,10 +70,12 @@ test('keys of 4 bytes', () => {
 test('sums without an entry are kept, without an owner; empty slots are not written', () => {
   const slots = new Slots(words(5n, 1n, 2n, ...Array<bigint>(9).fill(0n)), EMPTY);
   const reader = new FrontReader(slots, FRONT);
-  reader.take(0);
+  reader.read(0);
+  reader.clear();
   const nothing = behind(8, new Uint8Array(0), new Uint8Array(0));
   assert.deepEqual(reader.joined(nothing).values, words(0n, 1n, 2n, 0n));
-  reader.take(1);
+  reader.read(1);
+  reader.clear();
   assert.equal(reader.joined(nothing).count, 0);
   assert.deepEqual(slots.written, [[0, EMPTY]]);
 });

@@ -24,17 +24,18 @@ export class FrontReader {
     this.#zeros = new Uint8Array(map.valueStride);
   }
 
-  /**
-   * Takes what is in the slots of a turn that no program uses. Before the entries behind are taken, so that no slot is ever
-   * without its entry.
-   */
-  take(turn: number): void {
+  /** Reads the slots of a turn that no program uses; 0 or 1. */
+  read(turn: number): void {
     this.#turn[0] = turn;
     this.#map.lookup(this.#turn, this.#bytes);
+  }
+
+  /** Empties what was read. Before the entries behind are taken, so that no slot is ever without its entry. */
+  clear(): void {
     if (this.#bytes.some((byte) => byte !== 0)) this.#map.update(this.#turn, this.#zeros);
   }
 
-  /** The entries, and after them what was taken: with all that stands before the sums in the entry of the same key. */
+  /** The entries, and after them what was read: with all that stands before the sums in the entry of the same key. */
   joined(behind: MapEntries): MapEntries {
     const used = this.#used();
     if (used.length === 0) return behind;

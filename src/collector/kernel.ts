@@ -12,7 +12,6 @@ import { BpfMap } from '../bpf/map.ts';
 import { BpfObject, type OpenOptions } from '../bpf/object.ts';
 import { BpfProgram } from '../bpf/program.ts';
 import { Ring } from '../bpf/ring.ts';
-import { waitForPrograms } from '../bpf/wait.ts';
 import type { Need, Probe, ProbeOptions, Right, Sweep } from '../table/probe.ts';
 import { idleMaps, shapeMaps } from './map_shapes.ts';
 import { Pins } from './pins.ts';
@@ -126,23 +125,6 @@ export class Kernel {
   markSwept(): void {
     const one = new Uint8Array(Uint32Array.of(1).buffer);
     this.map('sonde_swept').update(new Uint8Array(4), one);
-  }
-
-  /**
-   * Programs fill the other map of each pair from here on (bpf/turns.bpf.h). Says which of the two, 0 or 1, is idle: when
-   * this returns no program uses it any more.
-   */
-  takeTurn(): number {
-    const turn = this.map('sonde_turn');
-    const key = new Uint8Array(4);
-    const value = new Uint32Array(1);
-    const bytes = new Uint8Array(value.buffer);
-    turn.lookup(key, bytes);
-    const idle = value[0]! & 1;
-    value[0] = 1 - idle;
-    turn.update(key, bytes);
-    waitForPrograms();
-    return idle;
   }
 
   #run(program: string): void {

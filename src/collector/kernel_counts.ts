@@ -1,31 +1,54 @@
-// The kernel side's own counters (bpf/ring.bpf.h: sonde_counts), booked into the ledger.
+// The kernel side's own counters (bpf/ring.bpf.h: sonde_counts), booked into the ledger. What is booked stands beside the
+// rows in the spool, so that what was lost while no collector lived is booked too, and nothing twice.
 
-import { kernel_count } from '../../probes/layout.gen.ts';
+import { capture_count, kernel_count } from '../../probes/layout.gen.ts';
 import type { BpfMap } from '../bpf/map.ts';
 import type { Ledger } from '../table/ledger.ts';
 
 const U32 = 2 ** 32;
 
+/** Behind the counters of `kernel_count`: records of captured traffic that found no room. */
+const CAPTURE_LOST = kernel_count.COUNT_MAX;
+
+/** An array with a value of 8 bytes for each CPU. */
+export type CountsMap = Pick<BpfMap, 'valueStride' | 'lookup'>;
+
+export interface CountsMaps {
+  /** `sonde_counts`. */
+  readonly all: CountsMap;
+  /** `capture_counts`, while that source is on. */
+  readonly capture?: CountsMap | undefined;
+}
+
 export class KernelCounts {
-  readonly #map: BpfMap;
+  readonly #maps: CountsMaps;
   readonly #ledger: Ledger;
   readonly #key = new Uint32Array(1);
   readonly #value: Uint8Array;
   readonly #words: Uint32Array;
   #before: readonly number[];
 
-  /** Counts from before (a predecessor's) are not booked again. */
-  constructor(map: BpfMap, ledger: Ledger) {
-    this.#map = map;
+  /** `told`: the counts that a predecessor booked. Undefined: it is not known what it booked, and nothing is booked twice. */
+  constructor(maps: CountsMaps, ledger: Ledger, told?: readonly number[]) {
+    this.#maps = maps;
     this.#ledger = ledger;
-    this.#value = new Uint8Array(map.valueStride);
+    this.#value = new Uint8Array(maps.all.valueStride);
     this.#words = new Uint32Array(this.#value.buffer);
-    this.#before = this.read();
+    this.#before = told ?? this.read();
   }
 
-  /** Sums over all CPUs since the programs were loaded, by `kernel_count`. */
+  /** All that is booked, as `read` has it. */
+  get told(): readonly number[] {
+    return this.#before;
+  }
+
+  /** Sums over all CPUs since the programs were loaded, by `kernel_count`, and what capture lost. */
   read(): number[] {
-    return Array.from({ length: kernel_count.COUNT_MAX }, (_, what) => this.#read(what));
+    const { all, capture } = this.#maps;
+    const { COUNT_MAX } = kernel_count;
+    const sums = Array.from({ length: COUNT_MAX }, (_, what) => this.#read(all, what));
+    const lost = capture === undefined ? 0 : this.#read(capture, capture_count.CAPTURE_LOST);
+    return [...sums, lost];
   }
 
   book(): void {
@@ -78,6 +101,7 @@ export class KernelCounts {
     ledger.seen('kernel', 'dns_packets_ring_full', dns);
     ledger.dropped('kernel', 'dns_packets_ring_full', 'ring_full', dns);
     this.#drop('db_packets', 'ring_full', delta(kernel_count.COUNT_DB_FULL));
+    this.#drop('capture_records', 'ring_full', delta(CAPTURE_LOST));
     this.#before = now;
   }
 
@@ -98,9 +122,9 @@ export class KernelCounts {
     this.#ledger.dropped('kernel', what, reason, count);
   }
 
-  #read(what: number): number {
+  #read(map: CountsMap, what: number): number {
     this.#key[0] = what;
-    if (!this.#map.lookup(new Uint8Array(this.#key.buffer), this.#value)) return 0;
+    if (!map.lookup(new Uint8Array(this.#key.buffer), this.#value)) return 0;
     let sum = 0;
     for (let i = 0; i < this.#words.length; i += 2) {
       sum += this.#words[i]! + this.#words[i + 1]! * U32;

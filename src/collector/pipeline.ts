@@ -1,9 +1,10 @@
 // Ring → rows → batches → delivery, in turns. One turn reads what waits; at the end of an interval, or when much was read
-// and is not yet safe, the fold closes, its rows are made safe together with the ring's cursor, and the ring is released.
+// and is not yet safe, the fold closes, its rows are made safe together with how far they reach, and the ring is released.
 
 import { kernel_count } from '../../probes/layout.gen.ts';
 import type { Batch } from '../table/columns.ts';
 import type { Ledger } from '../table/ledger.ts';
+import type { RingPosition } from '../wire/spool_state.ts';
 import type { Decode, DecodeTotals } from './decode.ts';
 import type { Delivery } from './delivery.ts';
 import { Drain } from './drain.ts';
@@ -23,6 +24,8 @@ export interface PipelineOptions {
   readonly filter: ProcessFilter;
   readonly ledger: Ledger;
   readonly ring_id: string;
+  /** How far the rows of a predecessor reach. */
+  readonly told: RingPosition | undefined;
   /** Called before the ring is read: for what its records are read with. */
   readonly before?: ((now_ms: number) => void) | undefined;
   /** More tables of this moment, to go with the interval's: self-metrics. */
@@ -40,12 +43,13 @@ export class Pipeline {
 
   constructor(options: PipelineOptions) {
     this.#options = options;
-    const { kernel, delivery, decode, ring_id } = options;
+    const { kernel, decode, told } = options;
     this.#decode = decode;
     this.#ring_bytes = kernel.ring.maxEntries;
-    const cursor = delivery.cursorOf(ring_id);
-    this.drain = new Drain(kernel.ring.fd, this.#ring_bytes, decode, cursor);
-    this.#counts = new KernelCounts(kernel.counts, options.ledger);
+    this.drain = new Drain(kernel.ring.fd, this.#ring_bytes, decode, told?.cursor);
+    const capture = kernel.hasMap('capture_counts') ? kernel.map('capture_counts') : undefined;
+    const counts = { all: kernel.counts, capture };
+    this.#counts = new KernelCounts(counts, options.ledger, told?.counts);
   }
 
   /** Reads what waits, within a bound. True: more waits. */
@@ -75,6 +79,7 @@ export class Pipeline {
 
   /** Closes the rows so far and hands them on; then the kernel may write over their records. */
   flush(now_ms: number): void {
+    if (this.#decode.left) this.#release(now_ms, true);
     this.#release(now_ms, true);
   }
 
@@ -83,8 +88,12 @@ export class Pipeline {
     const { delivery, ring_id } = this.#options;
     if (delivery.holding) return;
     const batches = this.#close(now_ms, whole);
-    const ring = { ring_id, cursor: this.drain.cursor };
-    const safe = () => this.drain.commit();
+    const { turn } = this.#decode;
+    const ring = { ring_id, cursor: this.drain.cursor, turn, counts: this.#counts.told };
+    const safe = () => {
+      this.drain.commit();
+      this.#decode.settle();
+    };
     if (whole) delivery.take(batches, ring, now_ms, safe);
     else delivery.keep(batches, ring, now_ms, safe);
   }

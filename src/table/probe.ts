@@ -191,9 +191,9 @@ export interface MapEntries {
 
 /**
  * Totals that the kernel side keeps in a map, read each interval. `drain`: entries are taken out, so that the map holds
- * one interval; what a program adds to an entry while that is taken may be lost. `turns`: the same and exact also then:
- * `map` names a pair, `<map>_0` and `<map>_1` (bpf/turns.bpf.h), and the one is taken while programs fill the other.
- * `copy`: entries stay and grow, and the decoder reports differences. Probes may share a source.
+ * one interval; what a program adds to an entry while that is taken may be lost. `turns`: the same and exact, then and
+ * when the collector is killed: `map` names a pair, `<map>_0` and `<map>_1` (bpf/turns.bpf.h), the one is read while programs
+ * fill the other. `copy`: entries stay and grow, and the decoder reports differences. Probes may share a source.
  */
 export interface MapSource {
   readonly map: string;

@@ -19,7 +19,7 @@ import { type TestContext, test } from 'node:test';
 import { OperatorError } from './error.ts';
 import { Spool, type SpoolInput } from './spool.ts';
 import type { Lost } from './spool_loss.ts';
-import { StateFile } from './spool_state.ts';
+import { SLOT_BYTES, StateFile } from './spool_state.ts';
 
 function folder(t: TestContext): string {
   const dir = mkdtempSync(join(tmpdir(), 'spool-'));
@@ -129,6 +129,26 @@ test('a flipped bit costs its record and what follows in the file, and is counte
   spool.close();
 });
 
+test('a state with the former, smaller slots is read', (t) => {
+  const dir = folder(t);
+  const path = join(dir, 'state');
+  const spool = Spool.open(dir, { bytes_max: 1 << 20 });
+  const ring = { ring_id: 'r', cursor: 5 };
+  spool.append({ ...entry('a', 1), ring });
+  spool.acknowledge(1);
+  spool.close();
+  const state = readFileSync(path);
+  const slots = [0, 1].map((slot) => state.subarray(slot * SLOT_BYTES, slot * SLOT_BYTES + 1024));
+  writeFileSync(path, Buffer.concat(slots));
+  for (const file of logFiles(dir)) rmSync(join(dir, file));
+  const reopened = Spool.open(dir, { bytes_max: 1 << 20 });
+  assert.equal(reopened.spool_id, spool.spool_id);
+  assert.equal(reopened.acknowledged(), 1);
+  assert.deepEqual(reopened.last(), { seq: 1, ring });
+  reopened.close();
+  assert.equal(statSync(path).size, 2 * SLOT_BYTES);
+});
+
 test('damage to both state slots makes a new identity, damage to one changes nothing', (t) => {
   const dir = folder(t);
   const spool = Spool.open(dir, { bytes_max: 1 << 20 });
@@ -142,7 +162,7 @@ test('damage to both state slots makes a new identity, damage to one changes not
     const copy = folder(t);
     cpSync(dir, copy, { recursive: true });
     const damaged = Buffer.from(state);
-    for (const slot of slots) damaged[slot * 1024 + 20] ^= 0xff;
+    for (const slot of slots) damaged[slot * SLOT_BYTES + 20] ^= 0xff;
     writeFileSync(join(copy, 'state'), damaged);
     const reopened = Spool.open(copy, { bytes_max: 1 << 20 });
     assert.equal(reopened.spool_id === id, slots.length === 1);

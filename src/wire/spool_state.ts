@@ -12,10 +12,15 @@ import {
 } from 'node:fs';
 import { crc32 } from 'node:zlib';
 
+/** How far rows reach in what the programs of one ring have told. */
 export interface RingPosition {
   readonly ring_id: string;
   /** Bytes consumed since the ring was made, below 2^53. */
   readonly cursor: number;
+  /** Of the maps that are taken in turns, the last turn. */
+  readonly turn?: number | undefined;
+  /** Of the programs' own counters. */
+  readonly counts?: readonly number[] | undefined;
 }
 
 /** The newest thing the spool was told, on disk until a newer one is there. */
@@ -35,7 +40,9 @@ export interface SpoolState {
   readonly last: LastEntry | undefined;
 }
 
-const SLOT_BYTES = 1024;
+export const SLOT_BYTES = 4096;
+/** Of a folder that was made before positions had counters. */
+const FORMER_SLOT_BYTES = 1024;
 const HEAD_BYTES = 8;
 
 export class StateFile {
@@ -50,17 +57,19 @@ export class StateFile {
     this.fd = openSync(path, 'a+');
     closeSync(this.fd);
     this.fd = openSync(path, 'r+');
-    const slots = [this.read(0), this.read(1)];
+    const is_former = fstatSync(this.fd).size === 2 * FORMER_SLOT_BYTES;
+    const slot_bytes = is_former ? FORMER_SLOT_BYTES : SLOT_BYTES;
+    const slots = [this.read(0, slot_bytes), this.read(1, slot_bytes)];
     const newest = (slots[1]?.turn ?? -1) > (slots[0]?.turn ?? -1) ? slots[1] : slots[0];
     this.turn = newest?.turn ?? 0;
     this.found = newest?.state;
   }
 
-  private read(slot: number): { turn: number; state: SpoolState } | undefined {
-    const bytes = Buffer.alloc(SLOT_BYTES);
-    if (readSync(this.fd, bytes, 0, SLOT_BYTES, slot * SLOT_BYTES) < HEAD_BYTES) return undefined;
+  private read(slot: number, slot_bytes: number): { turn: number; state: SpoolState } | undefined {
+    const bytes = Buffer.alloc(slot_bytes);
+    if (readSync(this.fd, bytes, 0, slot_bytes, slot * slot_bytes) < HEAD_BYTES) return undefined;
     const length = bytes.readUInt32LE(0);
-    if (length > SLOT_BYTES - HEAD_BYTES) return undefined;
+    if (length > slot_bytes - HEAD_BYTES) return undefined;
     const text = bytes.subarray(HEAD_BYTES, HEAD_BYTES + length);
     if (length === 0 || crc32(text) !== bytes.readUInt32LE(4)) return undefined;
     // Written by this class and covered by the checksum.
