@@ -140,6 +140,7 @@ test('values that mean nothing are refused, with what would', () => {
   refuses(['query', 'SELECT 1', '--timeout', 'soon'], /--timeout soon: give a number of seconds/);
   refuses(['query', 'SELECT 1', '--reducer', 'here'], /--reducer here: write HOST:PORT/);
   refuses(['query', 'SELECT 1', '--token', 'schlüssel'], /^sonde: the token cannot be sent/);
+  if (is_root) refuses(['profile', '--output', '/none/such'], /\/none\/such cannot be written/);
   if (is_root) refuses(['profile', '--pid', '4194304'], /--pid 4194304: no such process/);
   refuses(['top', '--sort', 'size'], /--sort size: take one of read, written/);
   refuses(['run', '--for', 'ever'], /--for ever: give a number of seconds/);

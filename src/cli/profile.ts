@@ -1,7 +1,7 @@
 // `sonde profile`: what the processors are busy with. Samples the stacks of kernel and programs for some seconds, and prints them in
 // a form that flame graphs or pprof read. Nothing else of sonde need run.
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { missingRights } from '../config/rights.ts';
@@ -11,6 +11,7 @@ import { type Sample, Sampler } from '../profile/sampler.ts';
 import type { SymbolTable } from '../profile/symbol_table.ts';
 import { UserSymbols } from '../profile/user_symbols.ts';
 import { safeLines } from '../table/text.ts';
+import { reasonOf } from '../wire/error.ts';
 import type { Call } from './call.ts';
 import { CliError, EXIT_OPERATOR } from './failure.ts';
 import { print } from './output.ts';
@@ -32,6 +33,7 @@ export async function run(call: Call): Promise<number> {
   refuse();
   if (options.pid !== 0) refuseProcess(options.pid);
   const { seconds, frequency, pid, format, output } = options;
+  const file = output === undefined ? undefined : openOutput(output);
   const began_ms = Date.now();
   const began = performance.now();
   const sampler = new Sampler({ frequency, pid });
@@ -43,13 +45,24 @@ export async function run(call: Call): Promise<number> {
     const samples = sampler.samples().map((sample) => named(sample, kernel, users));
     const bytes =
       format === 'pprof' ? pprof(samples, { frequency, began_ms, duration_ms }) : folded(samples);
-    if (output === undefined) print(typeof bytes === 'string' ? shown(bytes) : bytes);
-    else writeFileSync(output, bytes);
+    if (file === undefined) print(typeof bytes === 'string' ? shown(bytes) : bytes);
+    else writeFileSync(file, bytes);
     tell(sampler, duration_ms, kernel.size > 0);
   } finally {
     sampler.close();
+    if (file !== undefined) closeSync(file);
   }
   return 0;
+}
+
+/** Before the time is spent that it takes to fill it. */
+function openOutput(path: string): number {
+  try {
+    return openSync(path, 'w');
+  } catch (error) {
+    const cure = 'name a file in a folder that exists, where this user may write';
+    throw new CliError(`${path} cannot be written (${reasonOf(error)}): ${cure}`, EXIT_OPERATOR);
+  }
 }
 
 /** Names come from other people's processes; other programs get them as they are. */

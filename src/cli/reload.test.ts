@@ -73,9 +73,9 @@ test('a faulty file, and one that is gone, leave what is in force, and are said'
   write('level: loud');
   const [faulty] = await reload();
   assert.match(faulty.msg, /^the configuration in force stays/);
-  assert.match(faulty.err.message, /sonde\.yaml:1:\d+: log\.level: "loud" /);
+  assert.match(faulty.reason, /sonde\.yaml:1:\d+: log\.level: "loud" /);
   rmSync(file);
-  assert.match((await reload())[0].err.message, /cannot be read/);
+  assert.match((await reload())[0].reason, /cannot be read/);
   assert.equal(log.logger.level, 'info');
   assert.equal(applied.length, 0);
 });

@@ -1,6 +1,7 @@
 // HUP: a role goes on in a new log file, reads its configuration again and takes over what is live.
 
 import { diffConfig, readsKey } from '../config/describe.ts';
+import { ConfigError } from '../config/error.ts';
 import type { Log } from '../config/log.ts';
 import type { Role } from '../config/role.ts';
 import type { Config } from '../config/schema.ts';
@@ -26,7 +27,9 @@ export function reloadOnHup(
       now = next;
       takeLevel(log, next, () => say(role, diff, log));
     } catch (error) {
-      log.logger.error({ err: error }, 'the configuration in force stays: the new one is faulty');
+      const why =
+        error instanceof ConfigError ? { reason: error.message.trimEnd() } : { err: error };
+      log.logger.error(why, 'the configuration in force stays: the new one is faulty');
     }
   };
   process.on('SIGHUP', reload);

@@ -31,6 +31,7 @@ import { bookLost, lossBatch } from './loss.ts';
 import { NatTable } from './nat_table.ts';
 import { OutletBook } from './outlet_book.ts';
 import { lockPins, type PinLock } from './pin_lock.ts';
+import { refuseElsewhere } from './pins.ts';
 import { Pipeline } from './pipeline.ts';
 import { Pressure } from './pressure.ts';
 import { CgroupIndex } from './proc.ts';
@@ -307,6 +308,7 @@ export class Collector {
 async function openParts(options: CollectorOptions): Promise<Parts> {
   const { config } = options;
   const { collector } = config;
+  refuseElsewhere(collector.pin_path);
   const lock = await lockPins(collector.pin_path);
   const ledger = new Ledger();
   const { id, delivery } = openDelivery(options, ledger);

@@ -11,10 +11,11 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import test, { type TestContext } from 'node:test';
+import { findMount } from '../bpf/features.ts';
 import { lockPins } from './pin_lock.ts';
-import { Pins } from './pins.ts';
+import { Pins, refuseElsewhere } from './pins.ts';
 
 function root(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'sonde-pins-'));
@@ -50,6 +51,14 @@ test('a build sees its own links, and clears those of every build', (t) => {
   young.clear();
   assert.equal(existsSync(folder), false);
   young.clear(); // there is nothing to clear
+});
+
+test('an ordinary folder is refused before anything is made there', (t) => {
+  const folder = root(t);
+  assert.throws(() => refuseElsewhere(folder), { code: 'pins_elsewhere', message: /mount -t bpf/ });
+  assert.equal(existsSync(dirname(folder)), false);
+  const bpffs = findMount('bpf');
+  if (bpffs !== undefined) refuseElsewhere(join(bpffs, 'not-there', 'sonde'));
 });
 
 test('one holds a folder at a time, and who follows may have it', async (t) => {

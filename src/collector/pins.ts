@@ -6,12 +6,37 @@
 // PIN_PATH/programs_<build>/<program>
 // PIN_PATH/uprobes_<build>/…            placements in files (uprobe_pins.ts)
 
-import { existsSync, mkdirSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmdirSync,
+  type StatsFs,
+  statfsSync,
+  unlinkSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { OperatorError } from '../wire/error.ts';
 
 const LINKS = 'links_';
 const PROGRAMS = 'programs_';
 const UPROBES = 'uprobes_';
+/** linux/magic.h: BPF_FS_MAGIC. */
+const BPF_FS_MAGIC = 0xcafe4a11;
+
+/** Before anything is made there. @throws {OperatorError} `pins_elsewhere`: the kernel pins in bpffs alone. */
+export function refuseElsewhere(pin_path: string): void {
+  if (fileSystemOf(pin_path).type === BPF_FS_MAGIC) return;
+  const cure = 'mount one (mount -t bpf bpf /sys/fs/bpf), or name a folder in one';
+  const message = `collector.pin_path: ${pin_path} is in no BPF file system`;
+  throw new OperatorError('pins_elsewhere', message, cure);
+}
+
+/** That of a path, or of the nearest folder above it that exists. */
+function fileSystemOf(path: string): StatsFs {
+  if (existsSync(path) || dirname(path) === path) return statfsSync(path);
+  return fileSystemOf(dirname(path));
+}
 
 export class Pins {
   readonly root: string;

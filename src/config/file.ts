@@ -62,7 +62,7 @@ function treeOf(name: string, document: Document): Tree {
     );
   }
   try {
-    return withoutNulls(document.toJS({ maxAliasCount: ALIASES_MAX }));
+    return nullsUnset(document.toJS({ maxAliasCount: ALIASES_MAX }));
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw fault(name, `cannot be unfolded (${reason})`, 'write the values out instead of by alias');
@@ -77,11 +77,14 @@ function isTree(value: unknown): value is Tree {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** A section whose lines are all commented out is null in YAML; here it is the same as absent. */
-function withoutNulls(tree: unknown): Tree {
+/**
+ * A section whose lines are all commented out is null in YAML; here its value is the same as absent. Its name stays, so that
+ * one that is not known is refused.
+ */
+function nullsUnset(tree: unknown): Tree {
   if (!isTree(tree)) return {};
-  const kept = Object.entries(tree).filter(([, value]) => value !== null);
-  return Object.fromEntries(kept.map(([k, v]) => [k, isTree(v) ? withoutNulls(v) : v]));
+  const unset = (value: unknown) => (isTree(value) ? nullsUnset(value) : (value ?? undefined));
+  return Object.fromEntries(Object.entries(tree).map(([name, value]) => [name, unset(value)]));
 }
 
 /** Where in the text a path begins: a value's own place, a key's where the value is a section. */

@@ -157,6 +157,16 @@ collector:
   ]);
 });
 
+test('what has no value is as if absent, under a name that is known', () => {
+  const { config } = load('collector:\n  interval:\n  probes:\nreducer:\nlog: {level: }\n');
+  assert.equal(config.collector.interval, 10_000);
+  assert.equal(config.log.level, 'info');
+  assert.deepEqual(faults('aa:\ncollector: {intervall: }\n'), [
+    'F:2:13: collector.intervall: is no known key; did you mean interval?',
+    'F:1:1: aa: is no known key; known here: data_dir, log, collector, reducer, agent',
+  ]);
+});
+
 test('YAML itself: duplicates, tags, several documents, no mapping, comments only', () => {
   assert.deepEqual(faults('log: {level: info}\nlog: {level: warn}'), [
     'F:2:1: Map keys must be unique; mend the YAML there',

@@ -42,7 +42,7 @@ export const network_namespace: Check = {
     }
     const [own, host] = ['self', '1'].map((pid) => machine.link(`/proc/${pid}/ns/net`));
     if (own === undefined || host === undefined) {
-      return skip('/proc/1 cannot be looked at, which only root may');
+      return skip('/proc/1 cannot be looked at, which takes root with CAP_SYS_PTRACE');
     }
     return own === host ? ok("the host's") : warn(`${own}, that of the host is ${host}`);
   },

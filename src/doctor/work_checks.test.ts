@@ -84,7 +84,7 @@ const CASES: ReadonlyMap<string, readonly Case[]> = new Map<string, readonly Cas
     [
       [{}, 'ok', /the host's/],
       [{ links: { '/proc/self/ns/net': 'net:[4026532001]' } }, 'warn', /4026532001/, /hostNetwork/],
-      [{ links: { '/proc/1/ns/net': undefined } }, 'skip', /only root/],
+      [{ links: { '/proc/1/ns/net': undefined } }, 'skip', /takes root/],
       [{ links: { '/proc/self/ns/pid': 'pid:[1]' } }, 'skip', /another PID namespace/],
     ],
   ],

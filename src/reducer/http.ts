@@ -5,7 +5,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { authority } from '../wire/address.ts';
-import { OperatorError, reasonOf } from '../wire/error.ts';
+import { listenCure, OperatorError, reasonOf } from '../wire/error.ts';
 
 export interface Page {
   readonly content_type: string;
@@ -54,8 +54,7 @@ export async function servePages(
 
 function cannotListen({ host, port }: { host: string; port: number }, error: Error): OperatorError {
   const message = `Cannot listen on ${authority(host, port)} for /metrics: ${reasonOf(error)}`;
-  const cure = 'free the port or name another address: --metrics';
-  return new OperatorError('metrics_address', message, cure);
+  return new OperatorError('metrics_address', message, listenCure(error, '--metrics'));
 }
 
 async function answer(

@@ -14,6 +14,15 @@ export class OperatorError extends Error {
   }
 }
 
+/** What to change where an address cannot be listened on; `names` are the key and the flag that name it. */
+export function listenCure(error: unknown, names: string): string {
+  const reason = reasonOf(error);
+  if (reason === 'EACCES')
+    return `name a port from 1024 up, or give the right to lower ones (CAP_NET_BIND_SERVICE): ${names}`;
+  if (reason === 'EADDRINUSE') return `free the port or name another address: ${names}`;
+  return `name an address that this machine has: ${names}`;
+}
+
 /** The `code` of a failed system call, or the text of whatever else was thrown. */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);

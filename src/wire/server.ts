@@ -7,7 +7,7 @@ import { authority, checkAddress, checkPlaintext } from './address.ts';
 import { admission, detailsOf } from './admission.ts';
 import { type ReadHandlers, readingService } from './answers.ts';
 import type { Dedup } from './dedup.ts';
-import { OperatorError, reasonOf } from './error.ts';
+import { listenCure, OperatorError, reasonOf } from './error.ts';
 import { flight_service } from './flight.ts';
 import { Gate } from './gate.ts';
 import { answerPut, type PutCall, type PutContext, type PutHandler } from './put.ts';
@@ -194,7 +194,7 @@ async function listenOrExplain(gate: Gate, host: string, port: number): Promise<
   } catch (error) {
     gate.close();
     const message = `Cannot listen on ${authority(host, port)}: ${reasonOf(error)}`;
-    const cure = 'free the port or name another address (reducer.listen, --listen)';
+    const cure = listenCure(error, 'reducer.listen, --listen');
     throw new OperatorError('wire_address', message, cure);
   }
 }
