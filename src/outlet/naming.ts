@@ -1,4 +1,3 @@
-// src/outlet/naming.ts
 // From a table's definition to Prometheus names: base units, `_total` for what only grows, and what each fold becomes.
 
 import type { Measure, TableDefinition, Unit } from '../table/definition.ts';

@@ -1,4 +1,3 @@
-// src/outlet/prometheus.test.ts
 // The page: names and values from definitions and batches, limits, hostile labels, and the real promtool's opinion.
 
 import assert from 'node:assert/strict';

@@ -1,4 +1,3 @@
-// src/outlet/prometheus.ts
 // The page at /metrics. Names, units and help follow from the tables' definitions; prom-client writes the text.
 
 import { Registry } from 'prom-client';

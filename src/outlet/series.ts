@@ -1,4 +1,3 @@
-// src/outlet/series.ts
 // Everything that one table shows at /metrics: sums since the start by a bounded set of labels. Label values come from
 // strangers (process names, domains), so their number and length have limits, and what a limit turned away is counted.
 

@@ -1,4 +1,3 @@
-// src/reducer/answers.ts
 // What a reducer answers over Flight: tables and queries as Arrow (DoGet, ListFlights, GetSchema), and the actions
 // query, flush, health and control, whose bodies and answers are JSON unless said otherwise.
 

@@ -1,5 +1,3 @@
-// src/reducer/enrich.test.ts
-
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { netflow } from '../../probes/netflow.ts';

@@ -1,4 +1,3 @@
-// src/reducer/enrich.ts
 // What the reducer knows besides: each enricher gets a batch and gives one back, the same if it has nothing to say. Work is
 // done once a distinct text of a dictionary, not once a row.
 

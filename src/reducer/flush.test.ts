@@ -1,4 +1,3 @@
-// src/reducer/flush.test.ts
 // Who counts as connected: also a collector that has no call open, since it delivers still; and what is said of the others.
 
 import assert from 'node:assert/strict';

@@ -1,4 +1,3 @@
-// src/reducer/flush.ts
 // "Fresh" answers: the reducer asks every connected collector to drain its kernel and deliver. A collector keeps one
 // call of the action `control` open; the answer to it is the wish. It then drains, appends to its spool, waits until the
 // spool is acknowledged (which means stored), and says so in its next call. No reply in time is said, not hidden.

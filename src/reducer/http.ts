@@ -1,4 +1,3 @@
-// src/reducer/http.ts
 // The small HTTP port: GET /metrics for Prometheus; GET /livez for who starts the process again when it no longer answers,
 // GET /healthz for who wants to know whether it can do its work.
 

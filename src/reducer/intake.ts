@@ -1,4 +1,3 @@
-// src/reducer/intake.ts
 // One batch's way through the reducer: decode, enrich, store, show, acknowledge. Nothing is acknowledged that the store
 // does not have; what is refused for good stands in the ledger with its reason.
 

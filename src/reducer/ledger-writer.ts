@@ -1,4 +1,3 @@
-// src/reducer/ledger-writer.ts
 // The reducer's own ledger on its way to the store, as a collector of its own. Deltas that could not be stored are kept
 // and tried again: the ledger of a full disk is what one wants to read afterwards.
 

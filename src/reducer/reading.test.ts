@@ -1,4 +1,3 @@
-// src/reducer/reading.test.ts
 // Any Arrow Flight client: one that writes without our metadata, and one that reads tables, queries and schemas.
 
 import assert from 'node:assert/strict';

@@ -1,4 +1,3 @@
-// src/reducer/reducer.test.ts
 // The whole reducer over its ports: a collector's sender in front, the store behind.
 
 import assert from 'node:assert/strict';

@@ -1,4 +1,3 @@
-// src/reducer/reducer.ts
 // The reducer: takes batches from collectors, stores them, answers. Read with intake.ts: this file only wires the parts.
 
 import { hostname } from 'node:os';

@@ -1,4 +1,3 @@
-// src/reducer/scrape.test.ts
 // A real Prometheus scrapes a real page, hostile names and all, and answers with the sums that went in.
 
 import assert from 'node:assert/strict';

@@ -1,4 +1,3 @@
-// src/reducer/self.ts
 // What the reducer costs and does, at /metrics.
 
 import { monitorEventLoopDelay } from 'node:perf_hooks';

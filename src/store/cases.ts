@@ -1,4 +1,3 @@
-// src/store/cases.ts
 // What every store must do, whichever way it is spoken to: in a folder (client.test.ts) or by URL (server.test.ts).
 
 import assert from 'node:assert/strict';

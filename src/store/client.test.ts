@@ -1,4 +1,3 @@
-// src/store/client.test.ts
 // The store in a folder: the cases of every store, and what only an embedded one has.
 
 import assert from 'node:assert/strict';

@@ -1,4 +1,3 @@
-// src/store/client.ts
 // The store: batches in, once each; questions answered. Embedded in a folder or a ClickHouse server by URL, with the same
 // schema and SQL. Nothing here throws for a full disk or an engine in trouble: those are values, and no acknowledgement.
 

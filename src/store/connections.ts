@@ -1,4 +1,3 @@
-// src/store/connections.ts
 // Where the two ends of a connection meet. A row of `netflow` is one end's view; both ends' rows carry the same key here:
 // client address, server address, server port, transport. A loopback address names another thing on every host and in
 // every network namespace, so that for it these two are part of the key.

@@ -1,4 +1,3 @@
-// src/store/crash-child.ts
 // Run by crash.test.ts, to be killed: inserts batches one after another and says each number that the store confirmed.
 
 import { writeSync } from 'node:fs';

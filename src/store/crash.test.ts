@@ -1,4 +1,3 @@
-// src/store/crash.test.ts
 // kill -9 in the middle of inserting, again and again: the sums are exact afterwards, in the base table and in all that
 // follows from it, and nothing that was confirmed is missing.
 

@@ -1,4 +1,3 @@
-// src/store/failure.ts
 // What the store answers when it did not do what it was asked. Full disks, engines in trouble and wrong SQL are values:
 // whoever holds one of these has no acknowledgement to give.
 

@@ -1,4 +1,3 @@
-// src/store/full.test.ts
 // A disk that is full, for real: a small tmpfs. What is not stored is not confirmed; when there is space again, the same
 // batches go in and the sums are exact. Needs the right to mount.
 

@@ -1,4 +1,3 @@
-// src/store/guard.test.ts
 // What a user's SQL may do: the guard's own verdicts, and then the engine behind it, tried with real files.
 
 import assert from 'node:assert/strict';

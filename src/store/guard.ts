@@ -1,4 +1,3 @@
-// src/store/guard.ts
 // Which SQL a user may run. The engine's `readonly=1` refuses writes, changes of settings and most table functions; these
 // it lets pass in the embedded engine (tried with 26.7): INTO OUTFILE writes files, the scalar function file() and DESCRIBE
 // of a table function read them, KILL QUERY ends others' queries. So a text must also pass here, before the engine sees it.

@@ -1,4 +1,3 @@
-// src/store/insert.ts
 // The one INSERT of a batch: which columns of the Arrow stream go in, and what the store adds to each row.
 
 import { insertableTypes, type TableSchema } from './schema.ts';

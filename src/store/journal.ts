@@ -1,4 +1,3 @@
-// src/store/journal.ts
 // What the embedded store is inserting right now, on disk. The engine reads the Arrow file from here; a file that is
 // still here at the next start is a batch of which nobody knows how far it got, and recovery.ts puts it right.
 

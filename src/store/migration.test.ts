@@ -1,4 +1,3 @@
-// src/store/migration.test.ts
 // A store that an older version made, opened by a newer one.
 
 import assert from 'node:assert/strict';

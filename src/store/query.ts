@@ -1,4 +1,3 @@
-// src/store/query.ts
 // A user's SQL: guarded, limited, read-only, in a session of its own; the answer as a stream.
 
 import type { Readable } from 'node:stream';

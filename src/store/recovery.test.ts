@@ -1,4 +1,3 @@
-// src/store/recovery.test.ts
 // Every state that a crash can leave: batch in the base table or not, whole or in part, rollups with it or without it, the
 // engine's log knowing its token without having its rows. After opening, all of them are the same.
 

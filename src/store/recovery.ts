@@ -1,4 +1,3 @@
-// src/store/recovery.ts
 // A batch whose insertion broke off may be in the base table, in some rollups, in none. Tokens alone do not tell: the
 // engine writes a block's id to its log before the block itself, so that a kill between the two would make a resent batch
 // look stored. So the base table is asked for the batch's rows, and the touched intervals of each rollup are computed

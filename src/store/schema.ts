@@ -1,4 +1,3 @@
-// src/store/schema.ts
 // From a table's definition to what ClickHouse is told: the base table, its rollups, the views that feed them, and the
 // additive changes that bring an older store up to date. Nothing here speaks to an engine.
 

@@ -1,4 +1,3 @@
-// src/store/server.test.ts
 // The store by URL, against the stand-in for a ClickHouse server: the same cases, over HTTP.
 
 import assert from 'node:assert/strict';

@@ -1,4 +1,3 @@
-// src/store/shape.ts
 // What the engine shall have: tables with their columns, and those that a view fills from another.
 
 export interface StoreColumn {

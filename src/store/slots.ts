@@ -1,4 +1,3 @@
-// src/store/slots.ts
 // A fixed number of places and a bounded line of those who wait for one.
 
 export interface Slot {

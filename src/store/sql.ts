@@ -1,4 +1,3 @@
-// src/store/sql.ts
 // The few ways in which a value becomes part of an SQL text. Everything else in the store goes through these.
 
 /** A string as an SQL literal. ClickHouse reads backslash escapes inside quotes, so both are escaped. */

@@ -1,4 +1,3 @@
-// src/store/testing.ts
 // Batches of `netflow` for the tests and the benchmark of the store: numbers that a program can add up beside it.
 
 import { mkdtempSync, rmSync } from 'node:fs';

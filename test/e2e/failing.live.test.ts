@@ -6,12 +6,11 @@ import { spawn, spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { installPrometheus } from '../../src/outlet/testing.ts';
 import { NO_LIVE } from '../live.ts';
 import { talk } from '../traffic/traffic.ts';
 import { ask, command, countLog, makePlace, type Place, startRun, until } from './sonde.ts';
 import { exact } from './truth.ts';
-
-const APT_MS_MAX = 180_000;
 
 const TALK = { connections: 300 };
 const UDP = { datagrams: 500, reply: 1, size: 100 };
@@ -70,18 +69,8 @@ async function doctorSays(place: Place, failed: string, on: string): Promise<voi
   assert.match(bad?.cure ?? '', /SONDE_FAIL_SOURCE/);
 }
 
-/** Prometheus of Debian; the reason where it cannot be had. */
-function missingPrometheus(): string | undefined {
-  const works = () => spawnSync('prometheus', ['--version']).status === 0;
-  if (works()) return undefined;
-  const words = ['install', '-qy', '--no-install-recommends', 'prometheus'];
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  spawnSync('apt-get', words, { env, timeout: APT_MS_MAX });
-  return works() ? undefined : 'needs the Debian package prometheus';
-}
-
 test('Prometheus scrapes the page of a running sonde', { skip: NO_LIVE }, async (t) => {
-  const missing = missingPrometheus();
+  const missing = installPrometheus();
   if (missing !== undefined) return t.skip(missing);
   const place = await makePlace(t);
   await startRun(place);

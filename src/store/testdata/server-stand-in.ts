@@ -1,4 +1,3 @@
-// src/store/testdata/server-stand-in.ts
 // A stand-in for a ClickHouse server, for tests: the embedded engine behind as much of ClickHouse's HTTP interface as
 // @clickhouse/client uses. It is no server: no users, no compression, no streaming. Run as a process of its own, since a
 // process has one engine: `node server-stand-in.ts <folder>` prints its URL.
