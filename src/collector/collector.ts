@@ -27,6 +27,7 @@ import { hostPaths } from './host.ts';
 import { Identity } from './identity.ts';
 import { type Kernel, openKernel } from './kernel.ts';
 import { kernelOptions } from './kernel_options.ts';
+import { bookLeft } from './left.ts';
 import { bookLost, lossBatch } from './loss.ts';
 import { NatTable } from './nat_table.ts';
 import { OutletBook } from './outlet_book.ts';
@@ -318,8 +319,7 @@ async function openParts(options: CollectorOptions): Promise<Parts> {
     throw error;
   });
   reportSources(kernel, options);
-  ledger.seen('kernel', 'left_by_another_build', kernel.left_records);
-  ledger.dropped('kernel', 'left_by_another_build', 'unknown_layout', kernel.left_records);
+  bookLeft(kernel.left, ledger);
   const { cgroup_root, proc } = hostPaths(collector.host_dir);
   const identity = new Identity({
     processes_max: collector.maps.processes_max,

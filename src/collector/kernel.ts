@@ -3,7 +3,7 @@
 // loaded again.
 
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BpfError } from '../bpf/error.ts';
 import { BpfIter } from '../bpf/iter.ts';
@@ -11,8 +11,8 @@ import { BpfLink } from '../bpf/link.ts';
 import { BpfMap } from '../bpf/map.ts';
 import { BpfObject, type OpenOptions } from '../bpf/object.ts';
 import { BpfProgram } from '../bpf/program.ts';
-import { Ring } from '../bpf/ring.ts';
 import type { Need, Probe, ProbeOptions, Right, Sweep } from '../table/probe.ts';
+import { type Left, leftBehind, NOTHING } from './left.ts';
 import { idleMaps, shapeMaps } from './map_shapes.ts';
 import { Pins } from './pins.ts';
 import { giveWay, makePlan, type Plan } from './plan.ts';
@@ -55,8 +55,8 @@ export class Kernel {
   readonly processes: BpfMap;
   /** True: went on with what a predecessor left; nothing was missed meanwhile. */
   readonly taken_over: boolean;
-  /** Records of a predecessor of another build, whose layout this one cannot know: lost, and to be accounted for. */
-  readonly left_records: number;
+  /** What a predecessor of another build left: lost, and to be accounted for. */
+  readonly left: Left;
   readonly programs: readonly RunningProgram[];
   readonly #maps: ReadonlyMap<string, BpfMap>;
   readonly #links: Map<string, BpfLink>;
@@ -74,12 +74,12 @@ export class Kernel {
     programs: readonly RunningProgram[];
     pins: Pins;
     probes: readonly Probe[];
-    left_records: number;
+    left: Left;
     object?: BpfObject;
     /** Attaches a program of the loaded object again. */
     attach?: (program: string) => BpfLink;
   }) {
-    this.left_records = parts.left_records;
+    this.left = parts.left;
     this.plan = parts.plan;
     this.taken_over = parts.taken_over;
     this.#maps = parts.maps;
@@ -256,25 +256,13 @@ function takeOver(plan: Plan, pins: Pins, options: KernelOptions): Kernel | unde
   return new Kernel({
     plan,
     taken_over: true,
-    left_records: 0,
+    left: NOTHING,
     maps,
     links,
     programs,
     pins,
     probes: options.probes,
   });
-}
-
-/** Counts what nobody has read in the ring of another build. */
-function recordsLeft(pins: Pins): number {
-  if (!existsSync(pins.map('sonde_ring'))) return 0;
-  const map = BpfMap.openPinned(pins.map('sonde_ring'));
-  const ring = Ring.open(map.fd, map.maxEntries);
-  const bytes = new Uint8Array(map.maxEntries);
-  const { records } = ring.read(ring.consumerPosition, bytes);
-  ring.close();
-  map.close();
-  return records;
 }
 
 let map_names: readonly string[] | undefined;
@@ -316,7 +304,7 @@ function load(
     if (refused.has(error.program)) throw error; // it is not planned any more, yet it was loaded
     return { program: error.program, reason: error.message };
   }
-  const left_records = recordsLeft(pins);
+  const left = leftBehind(pins);
   pins.clear(); // another build's programs, if any: from here on nothing of them runs
   pins.create();
   const links = new Map<string, BpfLink>();
@@ -339,7 +327,7 @@ function load(
   const { probes } = options;
   const again = (name: string) => attach(object, name, options);
   const parts = { plan, maps, links, programs, pins, probes, object, attach: again };
-  return new Kernel({ ...parts, taken_over: false, left_records });
+  return new Kernel({ ...parts, taken_over: false, left });
 }
 
 /** Those of the plan, and the shared ones that were not refused. */

@@ -26,8 +26,8 @@ interface Place {
   readonly port: number;
 }
 
-function start(t: TestContext, { data_dir, pin_path, port }: Place) {
-  return startChild(t, [data_dir, pin_path, `${port}`, `${RING_BYTES}`, JSON.stringify(OWN)]);
+function start(t: TestContext, { data_dir, pin_path, port }: Place, ring_bytes = RING_BYTES) {
+  return startChild(t, [data_dir, pin_path, `${port}`, `${ring_bytes}`, JSON.stringify(OWN)]);
 }
 
 /** All calls of the process are told, once. */
@@ -101,4 +101,31 @@ test(`killed ${KILLS} times while it takes totals all the time`, { skip: NO_LIVE
   child.send('stop');
   await hear(child);
   assert.equal(existsSync(place.pin_path), false);
+});
+
+test('what a collector of another build left is lost, and the ledger says so', {
+  skip: NO_LIVE,
+}, async (t) => {
+  const sink = await Sink.listen();
+  t.after(() => sink.close());
+  const place = { ...liveFolders(t), port: sink.port };
+  const first = start(t, place);
+  await hear(first);
+  const spend = Spend.start(t, 'calls', COUNT);
+  await spend.spent;
+  await kill(first);
+  const other = start(t, place, 2 * RING_BYTES);
+  assert.equal((await hear(other)).taken_over, false);
+  other.send('flush');
+  await hear(other);
+  const left = {
+    table: 'totals_left_by_another_build',
+    outcome: 'dropped',
+    reason: 'unknown_layout',
+  };
+  const { count } = sink.total(left, ['count'], 'sonde_ledger');
+  assert.ok(count! >= 3, `${count} entries`); // one for each call and its error
+  await spend.end();
+  other.send('stop');
+  await hear(other);
 });
