@@ -17,6 +17,8 @@ export function startChild(t: Cleanup, words: readonly string[]): ChildProcess {
 export interface Said {
   readonly said: 'ready' | 'flush' | 'settle' | 'stop';
   readonly taken_over: boolean;
+  /** False: the kernel has no compare-and-exchange, and two reports of a connection within some ns may count twice. */
+  readonly claims: boolean;
 }
 
 /** What it says next; a child that ends before is an error. */

@@ -18,12 +18,15 @@ const collector = await Collector.start({
 
 process.on('message', (asked) => void answer(String(asked)));
 process.on('disconnect', () => process.exit(1)); // the test has died
-process.send!({ said: 'ready', taken_over: collector.kernel.taken_over });
+const { taken_over, plan } = collector.kernel;
+const variants = plan.sources.flatMap(({ parts }) => parts.map(({ variant }) => variant));
+const claims = !variants.some((variant) => variant.endsWith('without atomics'));
+process.send!({ said: 'ready', taken_over, claims });
 
 async function answer(asked: string): Promise<void> {
   if (asked === 'flush') await collector.flush();
   while (asked === 'settle' && !collector.uprobes.settled) await delay(20);
   if (asked === 'stop') await collector.stop(5000);
-  process.send!({ said: asked, taken_over: collector.kernel.taken_over });
+  process.send!({ said: asked, taken_over, claims });
   if (asked === 'stop') process.exit(0);
 }

@@ -20,14 +20,14 @@ test('lines are seen before, between and after', { skip: NO_PTY }, async (t) => 
   const typist = new Typist(t);
   const shell = await typist.open('shell');
   const first = startChild(t, words);
-  assert.deepEqual(await hear(first), { said: 'ready', taken_over: false });
+  assert.equal((await hear(first)).taken_over, false);
   await typist.type(shell, 'echo one');
   const gone = once(first, 'exit');
   first.kill('SIGKILL');
   await gone;
   await typist.type(shell, 'echo between');
   const second = startChild(t, words);
-  assert.deepEqual(await hear(second), { said: 'ready', taken_over: true });
+  assert.equal((await hear(second)).taken_over, true);
   await typist.type(shell, 'echo two');
   const flush = async (): Promise<void> => {
     second.send('flush');

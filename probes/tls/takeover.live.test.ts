@@ -28,7 +28,7 @@ test(`killed ${KILLS} times under load`, { skip: NO_TLS }, async (t) => {
   const port = Number(await server.line());
   const client = new Peer(t, 'python3', [PEER, 'client', `${port}`, '2', `${REQUESTS / 2}`, '2']);
   let child = start();
-  assert.deepEqual(await hear(child), { said: 'ready', taken_over: false });
+  assert.equal((await hear(child)).taken_over, false);
   child.send('settle');
   await hear(child);
   client.go();
@@ -38,7 +38,7 @@ test(`killed ${KILLS} times under load`, { skip: NO_TLS }, async (t) => {
     child.kill('SIGKILL');
     await gone;
     child = start();
-    assert.deepEqual(await hear(child), { said: 'ready', taken_over: true });
+    assert.equal((await hear(child)).taken_over, true);
   }
   assert.deepEqual(JSON.parse(await client.line()), { requests: REQUESTS });
   await client.ended();
