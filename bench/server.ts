@@ -1,6 +1,7 @@
 // What a loaded server loses when sonde watches: nginx under wrk without sonde, with a collector whose reducer is elsewhere,
 // and with both on the machine, turn about. `node bench/server.ts` prints it; of another server with `--server go` or
-// `--server node`, of other sources with `--sources tcp,udp,http`, of the loads without a rate alone with `--saturated`.
+// `--server node`, of other sources with `--sources tcp,udp,http`, of the loads without a rate alone with `--saturated`, of
+// fixed rates alone that are a share of what the same client gets at full speed with `--share 0.7`.
 // Requests a second are what users see, but move with the neighbours of a virtual machine; processor time hardly does.
 
 import {
@@ -18,6 +19,9 @@ import { Collector, cannotRun, Reducer } from './sonde.ts';
 import { askedSources, type Server, startAskedServer } from './web.ts';
 
 const CONNECTIONS = 16;
+/** Of the client with a rate, one connection each. */
+const THREADS = 8;
+const WARM_S = 2;
 /** Requests a second, of one connection a thread; what one core of this kind of machine serves is several times it. */
 const RATE = { keep_alive: 10_000, close: 2000 };
 
@@ -56,7 +60,7 @@ interface LoadCase {
   readonly run: (port: number, seconds: number) => Promise<Load & Partial<PacedLoad>>;
 }
 
-const CASES: readonly LoadCase[] = [
+const SATURATED: readonly LoadCase[] = [
   {
     name: 'keep-alive',
     run: (port, seconds) => wrk({ port, seconds, connections: CONNECTIONS, close: false }),
@@ -65,18 +69,44 @@ const CASES: readonly LoadCase[] = [
     name: 'Connection: close',
     run: (port, seconds) => wrk({ port, seconds, connections: CONNECTIONS, close: true }),
   },
-  {
-    name: `keep-alive at ${RATE.keep_alive}/s`,
-    run: (port, seconds) => paced({ port, seconds, rate: RATE.keep_alive, threads: 8, close: 0 }),
-  },
-  {
-    name: `Connection: close at ${RATE.close}/s`,
-    run: (port, seconds) => paced({ port, seconds, rate: RATE.close, threads: 8, close: 1 }),
-  },
 ];
 
-/** Those without a rate are as fast as the server can. */
-const asked_cases = process.argv.includes('--saturated') ? CASES.slice(0, 2) : CASES;
+function pacedCase(close: 0 | 1, rate: number): LoadCase {
+  return {
+    name: `${close === 1 ? 'Connection: close' : 'keep-alive'} at ${rate}/s`,
+    run: (port, seconds) => paced({ port, seconds, rate, threads: THREADS, close }),
+  };
+}
+
+/** Of fixed loads, the share of what the client gets at full speed. */
+function askedShare(): number | undefined {
+  const at = process.argv.indexOf('--share');
+  if (at < 0) return undefined;
+  const share = Number(process.argv[at + 1]);
+  if (share > 0 && share < 1) return share;
+  throw new Error('--share takes a number between 0 and 1');
+}
+
+async function shareOf(share: number, server: Server, close: 0 | 1): Promise<LoadCase> {
+  const full = { port: server.port, seconds: WARM_S, rate: 0, threads: THREADS, close };
+  await paced(full); // caches and clocks warm up
+  const { requests, seconds } = await paced(full);
+  return pacedCase(close, Math.round((share * requests) / seconds));
+}
+
+async function askedCases(server: Server): Promise<readonly LoadCase[]> {
+  const share = askedShare();
+  if (share !== undefined)
+    return [await shareOf(share, server, 0), await shareOf(share, server, 1)];
+  if (process.argv.includes('--saturated')) return SATURATED;
+  return [...SATURATED, pacedCase(0, RATE.keep_alive), pacedCase(1, RATE.close)];
+}
+
+interface Place {
+  readonly cases: readonly LoadCase[];
+  readonly server: Server;
+  readonly reducer: Reducer;
+}
 
 /** What sonde itself took in a turn, in microseconds of processor time a second. */
 interface Turn {
@@ -100,8 +130,7 @@ async function sample(one: LoadCase, server: Server, seconds: number): Promise<S
 }
 
 async function turn(
-  server: Server,
-  reducer: Reducer,
+  { cases, server, reducer }: Place,
   seconds: number,
   collector?: Collector,
 ): Promise<Turn> {
@@ -109,7 +138,7 @@ async function turn(
   const before = cpu();
   const start = performance.now();
   const samples: Sample[] = [];
-  for (const one of asked_cases) samples.push(await sample(one, server, seconds));
+  for (const one of cases) samples.push(await sample(one, server, seconds));
   const after = cpu();
   return {
     samples,
@@ -119,16 +148,12 @@ async function turn(
   };
 }
 
-async function turnWith(
-  arm: Arm,
-  server: Server,
-  reducer: Reducer,
-  seconds: number,
-): Promise<Turn> {
+async function turnWith(arm: Arm, place: Place, seconds: number): Promise<Turn> {
+  const { reducer } = place;
   reducer.resume();
   const collector = await Collector.start(reducer, '10s', arm.sources);
   if (!arm.reducer_runs) reducer.pause();
-  const done = await turn(server, reducer, seconds, collector);
+  const done = await turn(place, seconds, collector);
   reducer.resume();
   await collector.stop();
   reducer.pause();
@@ -158,11 +183,10 @@ function loadFigures(label: string, i: number, turns: readonly Turn[]): Figure[]
 /** What one arm has of what there is without sonde, and what it takes more. */
 function armFigures(
   i: number,
-  arm: Arm,
+  label: string,
   nothing: readonly Turn[],
   turns: readonly Turn[],
 ): Figure[] {
-  const label = `${asked_cases[i]!.name}, ${arm.name}`;
   const base = (what: keyof Sample) => samplesOf(nothing, i, what);
   const own = (what: keyof Sample) => samplesOf(turns, i, what);
   const sum = (all: readonly number[]) => all.reduce((a, b) => a + b, 0);
@@ -191,25 +215,27 @@ async function measure(options: RunOptions): Promise<readonly Figure[]> {
   const [rounds, seconds] = options.quick ? [2, 1] : [9, 2];
   const server = await startAskedServer();
   const reducer = await Reducer.start();
+  const cases = await askedCases(server);
+  const place = { cases, server, reducer };
   const arms = askedArms();
   const nothing: Turn[] = [];
   const turns = new Map<Arm, Turn[]>(arms.map((arm) => [arm, []]));
-  await turn(server, reducer, 1); // caches and clocks warm up
+  await turn(place, 1); // caches and clocks warm up
   reducer.pause();
   for (let round = 0; round < rounds; round += 1) {
     // there and back: a machine that grows slower or faster meanwhile favours none
     const order = [undefined, ...arms];
     for (const arm of round % 2 === 0 ? order : order.reverse()) {
-      if (arm === undefined) nothing.push(await turn(server, reducer, seconds));
-      else turns.get(arm)!.push(await turnWith(arm, server, reducer, seconds));
+      if (arm === undefined) nothing.push(await turn(place, seconds));
+      else turns.get(arm)!.push(await turnWith(arm, place, seconds));
     }
   }
   const all = [nothing, ...turns.values()].flat();
   const errors = all.flatMap(({ samples }) => samples.map((one) => one.errors));
   return [
-    ...asked_cases.flatMap(({ name }, i) => [
+    ...cases.flatMap(({ name }, i) => [
       ...loadFigures(`${name}, nothing`, i, nothing),
-      ...arms.flatMap((arm) => armFigures(i, arm, nothing, turns.get(arm)!)),
+      ...arms.flatMap((arm) => armFigures(i, `${name}, ${arm.name}`, nothing, turns.get(arm)!)),
     ]),
     ...arms.flatMap((arm) => shareFigures(arm, turns.get(arm)!)),
     figure('requests that failed', '1', [errors.reduce((a, b) => a + b, 0)]),
