@@ -205,7 +205,7 @@ class Guest {
     ];
     return [
       // never KVM: a device that opens may still hang an ordinary kernel (nested, paravirtual)
-      ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-machine', 'pc,memory-backend=memory'],
+      ...['-accel', 'tcg,thread=multi', '-cpu', 'max,-pku', '-machine', 'pc,memory-backend=memory'],
       ...['-object', `memory-backend-memfd,id=memory,size=${memory_mb}M,share=on`],
       ...['-m', String(memory_mb), '-smp', String(cpus)],
       ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
