@@ -34,20 +34,29 @@ class CountsDecoder implements MapDecoder {
     this.#decoder = decoderOf(context);
   }
 
-  rows({ count, keys, values, value_stride }: MapEntries): void {
-    const key = new DataView(keys.buffer, keys.byteOffset, keys.byteLength);
-    const value = new DataView(values.buffer, values.byteOffset, values.byteLength);
-    const sums: number[] = new Array(capture_count.CAPTURE_COUNT_MAX).fill(0);
-    for (let i = 0; i < count; i += 1) {
-      let sum = 0;
-      for (let at = 0; at < value_stride; at += 8) {
-        const place = i * value_stride + at;
-        sum += value.getUint32(place, true) + value.getUint32(place + 4, true) * U32;
-      }
-      sums[key.getUint32(i * 4, true)] = sum;
-    }
-    this.#decoder.kernelCounts(sums);
+  begin(entries: MapEntries): void {
+    this.#decoder.beginAt(countsOf(entries));
   }
+
+  rows(entries: MapEntries): void {
+    this.#decoder.kernelCounts(countsOf(entries));
+  }
+}
+
+/** Over all CPUs, by `capture_count`. */
+function countsOf({ count, keys, values, value_stride }: MapEntries): readonly number[] {
+  const key = new DataView(keys.buffer, keys.byteOffset, keys.byteLength);
+  const value = new DataView(values.buffer, values.byteOffset, values.byteLength);
+  const sums: number[] = new Array(capture_count.CAPTURE_COUNT_MAX).fill(0);
+  for (let i = 0; i < count; i += 1) {
+    let sum = 0;
+    for (let at = 0; at < value_stride; at += 8) {
+      const place = i * value_stride + at;
+      sum += value.getUint32(place, true) + value.getUint32(place + 4, true) * U32;
+    }
+    sums[key.getUint32(i * 4, true)] = sum;
+  }
+  return sums;
 }
 
 /** Bits of `enum capture_mode` for a mode of the configuration. */

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
+import { isHistogramColumn } from '../../src/table/columns.ts';
 import type { TableDefinition } from '../../src/table/definition.ts';
 import { DomainCache } from '../../src/table/domains.ts';
 import { Fold } from '../../src/table/fold.ts';
@@ -11,12 +12,14 @@ import type { DecodeContext, Owner } from '../../src/table/probe.ts';
 import { probeOptions } from '../../src/table/testing.ts';
 import {
   capture_chunk,
+  capture_count,
   capture_flag,
   capture_record,
   flow_role,
   record_kind,
 } from '../layout.gen.ts';
 import { CAPTURE_DEFAULTS, CaptureDecoder } from './decode.ts';
+import { captureStats } from './stats.ts';
 import { bodyOf, type Captured } from './testing.ts';
 
 const SEED = { seed: 20_261_126, numRuns: 200 };
@@ -355,4 +358,24 @@ test('hostile records and bytes: never a throw, and all that waits is within its
     }),
     SEED,
   );
+});
+
+test('what the kernel counted for a predecessor is not told again', () => {
+  const lostOf = (bench: Bench) => {
+    const { measures } = captureStats;
+    const at = measures.findIndex(({ name }) => name === 'events_lost');
+    const column = bench.folds.get(captureStats)!.close(NOW)!.measures[at]!;
+    assert.ok(!isHistogramColumn(column));
+    return column.values[0];
+  };
+  const counts = (lost: number) => {
+    const all = new Array<number>(capture_count.CAPTURE_COUNT_MAX).fill(0);
+    all[capture_count.CAPTURE_LOST] = lost;
+    return all;
+  };
+  const bench = new Bench();
+  bench.decoder.beginAt(counts(40));
+  bench.decoder.kernelCounts(counts(42));
+  bench.decoder.tick(NOW);
+  assert.equal(lostOf(bench), 2);
 });

@@ -152,7 +152,13 @@ export class CaptureDecoder implements RecordDecoder, ConnectionSink {
     return true;
   }
 
-  /** What the kernel counted, each interval (`capture_counts`). */
+  /** What the kernel counted for a predecessor (`capture_counts`): that is no news. */
+  beginAt(counts: readonly number[]): void {
+    this.#kernel_counts = counts;
+    this.#before = this.totals();
+  }
+
+  /** What it has counted, each interval. */
   kernelCounts(counts: readonly number[]): void {
     this.#kernel_counts = counts;
   }

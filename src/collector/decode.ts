@@ -14,6 +14,7 @@ import type { LineOutlet } from '../table/outlet.ts';
 import type {
   DecodeContext,
   MapDecoder,
+  MapEntries,
   MapSource,
   Poller,
   Probe,
@@ -102,8 +103,7 @@ export class Decode implements RecordSink {
     const { kernel, told_turn: told } = options;
     const { taken_over } = kernel;
     this.#turns = new Turns({ map: kernel.map('sonde_turn'), taken_over, told });
-    // Told, and perhaps not all cleared any more.
-    if (taken_over && !this.#turns.left) this.#clear((reader) => this.#look(reader));
+    if (taken_over) this.#takeOver();
   }
 
   get totals(): DecodeTotals {
@@ -233,15 +233,24 @@ export class Decode implements RecordSink {
   }
 
   #read(reader: MapReader, now_ms: number): void {
-    const { source, buffers, front, decoder, key_size, value_stride } = reader;
+    const { source, buffers, front, decoder } = reader;
     const buffer = buffers[source.read === 'turns' ? this.#turns.idle : 0]!;
     const count = source.read === 'drain' ? buffer.drain() : this.#look(reader);
-    const { keys, values } = buffer;
-    const behind = { count, keys, values, key_size, value_stride };
+    const behind = entriesOf(reader, buffer, count);
     const entries = front?.joined(behind) ?? behind;
     // Of what stays, its end is news as well.
     if (entries.count === 0 && source.read !== 'copy') return;
     decoder.rows(entries, now_ms);
+  }
+
+  #takeOver(): void {
+    for (const reader of this.#readers) {
+      if (reader.source.read !== 'copy' || reader.decoder.begin === undefined) continue;
+      const count = this.#look(reader);
+      reader.decoder.begin(entriesOf(reader, reader.buffers[0]!, count));
+    }
+    // Told, and perhaps not all cleared any more.
+    if (!this.#turns.left) this.#clear((reader) => this.#look(reader));
   }
 
   /** Reads what stays in the map; the number of entries. */
@@ -260,6 +269,14 @@ export class Decode implements RecordSink {
       if (count > 0) reader.buffers[this.#turns.idle]!.drain();
     }
   }
+}
+
+function entriesOf(
+  { key_size, value_stride }: MapReader,
+  { keys, values }: MapBuffer,
+  count: number,
+): MapEntries {
+  return { count, keys, values, key_size, value_stride };
 }
 
 /** Read when it is first asked for: the file is large, and most never ask. */

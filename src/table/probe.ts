@@ -179,6 +179,8 @@ export interface MapDecoder {
    * other for each possible CPU, each rounded up to 8 bytes.
    */
   rows(entries: MapEntries, now_ms: number): void;
+  /** Of `copy`, once and before all else: what a predecessor counted and told, from where differences begin. */
+  begin?(entries: MapEntries): void;
 }
 
 export interface MapEntries {
