@@ -53,6 +53,8 @@ export async function openReducer(
     asking.close();
     if (dir !== undefined && existsSync(join(dir, 'store'))) return await askStore(dir);
     const why = error instanceof Error ? error.message : String(error);
+    if (why.startsWith('unauthenticated'))
+      throw new CliError(`the reducer at ${place(at)} refuses (${why}): --token, collector.token`);
     const cure =
       dir === undefined
         ? 'start `sonde run`, or name it: --reducer HOST:PORT'

@@ -18,8 +18,9 @@ export async function run(call: Call): Promise<number> {
   for (const warning of warnings) log.logger.warn(warning);
   log.logger.info({ config: configInForce(config) }, 'the configuration in force');
   const { ended } = lifetime(log.logger, () => undefined);
-  reloadOnHup('reducer', call, config, log);
-  const reducer = await Reducer.start({
+  let reducer: Reducer | undefined;
+  reloadOnHup('reducer', call, config, log, () => reducer?.server.renewTls());
+  reducer = await Reducer.start({
     ...reducerOptions(config),
     log: (line) => log.logger.warn(line),
   });

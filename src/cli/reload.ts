@@ -27,8 +27,8 @@ export function reloadOnHup(
       now = next;
       takeLevel(log, next, () => say(role, diff, log));
     } catch (error) {
-      const why =
-        error instanceof ConfigError ? { reason: error.message.trimEnd() } : { err: error };
+      const is_told = error instanceof Error && ('cure' in error || error instanceof ConfigError);
+      const why = is_told ? { reason: error.message.trimEnd() } : { err: error };
       log.logger.error(why, 'the configuration in force stays: the new one is faulty');
     }
   };

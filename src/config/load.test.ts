@@ -6,7 +6,7 @@ import test, { after } from 'node:test';
 import { ConfigError } from './error.ts';
 import { configKeys } from './keys.ts';
 import { type LoadOptions, loadConfig } from './load.ts';
-import { disagreements, intakeOf, reducerAt } from './role.ts';
+import { disagreements, intakeOf, reducerAt, speaksTls } from './role.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'sonde-config-'));
 const file = join(dir, 'sonde.yaml');
@@ -351,6 +351,18 @@ test('who asks a reducer takes token and TLS with its address, and no role is ch
   });
 });
 
+test('a key of collector.tls turns TLS on, unless enabled says no', () => {
+  const speaks = (tls: string) =>
+    speaksTls(load(`collector: {tls: {${tls}}}`).config.collector.tls);
+  assert.deepEqual(['', 'ca_path: /a', 'server_name: r', 'enabled: true'].map(speaks), [
+    false,
+    true,
+    true,
+    true,
+  ]);
+  assert.equal(speaks('enabled: false, ca_path: /a'), false);
+});
+
 test('what the two roles of one machine do not agree on is a fault of both together', () => {
   const [cert, own, client] = [
     { SONDE_REDUCER_TLS_CERT_PATH: '/c', SONDE_REDUCER_TLS_KEY_PATH: '/k' },
@@ -364,6 +376,8 @@ test('what the two roles of one machine do not agree on is a fault of both toget
   assert.deepEqual(keys({}), []);
   assert.deepEqual(keys(cert), ['SONDE_REDUCER_TLS_CERT_PATH reducer.tls.cert_path']);
   assert.deepEqual(keys(own), ['SONDE_COLLECTOR_TLS_ENABLED collector.tls.enabled']);
+  assert.deepEqual(keys(client), ['SONDE_COLLECTOR_TLS_CERT_PATH collector.tls.cert_path']);
+  assert.deepEqual(keys({ ...cert, ...client }), [], 'a certificate is named to be shown');
   assert.deepEqual(keys({ ...cert, ...own }), []);
   const mutual = { ...cert, ...own, SONDE_REDUCER_TLS_CLIENT_CA_PATH: '/a' };
   assert.deepEqual(keys(mutual), ['SONDE_REDUCER_TLS_CLIENT_CA_PATH reducer.tls.client_ca_path']);

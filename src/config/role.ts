@@ -43,13 +43,27 @@ export function reached({ host, port }: HostPort): HostPort {
 
 /** The files that the collector speaks TLS with; undefined: it does not. */
 export function intakeTls({ collector: { tls } }: Config) {
-  if (!tls.enabled) return undefined;
+  if (!speaksTls(tls)) return undefined;
   return {
     ...(tls.ca_path !== undefined && { ca: tls.ca_path }),
     ...(tls.cert_path !== undefined && { cert: tls.cert_path }),
     ...(tls.key_path !== undefined && { key: tls.key_path }),
     ...(tls.server_name !== undefined && { server_name: tls.server_name }),
   };
+}
+
+type TlsSection = Config['collector']['tls'];
+
+/** Who names a certificate means it: its rows and its token do not go as plain text for want of one more key. */
+export function speaksTls(tls: TlsSection): boolean {
+  return tls.enabled ?? tlsKey(tls) !== 'enabled';
+}
+
+/** What turns TLS on. */
+function tlsKey(tls: TlsSection): keyof TlsSection {
+  if (tls.enabled !== undefined) return 'enabled';
+  const keys = ['ca_path', 'cert_path', 'key_path', 'server_name'] as const;
+  return keys.find((name) => tls[name] !== undefined) ?? 'enabled';
 }
 
 type IntakeTls = NonNullable<ReturnType<typeof intakeTls>>;
@@ -113,15 +127,17 @@ export function disagreements(
     return [{ where: origin === 'default' ? '' : origin, key, problem, cure }];
   };
   const { cert_path, client_ca_path } = reducer.tls;
-  if (cert_path !== undefined && !collector.tls.enabled) {
+  const speaks = speaksTls(collector.tls);
+  if (cert_path !== undefined && !speaks) {
     const problem = 'makes the reducer speak TLS, its collector speaks plain text';
     const cure =
       'set collector.tls.enabled too (--tls), and in collector.tls.ca_path who signed it';
     return issue('reducer.tls.cert_path', problem, cure);
   }
-  if (cert_path === undefined && collector.tls.enabled) {
+  if (cert_path === undefined && speaks) {
     const problem = 'makes the collector speak TLS, its reducer speaks plain text';
-    return issue('collector.tls.enabled', problem, 'give reducer.tls.cert_path and key_path too');
+    const key = `collector.tls.${tlsKey(collector.tls)}`;
+    return issue(key, problem, 'give reducer.tls.cert_path and key_path too');
   }
   if (client_ca_path !== undefined && collector.tls.cert_path === undefined) {
     const problem = 'makes the reducer ask for a certificate, its collector has none';
@@ -160,7 +176,7 @@ function checkCollectorTls(config: Config): ConfigIssue[] {
   const issues: ConfigIssue[] = pair('collector.tls', tls.cert_path, tls.key_path);
   if (
     intake_host !== undefined &&
-    !tls.enabled &&
+    !speaksTls(tls) &&
     !config.collector.allow_plaintext &&
     !isLoopback(intake_host)
   ) {

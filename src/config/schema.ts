@@ -120,9 +120,13 @@ const nat = z.strictObject({
 });
 
 const clientTls = z.strictObject({
-  enabled: key(bool, false, { help: 'Speak TLS to the reducer', flag: '--tls', flag_value: true }),
+  enabled: optionalKey(bool, {
+    help: 'Speak TLS to the reducer; default: if another key of this section is set',
+    flag: '--tls',
+    flag_value: true,
+  }),
   ca_path: optionalKey(path, {
-    help: 'Certificates that may sign the reducer; default: the system',
+    help: 'Certificates that may sign the reducer; default: the system. Read for each connection, as those below',
   }),
   cert_path: optionalKey(path, { help: "The collector's own certificate, for mutual TLS" }),
   key_path: optionalKey(path, { help: 'The key to cert_path' }),
@@ -280,7 +284,7 @@ const store = z.strictObject({
 
 const serverTls = z.strictObject({
   cert_path: optionalKey(path, {
-    help: "The reducer's certificate; with key_path it turns TLS on",
+    help: "The reducer's certificate; with key_path it turns TLS on. The files are read again on HUP",
   }),
   key_path: optionalKey(path, { help: 'The key to cert_path' }),
   client_ca_path: optionalKey(path, { help: 'Certificates that may sign collectors: mutual TLS' }),

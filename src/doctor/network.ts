@@ -2,7 +2,7 @@
 
 import type { HostPort } from '../config/leaf.ts';
 import { formatHostPort } from '../config/leaf.ts';
-import { intakeOf, isLoopback } from '../config/role.ts';
+import { intakeOf, isLoopback, speaksTls } from '../config/role.ts';
 import type { Config } from '../config/schema.ts';
 import {
   about,
@@ -44,7 +44,7 @@ and open the port between the two. For TLS both ends must agree: collector.tls.e
     const open = await tried(network.connect(at.host, at.port));
     if (!open.ok) return bad(`the port does not answer (${open.reason})`);
     const { tls } = config.collector;
-    const greeted = await tried(tls.enabled ? network.handshake(at.host, at.port, tls) : no_tls);
+    const greeted = await tried(speaksTls(tls) ? network.handshake(at.host, at.port, tls) : no_tls);
     if (!greeted.ok) return bad(`TLS: ${greeted.reason}`);
     const health = await tried(network.health());
     if (!health.ok) return bad(`the port answers, but not as a reducer (${health.reason})`);

@@ -1,8 +1,9 @@
 // The other end of the reducer's actions: commands ask with it, and a collector listens with it for wishes.
 
-import { Client, credentials, Metadata } from '@grpc/grpc-js';
+import { Client, credentials, Metadata, status } from '@grpc/grpc-js';
 import { authority } from './address.ts';
 import { flight_service } from './flight.ts';
+import { reachWords } from './reach.ts';
 import { type ClientTls, tlsChannel } from './tls.ts';
 
 export interface FlushedCollector {
@@ -48,14 +49,18 @@ const CONTROL_TIMEOUT_MS = 30_000;
 const LEAVE_MS = 1000;
 
 export function asker(options: AskOptions): Asker {
-  const { host, port, token, tls } = options;
-  const plain = { creds: credentials.createInsecure(), options: {} };
-  const channel = tls === undefined ? plain : tlsChannel(host, tls);
-  const client = new Client(authority(host, port), channel.creds, {
-    'grpc.max_receive_message_length': -1,
-    'grpc.enable_channelz': 0,
-    ...channel.options,
-  });
+  const { token, tls } = options;
+  let client = clientOf(options);
+  /** With the certificates that are in the files by now. */
+  const connectAnew = () => {
+    try {
+      const next = clientOf(options);
+      client.close();
+      client = next;
+    } catch {
+      // a file is being written: what there was serves until the next try
+    }
+  };
   const metadata = new Metadata();
   if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
   const { path, requestSerialize, responseDeserialize } = flight_service.DoAction;
@@ -78,7 +83,11 @@ export function asker(options: AskOptions): Asker {
         const pieces: Uint8Array[] = [];
         call.on('data', (piece) => pieces.push(bytesOf(piece)));
         call.on('end', () => resolve(Buffer.concat(pieces)));
-        call.on('error', (error) => reject(new Error(wordsOf(error), { cause: error })));
+        call.on('error', (error) => {
+          const is_away = 'code' in error && error.code === status.UNAVAILABLE;
+          if (is_away && tls !== undefined) connectAnew();
+          reject(new Error(reachWords(error, tls !== undefined), { cause: error }));
+        });
       }),
     close: () => {
       // an open call would keep the connection, and with it the process
@@ -88,17 +97,22 @@ export function asker(options: AskOptions): Asker {
   };
 }
 
+/** @throws {OperatorError} for TLS files that cannot be used. */
+function clientOf({ host, port, tls }: AskOptions): Client {
+  const plain = { creds: credentials.createInsecure(), options: {} };
+  const channel = tls === undefined ? plain : tlsChannel(host, tls);
+  return new Client(authority(host, port), channel.creds, {
+    'grpc.max_receive_message_length': -1,
+    'grpc.enable_channelz': 0,
+    ...channel.options,
+  });
+}
+
 /** What the codec of the wire yields: a value, or why the bytes were none. */
 function bytesOf(piece: unknown): Uint8Array {
   if (piece instanceof Uint8Array) return piece;
   if (typeof piece === 'object' && piece !== null && 'value' in piece) return bytesOf(piece.value);
   throw new Error('The reducer answered with bytes that are no Flight result');
-}
-
-function wordsOf(error: Error): string {
-  const words =
-    'details' in error && typeof error.details === 'string' ? error.details : error.message;
-  return words.replace(/\s*Resolution note:\s*$/, ''); // an empty note of the gRPC library
 }
 
 /** Asks all collectors to deliver. */

@@ -1,6 +1,5 @@
 // The collector's end of the wire: sends the spool's entries in order over one DoPut stream and forgets them when
 // the reducer says that they are stored. One stream for all tables: one order, one cumulative acknowledgement.
-import { readFileSync } from 'node:fs';
 import {
   type ChannelOptions,
   Client,
@@ -10,22 +9,13 @@ import {
   status,
 } from '@grpc/grpc-js';
 import { authority, checkAddress, checkPlaintext } from './address.ts';
-import { OperatorError, reasonOf } from './error.ts';
 import { type Decoded, type FlightData, flight_service } from './flight.ts';
 import { splitStream } from './ipc.ts';
 import { decodeAck, encodeMetadata, type PutAck } from './metadata.ts';
+import { reachWords } from './reach.ts';
 import { Signal } from './signal.ts';
 import type { Spool, SpoolEntry } from './spool.ts';
-
-export interface ClientTls {
-  /** Paths of PEM files. Without `ca` the system's roots are trusted. */
-  readonly ca?: string;
-  /** Both for mTLS. */
-  readonly cert?: string;
-  readonly key?: string;
-  /** The name on the reducer's certificate when it is not the host. */
-  readonly server_name?: string;
-}
+import { type ClientTls, tlsChannel } from './tls.ts';
 
 export interface SenderOptions {
   readonly host: string;
@@ -130,7 +120,6 @@ export class FlightSender {
   private readonly spool: SenderSpool;
   private readonly options: SenderOptions & typeof defaults;
   private readonly signal = new Signal();
-  private readonly channel: ReturnType<typeof channelOf>;
   private readonly done: Promise<void>;
   private closed = false;
   private acknowledged_seq: number;
@@ -150,7 +139,7 @@ export class FlightSender {
   constructor(spool: SenderSpool, options: SenderOptions) {
     this.spool = spool;
     this.options = { ...defaults, ...options };
-    this.channel = channelOf(this.options);
+    channelOf(this.options); // what cannot work is told at once
     this.acknowledged_seq = spool.acknowledged();
     this.sent_seq = this.acknowledged_seq;
     this.sent_seq_max = this.acknowledged_seq;
@@ -264,18 +253,19 @@ export class FlightSender {
 
   /** One connection from its start to its end. Never throws: the reason goes to the stats. */
   private async session(): Promise<void> {
-    const { address, creds, options } = this.channel;
-    const client = new Client(address, creds, options);
+    let client: Client | undefined;
     try {
+      const { address, creds, options } = channelOf(this.options);
+      client = new Client(address, creds, options);
       await this.pump(client);
     } catch (error) {
       this.stats.failures++;
       // An idle stream may end: that is no trouble while nothing waits.
       const waits = this.in_flight.length > 0 || this.peek() !== undefined;
-      if (waits) this.stats.last_error = reasonOf(error);
+      if (waits) this.stats.last_error = reachWords(error, this.options.tls !== undefined);
     } finally {
       this.stats.connected = false;
-      client.close();
+      client?.close();
     }
   }
 
@@ -446,16 +436,6 @@ export class FlightSender {
   }
 }
 
-function readPem(path: string | undefined): Buffer | null {
-  if (path === undefined) return null;
-  try {
-    return readFileSync(path);
-  } catch (error) {
-    const message = `Cannot read ${path}: ${reasonOf(error)}`;
-    throw new OperatorError('wire_tls', message, 'name a PEM file that can be read');
-  }
-}
-
 /** Throws OperatorError for what cannot work. */
 function channelOf(options: SenderOptions & typeof defaults) {
   const { host, port, tls, keepalive_ms } = options;
@@ -474,18 +454,7 @@ function channelOf(options: SenderOptions & typeof defaults) {
     'grpc.enable_retries': 0,
     'grpc.enable_channelz': 0,
   };
-  if (tls?.server_name) {
-    channel_options['grpc.ssl_target_name_override'] = tls.server_name;
-    channel_options['grpc.default_authority'] = tls.server_name;
-  }
-  try {
-    const creds = tls
-      ? credentials.createSsl(readPem(tls.ca), readPem(tls.key), readPem(tls.cert))
-      : credentials.createInsecure();
-    return { address: authority(host, port), creds, options: channel_options };
-  } catch (error) {
-    if (error instanceof OperatorError) throw error;
-    const message = `Cannot use the TLS files: ${reasonOf(error)}`;
-    throw new OperatorError('wire_tls', message, 'give cert and key together, in PEM');
-  }
+  const plain = { creds: credentials.createInsecure(), options: {} };
+  const { creds, options: own } = tls ? tlsChannel(host, tls) : plain;
+  return { address: authority(host, port), creds, options: { ...channel_options, ...own } };
 }

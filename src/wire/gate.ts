@@ -7,7 +7,7 @@ import {
   type Server,
   type Socket,
 } from 'node:net';
-import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
+import { createServer as createTlsServer, type TlsOptions, Server as TlsServer } from 'node:tls';
 import type { Counters } from './stats.ts';
 
 export interface GateLimits {
@@ -61,6 +61,11 @@ export class Gate {
       socket.destroy();
     });
     return server;
+  }
+
+  /** What is connected goes on as it is. Throws what node:tls throws; then all stays as it was. */
+  renewTls(tls: TlsOptions): void {
+    if (this.server instanceof TlsServer) this.server.setSecureContext(tls);
   }
 
   listen(host: string, port: number): Promise<number> {

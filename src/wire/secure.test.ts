@@ -1,7 +1,7 @@
 // TLS, mTLS, tokens, and where plain text may go.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -45,6 +45,8 @@ certificate('server', 'ca', 'DNS:reducer.test,IP:127.0.0.1');
 certificate('client', 'ca', 'DNS:collector.test');
 certificate('unnamed', 'ca', 'DNS:elsewhere.test');
 certificate('foreign', 'stranger', 'DNS:collector.test');
+certificate('renewed', 'stranger', 'IP:127.0.0.1');
+const CERTIFICATE = /certificate/;
 
 interface Outcome {
   readonly stored: number;
@@ -119,6 +121,37 @@ test('mTLS: only a certificate of the named authority passes', async (t) => {
 });
 
 /** One question to a reducer that has a certificate without the address at which it is asked. */
+test('TLS: renewed files serve those who connect after it, at both ends', async (t) => {
+  const put = async () => ({ ok: true }) as const;
+  const [cert, key, trusted] = [file('now.crt'), file('now.key'), file('now.ca')];
+  const show = (name: string) => {
+    copyFileSync(file(`${name}.crt`), cert);
+    copyFileSync(file(`${name}.key`), key);
+  };
+  show('server');
+  copyFileSync(ca, trusted);
+  const at = { host: '127.0.0.1', port: 0 };
+  const server = await FlightServer.listen({ ...at, tls: { cert, key } }, { put });
+  const askerOf = () => {
+    const made = asker({ host: '127.0.0.1', port: server.port, tls: { ca: trusted } });
+    t.after(() => made.close());
+    return () => made.action('none', {}).catch((error: Error) => error.message);
+  };
+  t.after(() => server.close());
+  const connected = askerOf();
+  assert.doesNotMatch(String(await connected()), CERTIFICATE);
+  writeFileSync(cert, 'half a certificate');
+  assert.throws(() => server.renewTls(), { code: 'wire_tls' });
+  show('renewed');
+  server.renewTls();
+  assert.doesNotMatch(String(await connected()), CERTIFICATE, 'what is connected goes on');
+  const later = askerOf();
+  assert.match(String(await later()), CERTIFICATE);
+  copyFileSync(file('stranger.crt'), trusted);
+  await later(); // it learns that it is refused still
+  assert.doesNotMatch(String(await later()), CERTIFICATE, 'and has read its files again');
+});
+
 async function ask(t: TestContext, tls: AskOptions['tls'], client_ca?: string): Promise<string> {
   const shown = { cert: file('unnamed.crt'), key: file('unnamed.key') };
   const run = async () => Buffer.from('well');

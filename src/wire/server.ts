@@ -1,6 +1,5 @@
 // The reducer's end of the wire: an Arrow Flight server on TCP, for our collectors and for any Arrow client. What
 // strangers send is bounded at each step and counted when it is refused (stats.ts).
-import { readFileSync } from 'node:fs';
 import type { TlsOptions } from 'node:tls';
 import { Server, ServerCredentials, status } from '@grpc/grpc-js';
 import { authority, checkAddress, checkPlaintext } from './address.ts';
@@ -12,6 +11,7 @@ import { flight_service } from './flight.ts';
 import { Gate } from './gate.ts';
 import { answerPut, type PutCall, type PutContext, type PutHandler } from './put.ts';
 import { Counters, type Refusal, type ServerStats } from './stats.ts';
+import { readPem, unusableTls } from './tls.ts';
 
 export interface ServerTls {
   /** Paths of PEM files. */
@@ -97,6 +97,7 @@ export class FlightServer {
   private readonly gate: Gate;
   private readonly grpc: Server;
   private readonly queues: Map<string, Promise<unknown>>;
+  private readonly tls: ServerTls | undefined;
 
   private constructor(parts: {
     port: number;
@@ -105,7 +106,9 @@ export class FlightServer {
     gate: Gate;
     grpc: Server;
     queues: Map<string, Promise<unknown>>;
+    tls: ServerTls | undefined;
   }) {
+    this.tls = parts.tls;
     this.port = parts.port;
     this.host = parts.host;
     this.stats = parts.stats;
@@ -150,10 +153,17 @@ export class FlightServer {
     // TLS ends in the gate, where its failures can be counted; grpc-js sees the decrypted socket.
     const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
     countSessionErrors(grpc, counters);
-    const tls = options.tls ? readTls(options.tls) : undefined;
-    gate = openGate(limits, counters, (socket) => injector.injectConnection(socket), tls);
+    const open = (tls?: TlsOptions) =>
+      new Gate(limits, counters, (socket) => injector.injectConnection(socket), tls);
+    gate = options.tls ? withTlsFiles(options.tls, open) : open();
     const port = await listenOrExplain(gate, host, options.port);
-    return new FlightServer({ port, host, stats: counters.stats, gate, grpc, queues });
+    const { tls } = options;
+    return new FlightServer({ port, host, stats: counters.stats, gate, grpc, queues, tls });
+  }
+
+  /** Reads the TLS files again, for connections that come. @throws {OperatorError}; then the former serve. */
+  renewTls(): void {
+    if (this.tls !== undefined) withTlsFiles(this.tls, (tls) => this.gate.renewTls(tls));
   }
 
   /** Stops to listen, lets batches that are being stored finish, then ends all streams. */
@@ -179,12 +189,12 @@ function countSessionErrors(grpc: Server, counters: Counters): void {
   }
 }
 
-function openGate(...parts: ConstructorParameters<typeof Gate>): Gate {
+function withTlsFiles<Made>(files: ServerTls, make: (tls: TlsOptions) => Made): Made {
+  const options = readTls(files);
   try {
-    return new Gate(...parts);
+    return make(options);
   } catch (error) {
-    const message = `Cannot use the TLS files: ${reasonOf(error)}`;
-    throw new OperatorError('wire_tls', message, 'give a certificate and its key, in PEM');
+    throw unusableTls(Object.values(files), error);
   }
 }
 
@@ -200,15 +210,11 @@ async function listenOrExplain(gate: Gate, host: string, port: number): Promise<
 }
 
 function readTls(files: ServerTls): TlsOptions {
-  const read = (path: string) => {
-    try {
-      return readFileSync(path);
-    } catch (error) {
-      const message = `Cannot read ${path}: ${reasonOf(error)}`;
-      throw new OperatorError('wire_tls', message, 'name a PEM file that can be read');
-    }
-  };
-  const own = { cert: read(files.cert), key: read(files.key), minVersion: 'TLSv1.2' } as const;
+  const own = {
+    cert: readPem(files.cert),
+    key: readPem(files.key),
+    minVersion: 'TLSv1.2',
+  } as const;
   if (files.client_ca === undefined) return own;
-  return { ...own, ca: read(files.client_ca), requestCert: true, rejectUnauthorized: true };
+  return { ...own, ca: readPem(files.client_ca), requestCert: true, rejectUnauthorized: true };
 }

@@ -1,10 +1,11 @@
-// Whom a client of the reducer trusts, and what it shows. Files are read once, at the start.
+// Whom a client of the reducer trusts, and what it shows. Files are read for each connection: renewed ones serve the next.
 
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { checkServerIdentity, createSecureContext, type PeerCertificate } from 'node:tls';
 import { type ChannelCredentials, type ChannelOptions, credentials } from '@grpc/grpc-js';
+import { OperatorError, reasonOf } from './error.ts';
 
 /** Paths of PEM files. Without `ca` and `reducer_cert` the system's roots are trusted. */
 export interface ClientTls {
@@ -25,7 +26,7 @@ export interface TlsChannel {
   readonly options: ChannelOptions;
 }
 
-/** @throws for a file that cannot be read, or holds no certificate. */
+/** @throws {OperatorError} `wire_tls`, for a file that cannot be read, or holds nothing of its kind. */
 export function tlsChannel(host: string, tls: ClientTls): TlsChannel {
   const { server_name } = tls;
   const name = server_name ?? host;
@@ -42,15 +43,36 @@ export function tlsChannel(host: string, tls: ClientTls): TlsChannel {
 }
 
 function trust({ ca, cert, key, reducer_cert }: ClientTls) {
-  const read = (path: string | undefined) => (path === undefined ? undefined : readFileSync(path));
+  const read = (path: string | undefined) => (path === undefined ? undefined : readPem(path));
   const pinned = read(reducer_cert);
   const trusted = [read(ca), pinned].filter((pem) => pem !== undefined);
-  const context = createSecureContext({
+  const parts = {
     ...(trusted.length > 0 && { ca: trusted }),
     cert: read(cert),
     key: read(key),
     // else a certificate would be trusted only with the one that signed it
     allowPartialTrustChain: pinned !== undefined,
-  });
-  return { context, known: pinned && new X509Certificate(pinned) };
+  };
+  try {
+    return { context: createSecureContext(parts), known: pinned && new X509Certificate(pinned) };
+  } catch (error) {
+    throw unusableTls([ca, cert, key, reducer_cert], error);
+  }
+}
+
+export function unusableTls(paths: readonly (string | undefined)[], error: unknown): OperatorError {
+  const files = paths.filter((path) => path !== undefined).join(', ');
+  const why = error instanceof Error ? error.message.replace(/^error:.*::/, '') : String(error);
+  const message = `Cannot use the TLS files ${files}: ${why}`;
+  return new OperatorError('wire_tls', message, 'give a certificate and its own key, in PEM');
+}
+
+/** @throws {OperatorError} */
+export function readPem(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    const message = `Cannot read ${path}: ${reasonOf(error)}`;
+    throw new OperatorError('wire_tls', message, 'name a PEM file that can be read');
+  }
 }
