@@ -7,7 +7,7 @@ import { isWanted } from '../src/table/probe.ts';
 import { loadFloor, OBJECT } from './floor.ts';
 import { later } from './process.ts';
 import { Collector, Reducer } from './sonde.ts';
-import { askedSources } from './web.ts';
+import { askedLists, askedSources } from './web.ts';
 
 /** Nobody reads it meanwhile, and it must not be full before the end. */
 const RING_BYTES = 256 << 20;
@@ -61,15 +61,25 @@ async function loadSonde(sources: readonly string[] | undefined): Promise<readon
   return [...object.programs.values()].filter(({ autoload }) => autoload);
 }
 
-/** Nothing, empty programs on all hooks of the others, and sonde's; loaded, not attached. */
+/** Nothing, empty programs on all hooks of the others, and sonde's; or empty ones on the hooks of each `--empty` alone. */
 export async function loadArms(): Promise<readonly Arm[]> {
+  const nothing: Arm = { name: 'nothing', programs: [] };
+  const hooks = askedLists('--empty');
+  if (hooks.length > 0) return [nothing, ...(await Promise.all(hooks.map(emptyOn)))];
   const sonde: Arm[] = [];
   for (const [name, sources] of armsAsked()) {
     sonde.push({ name, programs: await loadSonde(sources) });
   }
   const sections = new Set(sonde.flatMap(({ programs }) => programs.map(({ section }) => section)));
   const floor = await loadFloor(sections);
-  return [{ name: 'nothing', programs: [] }, { name: 'empty programs', programs: floor }, ...sonde];
+  return [nothing, { name: 'empty programs', programs: floor }, ...sonde];
+}
+
+async function emptyOn(sections: readonly string[]): Promise<Arm> {
+  const programs = await loadFloor(new Set(sections));
+  if (programs.length < sections.length)
+    throw new Error(`--empty ${sections.join(',')}: floor.bpf.c has no program for one of these`);
+  return { name: `empty on ${sections.join(', ')}`, programs };
 }
 
 /** What `measure` says of each arm, a round at a time; the order turns, so that none has always the same neighbour. */

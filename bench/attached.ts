@@ -2,8 +2,8 @@
 // them, with empty ones, and with sonde's, turn about, so that whatever else the machine does falls on all alike. Each load has
 // connections of its own: those that are older than the programs go other ways in them.
 // `node bench/attached.ts` prints it, of other sources with `--sources tcp,udp,dns`, against another server with
-// `--server go` or `--server node`. Empty programs on the same hooks show what calling any program costs there: the
-// kernel's own statistics (programs.ts) leave that out.
+// `--server go` or `--server node`, of empty programs alone with `--empty cgroup_skb/ingress,cgroup_skb/egress`. Empty programs
+// on the same hooks show what calling any program costs there: the kernel's own statistics (programs.ts) leave that out.
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Arm, loadArms, turnAbout } from './arms.ts';

@@ -36,7 +36,10 @@ export function startAskedServer(): Promise<Server> {
 
 /** Of each `--sources tcp,udp,dns` on the command line. */
 export function askedSources(): readonly (readonly string[])[] {
-  return process.argv.flatMap((word, i, words) =>
-    words[i - 1] === '--sources' ? [word.split(',')] : [],
-  );
+  return askedLists('--sources');
+}
+
+/** The lists behind a flag, as often as it is given. */
+export function askedLists(flag: string): readonly (readonly string[])[] {
+  return process.argv.flatMap((word, i, words) => (words[i - 1] === flag ? [word.split(',')] : []));
 }
