@@ -1,5 +1,6 @@
 // A collector in a process of its own (collector-child.ts), as a test that kills it sees it.
 
+import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -39,6 +40,15 @@ export async function hear(child: ChildProcess): Promise<Said> {
 async function said(child: ChildProcess, signal: AbortSignal): Promise<Said> {
   const [message] = await once(child, 'message', { signal });
   return message as Said;
+}
+
+/** Has it do so; resolves when it has said that it did. */
+export async function ask(
+  child: ChildProcess,
+  what: Exclude<Said['said'], 'ready'>,
+): Promise<void> {
+  child.send(what);
+  assert.equal((await hear(child)).said, what);
 }
 
 /** It has ended when this has. */

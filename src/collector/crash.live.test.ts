@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { hear, kill, type Said, startChild } from '../../test/child.ts';
+import { ask, hear, kill, type Said, startChild } from '../../test/child.ts';
 import { type FlowRow, liveFolders, NO_LIVE, Sink, settles } from '../../test/live.ts';
 import { type Cleanup, Traffic } from '../../test/traffic/traffic.ts';
 
@@ -39,9 +39,8 @@ class Child {
     return hear(this.#process);
   }
 
-  async ask(what: 'flush' | 'stop'): Promise<void> {
-    this.#process.send(what);
-    assert.equal((await this.hear()).said, what);
+  ask(what: 'flush' | 'stop'): Promise<void> {
+    return ask(this.#process, what);
   }
 
   kill(): Promise<void> {

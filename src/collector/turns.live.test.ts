@@ -6,7 +6,7 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { hear, kill, startChild } from '../../test/child.ts';
+import { ask, hear, kill, startChild } from '../../test/child.ts';
 import { liveFolders, NO_LIVE, Sink, settles } from '../../test/live.ts';
 import { Spend, type Spent } from '../../test/spend/spend.ts';
 
@@ -32,10 +32,7 @@ function start(t: TestContext, { data_dir, pin_path, port }: Place, ring_bytes =
 
 /** All calls of the process are told, once. */
 async function isTold(child: ReturnType<typeof start>, sink: Sink, spent: Spent): Promise<void> {
-  const flush = async (): Promise<void> => {
-    child.send('flush');
-    await hear(child);
-  };
+  const flush = () => ask(child, 'flush');
   const calls = (syscall: string) =>
     sink.total({ pid: spent.pid, syscall }, ['calls'], 'syscall').calls;
   const seen = () => ['getppid', 'fchdir', 'chdir'].map(calls);
@@ -76,8 +73,7 @@ async function heldAndKilled(t: TestContext, folders: Place): Promise<void> {
   assert.equal((await hear(second)).taken_over, true);
   await isTold(second, sink, spent);
   await spend.end();
-  second.send('stop');
-  await hear(second);
+  await ask(second, 'stop');
 }
 
 test(`killed ${KILLS} times while it takes totals all the time`, { skip: NO_LIVE }, async (t) => {
@@ -98,8 +94,7 @@ test(`killed ${KILLS} times while it takes totals all the time`, { skip: NO_LIVE
   const spent = await spend.spent;
   await isTold(child, sink, spent);
   await spend.end();
-  child.send('stop');
-  await hear(child);
+  await ask(child, 'stop');
   assert.equal(existsSync(place.pin_path), false);
 });
 
@@ -116,8 +111,7 @@ test('what a collector of another build left is lost, and the ledger says so', {
   await kill(first);
   const other = start(t, place, 2 * RING_BYTES);
   assert.equal((await hear(other)).taken_over, false);
-  other.send('flush');
-  await hear(other);
+  await ask(other, 'flush');
   const left = {
     table: 'totals_left_by_another_build',
     outcome: 'dropped',
@@ -126,6 +120,5 @@ test('what a collector of another build left is lost, and the ledger says so', {
   const { count } = sink.total(left, ['count'], 'sonde_ledger');
   assert.ok(count! >= 3, `${count} entries`); // one for each call and its error
   await spend.end();
-  other.send('stop');
-  await hear(other);
+  await ask(other, 'stop');
 });

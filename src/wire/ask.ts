@@ -1,10 +1,10 @@
 // The other end of the reducer's actions: commands ask with it, and a collector listens with it for wishes.
 
-import { Client, credentials, Metadata, status } from '@grpc/grpc-js';
+import { Client, Metadata, status } from '@grpc/grpc-js';
 import { authority } from './address.ts';
 import { flight_service } from './flight.ts';
 import { reachWords } from './reach.ts';
-import { type ClientTls, tlsChannel } from './tls.ts';
+import { type ClientTls, channelTo } from './tls.ts';
 
 export interface FlushedCollector {
   readonly collector_id: string;
@@ -99,8 +99,7 @@ export function asker(options: AskOptions): Asker {
 
 /** @throws {OperatorError} for TLS files that cannot be used. */
 function clientOf({ host, port, tls }: AskOptions): Client {
-  const plain = { creds: credentials.createInsecure(), options: {} };
-  const channel = tls === undefined ? plain : tlsChannel(host, tls);
+  const channel = channelTo(host, tls);
   return new Client(authority(host, port), channel.creds, {
     'grpc.max_receive_message_length': -1,
     'grpc.enable_channelz': 0,

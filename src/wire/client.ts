@@ -4,7 +4,6 @@ import {
   type ChannelOptions,
   Client,
   type ClientDuplexStream,
-  credentials,
   Metadata,
   status,
 } from '@grpc/grpc-js';
@@ -15,7 +14,7 @@ import { decodeAck, encodeMetadata, type PutAck } from './metadata.ts';
 import { reachWords } from './reach.ts';
 import { Signal } from './signal.ts';
 import type { Spool, SpoolEntry } from './spool.ts';
-import { type ClientTls, tlsChannel } from './tls.ts';
+import { type ClientTls, channelTo } from './tls.ts';
 
 export interface SenderOptions {
   readonly host: string;
@@ -454,7 +453,6 @@ function channelOf(options: SenderOptions & typeof defaults) {
     'grpc.enable_retries': 0,
     'grpc.enable_channelz': 0,
   };
-  const plain = { creds: credentials.createInsecure(), options: {} };
-  const { creds, options: own } = tls ? tlsChannel(host, tls) : plain;
+  const { creds, options: own } = channelTo(host, tls);
   return { address: authority(host, port), creds, options: { ...channel_options, ...own } };
 }

@@ -120,7 +120,6 @@ test('mTLS: only a certificate of the named authority passes', async (t) => {
   assert.equal((await tryOnce(t, { tls: mutual }, { tls: foreign })).stored, 0);
 });
 
-/** One question to a reducer that has a certificate without the address at which it is asked. */
 test('TLS: renewed files serve those who connect after it, at both ends', async (t) => {
   const put = async () => ({ ok: true }) as const;
   const [cert, key, trusted] = [file('now.crt'), file('now.key'), file('now.ca')];
@@ -152,6 +151,7 @@ test('TLS: renewed files serve those who connect after it, at both ends', async 
   assert.doesNotMatch(String(await later()), CERTIFICATE, 'and has read its files again');
 });
 
+/** One question to a reducer that has a certificate without the address at which it is asked. */
 async function ask(t: TestContext, tls: AskOptions['tls'], client_ca?: string): Promise<string> {
   const shown = { cert: file('unnamed.crt'), key: file('unnamed.key') };
   const run = async () => Buffer.from('well');

@@ -21,13 +21,18 @@ export interface ClientTls {
 /** A server name must be none of an address, and the gRPC library sends one always: nobody has this one. */
 const NO_NAME = 'reducer.invalid';
 
-export interface TlsChannel {
+export interface ChannelParts {
   readonly creds: ChannelCredentials;
   readonly options: ChannelOptions;
 }
 
-/** @throws {OperatorError} `wire_tls`, for a file that cannot be read, or holds nothing of its kind. */
-export function tlsChannel(host: string, tls: ClientTls): TlsChannel {
+/**
+ * Without `tls` plain text.
+ *
+ * @throws {OperatorError} `wire_tls`, for a file that cannot be read, or holds nothing of its kind.
+ */
+export function channelTo(host: string, tls: ClientTls | undefined): ChannelParts {
+  if (tls === undefined) return { creds: credentials.createInsecure(), options: {} };
   const { server_name } = tls;
   const name = server_name ?? host;
   const { context, known } = trust(tls);
